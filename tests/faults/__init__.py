@@ -1,0 +1,1 @@
+"""The scripted upstream; see ``upstream.py`` for its public names."""

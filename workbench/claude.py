@@ -1,0 +1,624 @@
+"""Claude, or any server that speaks the Anthropic Messages API. The only module that imports ``anthropic``.
+
+The client keeps authentication, timeouts and typed errors; the body of a stream is read raw, split into server-sent
+events and decoded here, which costs a sixth of the client's own path per token. Every way a call can fail becomes one
+of ours, in the table at the end. Three are easy to miss: a dropped connection surfaces as a transport error, not as
+``anthropic.APIError``; an overload in mid-stream is an ``error`` event in a response whose status was 200; a body that
+just stops raises nothing and only lacks ``message_stop``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+
+from workbench.errors import (
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from workbench.turns import Answer, Delta, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+    import anthropic
+
+    from workbench.turns import Request
+
+ATTEMPTS = 3
+LONGEST_WAIT = 30.0
+"""Seconds a retry may wait; an upstream that asks for more is reported instead, with its ``retry_after``."""
+LARGEST_EVENT = 32 * 1024 * 1024
+"""Bytes; the API's own limit of a body."""
+
+
+class Claude:
+    """A connection to one upstream. It belongs to the event loop it is first used on."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None,
+        base_url: str | None = None,
+        name: str = "Claude",
+        caching: bool = True,
+        read_timeout: float = 300,
+        pause: float = 0.5,
+    ) -> None:
+        """Prepare; nothing is sent and ``anthropic`` not imported before the first call.
+
+        Args:
+            api_key: Sent as a bearer token; servers on one's own machine take any.
+            base_url: Without ``/v1``; the public API when None.
+            name: What messages call the upstream.
+            caching: Ask for prompt caching; pointless where nobody charges.
+            read_timeout: Seconds without a byte after which the call counts as lost. Claude pings more often.
+            pause: Seconds before the first retry, doubled for the next.
+        """
+        self.name = name
+        self._api_key = api_key or "none"
+        self._base_url = base_url
+        self._caching = caching
+        self._read_timeout = read_timeout
+        self._pause = pause
+        self._client: anthropic.AsyncAnthropic | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def stream(self, request: Request, answer: Answer) -> AsyncIterator[AsyncIterator[list[Delta]]]:
+        """Send a request; once inside, its first event has arrived and ``answer`` fills as the stream is read.
+
+        Each item is what one read from the upstream brought, possibly nothing. Leaving closes the connection.
+
+        Raises:
+            UpstreamError: after up to two retries before the first event, never after it.
+        """
+        async with AsyncExitStack() as stack:
+            yield await self._opened(request, answer, stack)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _opened(self, request: Request, answer: Answer, stack: AsyncExitStack) -> AsyncIterator[list[Delta]]:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with AsyncExitStack() as trial:
+                    batches = await self._attempt(request, answer, trial)
+                    stack.push_async_callback(trial.pop_all().aclose)
+                    return batches
+            except UpstreamError as error:
+                wait = self._wait(attempt, error)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _wait(self, attempt: int, error: UpstreamError) -> float | None:
+        """Seconds before the next attempt, None when there should be none."""
+        if attempt == ATTEMPTS or not error.retryable:
+            return None
+        if error.retry_after is not None:
+            return error.retry_after * random.uniform(1, 1.1) if error.retry_after <= LONGEST_WAIT else None
+        return self._pause * 2 ** (attempt - 1) * random.uniform(0.75, 1)
+
+    async def _attempt(
+        self, request: Request, answer: Answer, stack: AsyncExitStack
+    ) -> AsyncIterator[list[Delta]]:
+        import anthropic
+
+        client = await self.connect()
+        try:
+            response = await stack.enter_async_context(
+                client.messages.with_streaming_response.create(**self._body(request), stream=True)
+            )
+        except anthropic.APIStatusError as error:
+            raise self._refusal(error, request.model) from None
+        except anthropic.APITimeoutError as error:
+            raise self._timeout(error) from None
+        except anthropic.APIConnectionError as error:
+            raise self._unreachable(error) from None
+        answer.request_id = response.headers.get("request-id")
+        kind = response.headers.get("content-type", "text/event-stream")
+        if not kind.startswith("text/event-stream"):
+            raise UpstreamRefused(
+                f"{self.name} answered with {kind.split(';')[0]!r} instead of a stream of events; "
+                "is ANTHROPIC_BASE_URL the address of a server that speaks the Anthropic Messages API?",
+                status=response.status_code,
+                billed=False,
+            )
+        batches = self._batches(response, answer)
+        stack.push_async_callback(batches.aclose)
+        first: list[Delta] = []
+        while not answer.started:
+            first += await anext(batches)
+        return _resumed(first, batches)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": request.model,
+            "max_tokens": request.max_tokens,
+            "messages": request.messages,
+        }
+        if request.system:
+            body["system"] = request.system
+        if request.user:
+            body["metadata"] = {"user_id": request.user}
+        if self._caching:
+            body["cache_control"] = {"type": "ephemeral"}
+        return body
+
+    async def connect(self) -> anthropic.AsyncAnthropic:
+        """Return the client, made on first use."""
+        async with self._opening:
+            if self._client is None:
+                # 1.3 s and 76 MB: in a thread, so that a server goes on answering meanwhile
+                await asyncio.to_thread(__import__, "anthropic")
+                import anthropic
+
+                self._client = anthropic.AsyncAnthropic(
+                    api_key=self._api_key,
+                    base_url=self._base_url,
+                    max_retries=0,  # ours: the client would obey any retry-after, however long
+                    timeout=anthropic.Timeout(self._read_timeout, connect=5.0),
+                    http_client=anthropic.DefaultAioHttpClient(),
+                )
+            return self._client
+
+    async def _batches(self, response: anthropic.AsyncAPIResponse[Any], answer: Answer) -> AsyncGenerator[list[Delta]]:
+        split, fold = EventSplitter(), Fold(answer)
+        body = response.iter_bytes()
+        while not answer.finished:
+            deltas: list[Delta] = []
+            try:
+                for data in split.feed(await anext(body)):
+                    fold.apply(data, deltas)
+            except StopAsyncIteration:
+                raise self._broken_off() from None
+            except _transport_errors() as error:
+                raise self._broken(error) from None
+            except StreamFault as fault:
+                if answer.started:
+                    yield deltas  # what came before the fault counts, and from here on nothing is tried again
+                raise self._fault(fault) from None
+            yield deltas
+            await asyncio.sleep(0)  # a stream with data waiting would never let others run
+        await _drain(body)
+
+    # How a call can fail, and what each failure is called here ------------------------------------------------------
+
+    def _refusal(self, error: anthropic.APIStatusError, model: str) -> UpstreamError:
+        headers = error.response.headers
+        retry = headers.get("x-should-retry")
+        made = self._classified(
+            error.type,
+            error.status_code,
+            self._detail(error),
+            model=model,
+            spend_limit=error.error_code == "enforced_spend_limit_reached",
+        )
+        made.status = error.status_code
+        made.request_id = error.request_id
+        made.retry_after = retry_after(headers)
+        made.billed = False
+        if retry in ("true", "false"):
+            made.retryable = retry == "true"
+        return made
+
+    def _fault(self, fault: StreamFault) -> UpstreamError:
+        if fault.kind is None:
+            return UpstreamError(f"{self.name} sent something that is no event stream: {fault.message}")
+        return self._classified(fault.kind, None, self._quoted(fault.message), model="")
+
+    def _classified(
+        self, kind: str | None, status: int | None, detail: str, *, model: str, spend_limit: bool = False
+    ) -> UpstreamError:
+        code = f" ({status})" if status else ""
+        if spend_limit:
+            return UpstreamRefused(f"{self.name}'s spend limit is reached{code}; raise it in the Anthropic console")
+        if kind == "rate_limit_error" or status == 429:
+            return UpstreamRateLimited(f"{self.name}'s rate limit is exceeded{code}; wait and ask again")
+        if kind == "overloaded_error" or status in (503, 529):
+            return UpstreamOverloaded(f"{self.name} is overloaded{code}; ask again in a minute")
+        if kind == "timeout_error" or status in (408, 504):
+            return UpstreamTimeout(f"{self.name} ran out of time{code}; ask again, or for a shorter reply")
+        if status == 401:
+            return UpstreamRefused(f"{self.name} does not accept the key{code}; check ANTHROPIC_API_KEY")
+        if status == 403:
+            return UpstreamRefused(f"the key has no permission for this{code}; check the key's workspace and model access")
+        if status == 402:
+            return UpstreamRefused(f"{self.name}'s account has a billing problem{code}; mend it in the Anthropic console")
+        if status == 404:
+            return UpstreamRefused(
+                f"{self.name} knows no model {model!r} at this address{code}; check the model's name and ANTHROPIC_BASE_URL"
+            )
+        if kind == "exceed_context_size_error":
+            return UpstreamRefused(f"the chat is too long for the model{code}{detail}; start a new chat")
+        if status == 413:
+            return UpstreamRefused(f"the request is too large{code}{detail}; shorten it")
+        if status == 409 or (status or 500) >= 500 or kind in ("api_error", "conflict_error"):
+            return UpstreamError(f"{self.name} failed{code}{detail}; ask again")
+        return UpstreamRefused(f"{self.name} refused the request{code}{detail}")
+
+    def _detail(self, error: anthropic.APIStatusError) -> str:
+        # bodies of proxies are pages, not sentences: only a message in the API's own shape is passed on
+        return self._quoted(error.api_message) if isinstance(error.api_message, str) else ""
+
+    def _quoted(self, text: str) -> str:
+        line = " ".join(text.replace(self._api_key, "…").split())
+        return f": {line[:300]}" if line else ""
+
+    def _timeout(self, error: Exception) -> UpstreamError:
+        return UpstreamTimeout(
+            f"{self.name} did not answer in time; check the connection and ask again", billed=not _never_sent(error)
+        )
+
+    def _unreachable(self, error: Exception) -> UpstreamError:
+        return UpstreamError(
+            f"{self.name} cannot be reached; check the network, ANTHROPIC_BASE_URL and any proxy",
+            type="connection_failed",
+            summary="Connection failed",
+            billed=not _never_sent(error),
+        )
+
+    def _broken_off(self) -> UpstreamError:
+        return UpstreamError(
+            f"{self.name}'s reply broke off before its end; what came is kept, ask again to go on",
+            type="broke_off",
+            summary="Claude's reply broke off",
+        )
+
+    def _broken(self, error: Exception) -> UpstreamError:
+        if "Timeout" in type(error).__name__:
+            return UpstreamTimeout(f"{self.name} stopped sending in mid-reply; what came is kept, ask again to go on")
+        return UpstreamError(
+            f"the connection to {self.name} broke in mid-reply; what came is kept, ask again to go on",
+            type="connection_failed",
+            summary="Connection failed",
+        )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds an upstream asks to wait: ``retry-after-ms``, ``retry-after`` in seconds or as a date.
+
+    >>> retry_after({"retry-after": "3"}), retry_after({"retry-after-ms": "250"}), retry_after({"retry-after": "soon"})
+    (3.0, 0.25, None)
+    """
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        return max(0.0, float(headers["retry-after"]))
+    except KeyError:
+        return None
+    except ValueError:
+        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+
+
+def _never_sent(error: BaseException | None) -> bool:
+    """Whether the connection itself failed, so that nothing can have been charged."""
+    import aiohttp
+
+    while error is not None:
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    import aiohttp
+    import httpx2
+
+    return (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, TimeoutError, OSError)
+
+
+async def _resumed(first: list[Delta], rest: AsyncIterator[list[Delta]]) -> AsyncGenerator[list[Delta]]:
+    yield first
+    async for batch in rest:
+        yield batch
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Read what follows the last event, so that the connection can be used again; not for long."""
+    try:
+        async with asyncio.timeout(0.05):
+            async for _ in body:
+                pass
+    except (TimeoutError, *_transport_errors()):
+        return  # the reply is complete; a new connection is opened next time
+
+
+# From bytes to events -----------------------------------------------------------------------------------------------
+
+
+class EventSplitter:
+    """Splits a stream of bytes into the data of its server-sent events, wherever the bytes were cut.
+
+    >>> EventSplitter().feed(b'event: ping\\ndata: {"type":"ping"}\\n\\nda')
+    [b'{"type":"ping"}']
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._after_return = False
+        self._at_start = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of every event that is complete now."""
+        if b"\r" in chunk or self._after_return:
+            chunk = self._with_newlines(chunk)
+        buffer = self._buffer
+        buffer += chunk
+        end = buffer.rfind(b"\n\n", self._searched)
+        if end < 0:
+            self._searched = max(0, len(buffer) - 1)
+            if len(buffer) > LARGEST_EVENT:
+                raise StreamFault(None, f"one event of more than {LARGEST_EVENT:,} bytes")
+            return []
+        events = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._searched = 0
+        if self._at_start:
+            events = events.removeprefix(b"\xef\xbb\xbf")
+            self._at_start = False
+        return [data for event in events.split(b"\n\n") if (data := _data(event))]
+
+    def _with_newlines(self, chunk: bytes) -> bytes:
+        """Lines may end in CR LF, LF or CR, and CR LF may be cut in two."""
+        if self._after_return and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        self._after_return = chunk.endswith(b"\r") if chunk else self._after_return
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _data(event: bytes) -> bytes:
+    return b"\n".join(line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
+
+
+class StreamFault(Exception):  # noqa: N818  # becomes an UpstreamError, which knows the upstream's name
+    """The upstream reported an error in mid-stream (``kind``), or what it sent makes no sense (None)."""
+
+    def __init__(self, kind: str | None, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+# a count that is negative or absurd is a broken upstream, not a bill
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] | None
+
+
+class _CacheCreation(msgspec.Struct):
+    ephemeral_5m_input_tokens: Count = None
+    ephemeral_1h_input_tokens: Count = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: Count = None
+
+
+class _ServerTools(msgspec.Struct):
+    web_search_requests: Count = None
+
+
+class WireUsage(msgspec.Struct):
+    """``usage`` as the Messages API sends it; anything may be absent or null."""
+
+    input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens: Count = None
+    output_tokens_details: _OutputDetails | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+
+
+class _Message(msgspec.Struct):
+    usage: WireUsage | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
+    message: str = ""
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    partial_json: str = ""
+    citation: dict[str, Any] | None = None
+    stop_reason: str | None = None
+    stop_details: dict[str, Any] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: dict[str, Any] | None = None
+    message: _Message | None = None
+    usage: WireUsage | None = None
+    error: _Error | None = None
+
+
+class _Named(msgspec.Struct):
+    type: str = ""
+
+
+class _DeltaNamed(msgspec.Struct):
+    delta: _Named = msgspec.field(default_factory=_Named)
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_decode_name = msgspec.json.Decoder(_Named).decode
+_decode_delta_name = msgspec.json.Decoder(_DeltaNamed).decode
+_KNOWN = {
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "error",
+}
+# type of a delta -> the key of the block it extends, and as what kind of Delta people see it
+_GROWS: dict[str, tuple[str, Literal["text", "thinking", "tool"] | None]] = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "input_json_delta": ("partial_json", "tool"),
+    "signature_delta": ("signature", None),
+}
+
+
+class Fold:
+    """Folds events into an :class:`~workbench.turns.Answer`."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def apply(self, data: bytes, deltas: list[Delta]) -> None:
+        """Apply the data of one event; what people may see of it is added to ``deltas``.
+
+        Raises:
+            StreamFault: an ``error`` event, or data that is not in the API's format.
+        """
+        event = self._decoded(data)
+        if event is None:
+            return
+        if event.type != "error":
+            self._answer.started = True
+        match event.type:
+            case "content_block_delta":
+                if event.delta is not None:
+                    self._extend(event.index, event.delta, deltas)
+            case "content_block_start":
+                if event.content_block is not None:
+                    self._open(event.index, event.content_block, deltas)
+            case "content_block_stop":
+                self._close(event.index)
+            case "message_start":
+                self._count(event.message.usage if event.message else None)
+            case "message_delta":
+                self._end(event)
+            case "message_stop":
+                self._answer.finished = True
+            case "error":
+                error = event.error or _Error()
+                raise StreamFault(error.type or "api_error", error.message)
+
+    def _decoded(self, data: bytes) -> _Event | None:
+        try:
+            event = _decode(data)
+        except msgspec.ValidationError as error:
+            if _of_the_future(data):
+                return None
+            raise StreamFault(None, str(error)) from None
+        except msgspec.DecodeError as error:
+            raise StreamFault(None, str(error)) from None
+        if not event.type and event.error is not None:
+            event.type = "error"  # llama.cpp's shape
+        return event if event.type in _KNOWN else None
+
+    def _open(self, index: int, block: dict[str, Any], deltas: list[Delta]) -> None:
+        self._answer.open_block(index, block)
+        if block.get("type") in ("thinking", "redacted_thinking"):
+            deltas.append(Delta(str(block.get("thinking") or ""), "thinking", index))
+        elif block.get("type") == "text" and block.get("text"):
+            deltas.append(Delta(str(block["text"]), "text", index))
+
+    def _extend(self, index: int, delta: _Delta, deltas: list[Delta]) -> None:
+        try:
+            if grows := _GROWS.get(delta.type):
+                key, kind = grows
+                piece = getattr(delta, key)
+                self._answer.add(index, key, piece)
+                if kind is not None:
+                    deltas.append(Delta(piece, kind, index))
+            elif delta.type == "citations_delta" and delta.citation is not None:
+                self._answer.block(index).setdefault("citations", []).append(delta.citation)
+        except KeyError:
+            raise StreamFault(None, f"a piece of block {index}, which was never opened") from None
+
+    def _close(self, index: int) -> None:
+        """The arguments of a tool call arrive as pieces of JSON and are kept as what they mean."""
+        try:
+            block = self._answer.close_block(index)
+        except KeyError:
+            raise StreamFault(None, f"the end of block {index}, which was never opened") from None
+        arguments = block.pop("partial_json", None)
+        if arguments is not None:
+            try:
+                block["input"] = msgspec.json.decode(arguments or "{}")
+            except msgspec.DecodeError as error:
+                raise StreamFault(None, f"arguments of a tool call: {error}") from None
+
+    def _end(self, event: _Event) -> None:
+        if event.delta is not None:
+            self._answer.stop_reason = event.delta.stop_reason or self._answer.stop_reason
+            self._answer.stop_details = event.delta.stop_details or self._answer.stop_details
+        if event.usage is not None:
+            self._count(event.usage)
+            self._answer.counted = event.usage.output_tokens is not None
+
+    def _count(self, wire: WireUsage | None) -> None:
+        if wire is not None:
+            self._answer.usage = updated(self._answer.usage, wire)
+
+
+def _of_the_future(data: bytes) -> bool:
+    """Whether an event that does not fit is of a type, or holds a delta of a type, that came after this was written."""
+    try:
+        if _decode_name(data).type not in _KNOWN:
+            return True
+        name = _decode_delta_name(data).delta.type
+    except msgspec.ValidationError:
+        return False
+    return bool(name) and name not in (*_GROWS, "citations_delta")
+
+
+def updated(usage: Usage, wire: WireUsage) -> Usage:
+    """Return usage with the counts of a newer event. They are cumulative: overwritten, never added.
+
+    Only the first event splits cache writes into five minutes and an hour; later ones carry their sum.
+
+    >>> updated(Usage(uncached_input_tokens=5, output_tokens=1), WireUsage(output_tokens=42)).output_tokens
+    42
+    """
+    counts: dict[str, Any] = {
+        "uncached_input_tokens": wire.input_tokens,
+        "cache_read_tokens": wire.cache_read_input_tokens,
+        "output_tokens": wire.output_tokens,
+        "thinking_tokens": wire.output_tokens_details and wire.output_tokens_details.thinking_tokens,
+        "web_searches": wire.server_tool_use and wire.server_tool_use.web_search_requests,
+        "service_tier": wire.service_tier,
+        "inference_geo": wire.inference_geo,
+        "speed": wire.speed,
+    }
+    written = wire.cache_creation_input_tokens
+    hour = (wire.cache_creation and wire.cache_creation.ephemeral_1h_input_tokens) or usage.cache_write_1h_tokens
+    if wire.cache_creation is not None and wire.cache_creation.ephemeral_5m_input_tokens is not None:
+        counts["cache_write_5m_tokens"] = wire.cache_creation.ephemeral_5m_input_tokens
+        counts["cache_write_1h_tokens"] = hour
+    elif written is not None:
+        counts["cache_write_1h_tokens"] = min(hour, written)
+        counts["cache_write_5m_tokens"] = written - min(hour, written)
+    return replace(usage, **{name: value for name, value in counts.items() if value is not None})

@@ -1,0 +1,281 @@
+"""One turn, in order: check, choose the model, load the history, write the question, stream, price, record."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from anyio import CancelScope
+
+from workbench.claude import Claude
+from workbench.errors import InvalidRequest, StoreError, UpstreamError
+from workbench.history import window
+from workbench.ids import new_id
+from workbench.models import refuse_retired
+from workbench.pricing import cost_and_source, worst_case
+from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from workbench.settings import Settings
+    from workbench.store import Store
+    from workbench.turns import Caller, Delta
+
+log = logging.getLogger("workbench")
+
+CHECKPOINT_SECONDS = 2.0
+LONGEST_QUESTION = 10_000_000
+"""Characters; the API takes 32 MB of JSON."""
+LOCAL_REPLY_TOKENS = 1024
+"""The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
+
+
+class Engine:
+    """Runs turns for any number of callers. It belongs to the event loop it is first used on."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self._upstreams: dict[str, Claude] = {}
+        self._connecting = asyncio.Lock()
+        self._unsaved: list[LiveTurn] = []
+
+    # Chats ----------------------------------------------------------------------------------------------------------
+
+    def new_chat(
+        self, *, system: str | None = None, model: str | None = None, max_tokens: int | None = None, title: str = ""
+    ) -> ChatInfo:
+        """Return a new chat. Nothing is written before its first turn.
+
+        Raises:
+            ConfigurationError: the model cannot answer; ModelRetired names its successor.
+        """
+        if model is not None:
+            self.model_for(model)
+        return ChatInfo(id=new_id(), title=title, system=system, model=model, max_tokens=max_tokens)
+
+    def model_for(self, asked: str | None) -> str:
+        """Return the model that answers when ``asked`` for one by name, or for none."""
+        refuse_retired(asked or self.settings.model, datetime.now(UTC).date())
+        return self.settings.choose_model(asked)
+
+    # One turn -------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def turn(
+        self,
+        caller: Caller,
+        chat: ChatInfo,
+        question: str,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        request_id: str | None = None,
+    ) -> AsyncIterator[LiveTurn]:
+        """Run one turn and record it, however it ends.
+
+        Use it as ``async with engine.turn(...) as turn: async for delta in turn: ...``. Inside, the first event has
+        arrived. After the block ``turn.reply`` is final: text, usage (tokens) and cost (US dollars). Leaving early
+        stops the upstream and records the turn as interrupted; its output tokens are then a lower bound.
+
+        Raises before anything is spent: InvalidRequest, ConfigurationError, StoreError. Raises after recording what
+        was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
+        ``reply``, and is written with the next turn.
+        """
+        await self._save_unsaved()
+        model = self.model_for(model or chat.model)
+        upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
+        turn, request = await self._prepared(caller, chat, question, model, max_tokens, request_id)
+        await self.store.begin(turn)
+        begun = time.monotonic()
+        self._log_start(turn, len(request.messages))
+        failure: UpstreamError | None = None
+        try:
+            async with upstream.stream(request, turn.answer) as batches:
+                turn.upstream = self._observed(turn, batches, begun)
+                yield turn
+        except UpstreamError as error:
+            failure = error
+            turn.status, turn.error_type, turn.billed = "failed", error.type, error.billed
+            raise
+        finally:
+            turn.duration_ms = round((time.monotonic() - begun) * 1000)
+            if turn.answer.finished:
+                turn.status = "complete"
+            turn.cost_usd, turn.price_source = cost_and_source(turn.model, turn.usage, turn.started_at)
+            if failure is not None:
+                failure.reply = turn.reply
+            self._log_end(turn, failure)
+            with CancelScope(shield=True):  # a browser that goes away cancels us here, mid-write
+                await self._record(turn)
+
+    async def _prepared(
+        self,
+        caller: Caller,
+        chat: ChatInfo,
+        question: str,
+        model: str,
+        max_tokens: int | None,
+        request_id: str | None,
+    ) -> tuple[LiveTurn, Request]:
+        _check(question)
+        settings = self.settings
+        bound = min(max_tokens or settings.max_tokens, chat.max_tokens or settings.max_tokens, settings.max_tokens)
+        room = None
+        if model == LOCAL_MODEL:
+            bound = min(bound, LOCAL_REPLY_TOKENS)
+            room = self._local_context - bound - estimate_tokens(len(chat.system or "")) - 256
+        messages = await self.store.messages(caller, chat.id) if chat.stored else []
+        sent = window(messages, question, limit=settings.history_messages, model=model, max_tokens=room)
+        now = datetime.now(UTC)
+        input_estimate = estimate_tokens(sent.characters + len(chat.system or ""), 2.5) + 50
+        turn = LiveTurn(
+            caller=caller,
+            chat=chat,
+            question=question,
+            model=model,
+            max_tokens=bound,
+            id=new_id(),
+            request_id=request_id or new_id(),
+            question_id=new_id(),
+            message_id=new_id(),
+            started_at=now,
+            history_messages=len(sent.messages) - 1,
+            left_out_messages=sent.left_out,
+            context_tokens=sent.tokens,
+            input_estimate=input_estimate,
+            # the first look at the price table takes 0.4 s
+            worst_case_usd=await asyncio.to_thread(worst_case, model, input_estimate, bound, now),
+        )
+        request = Request(
+            model=model, max_tokens=bound, messages=sent.messages, system=chat.system, user=_opaque(caller)
+        )
+        return turn, request
+
+    async def _observed(
+        self, turn: LiveTurn, batches: AsyncIterator[list[Delta]], begun: float
+    ) -> AsyncIterator[list[Delta]]:
+        """Note when the first token came, and save what has come every two seconds."""
+        saved = begun
+        async for batch in batches:
+            now = time.monotonic()
+            if turn.ttft_ms is None and batch:
+                turn.ttft_ms = round((now - begun) * 1000)
+            if batch:
+                yield batch
+            if now - saved >= CHECKPOINT_SECONDS:
+                saved = now
+                try:
+                    await self.store.checkpoint(turn)
+                except StoreError as error:  # the end of the turn is written again, and reports it
+                    log.warning("Partial reply not saved", extra={"requestId": turn.request_id, "error": str(error)})
+
+    async def _record(self, turn: LiveTurn) -> None:
+        try:
+            await self.store.record(turn)
+        except StoreError as error:
+            self._unsaved.append(turn)
+            error.reply = turn.reply
+            raise
+
+    async def _save_unsaved(self) -> None:
+        """Write the turns that could not be written when they ended; no new one begins before that succeeds."""
+        while self._unsaved:
+            await self.store.record(self._unsaved[0])
+            self._unsaved.pop(0)
+
+    # Who answers ----------------------------------------------------------------------------------------------------
+
+    async def _upstream(self, model: str) -> Claude:
+        where = LOCAL_MODEL if model == LOCAL_MODEL else "claude"
+        async with self._connecting:
+            if where not in self._upstreams:
+                self._upstreams[where] = await (self._embedded() if where == LOCAL_MODEL else self._claude())
+                shown = {"model": model, "maxTokens": self.settings.max_tokens}
+                log.info("Claude service initialized", extra=shown)
+                if where == LOCAL_MODEL:
+                    log.warning("No ANTHROPIC_API_KEY: the embedded model answers, not Claude", extra={"model": model})
+            return self._upstreams[where]
+
+    async def _claude(self) -> Claude:
+        key = self.settings.api_key
+        return Claude(api_key=key and key.get_secret_value(), base_url=self.settings.base_url)
+
+    async def _embedded(self) -> Claude:
+        from workbench.local import embedded_model  # brings a native library; most installations never need it
+
+        model = await asyncio.to_thread(embedded_model, self.settings.local_gguf)
+        self._local_context = model.context_tokens
+        return Claude(
+            api_key=model.api_key,
+            base_url=model.base_url,
+            name="the embedded model",
+            caching=False,  # it reuses what it has read by itself, and nobody charges
+            read_timeout=600,  # a loaded machine takes its time over a long question
+        )
+
+    async def warm(self) -> None:
+        """Connect now what the first turn would otherwise wait for."""
+        upstream = await self._upstream(self.model_for(None))
+        await upstream.connect()
+
+    async def aclose(self) -> None:
+        """Close the connections. Live turns must have ended."""
+        for upstream in self._upstreams.values():
+            await upstream.aclose()
+        self._upstreams.clear()
+
+    # The log --------------------------------------------------------------------------------------------------------
+
+    def _log_start(self, turn: LiveTurn, message_count: int) -> None:
+        log.info(
+            "Starting Claude stream",
+            extra={
+                "requestId": turn.request_id,
+                "chatId": turn.chat.id,
+                "messageCount": message_count,
+                "model": turn.model,
+                "maxTokens": turn.max_tokens,
+            },
+        )
+
+    def _log_end(self, turn: LiveTurn, failure: UpstreamError | None) -> None:
+        ids = {"requestId": turn.request_id, "chatId": turn.chat.id}
+        if failure is not None:
+            log.error("Claude stream error", extra={**ids, "error": failure.summary})
+            return
+        usage = turn.usage
+        log.info(
+            "Claude stream completed" if turn.status == "complete" else "Claude stream interrupted",
+            extra={
+                **ids,
+                "inputTokens": usage.input_tokens,
+                "outputTokens": usage.output_tokens,
+                "totalTokens": usage.total_tokens,
+                "responseLength": len(turn.answer.text),
+                "ttftMs": turn.ttft_ms,
+                "costUsd": None if turn.cost_usd is None else str(turn.cost_usd),
+            },
+        )
+
+
+def _check(question: str) -> None:
+    if not question.strip():
+        raise InvalidRequest("the message is empty; write something to ask")
+    if len(question) > LONGEST_QUESTION:
+        raise InvalidRequest(
+            f"the message has {len(question):,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
+        )
+    if "\x00" in question or any("\ud800" <= character <= "\udfff" for character in question):
+        raise InvalidRequest("the message holds characters that are no text (NUL or half a surrogate pair); remove them")
+
+
+def _opaque(caller: Caller) -> str:
+    """An id of the user that tells the upstream nothing but that it is the same one."""
+    return hashlib.sha256(f"{caller.org_id}\n{caller.user_id}".encode()).hexdigest()[:32]

@@ -1,0 +1,206 @@
+"""Everything the workbench raises.
+
+::
+
+    WorkbenchError
+    ├── ConfigurationError        a setting is missing or wrong
+    │   └── ModelRetired          .model, .successor
+    ├── InvalidRequest            the question itself cannot be sent (also a ValueError)
+    ├── NotFound                  .kind, .id
+    ├── PromptError
+    ├── RateLimited               .org_id, .retry_after (seconds)
+    ├── BudgetExceeded            .org_id, .left_usd, .needed_usd, .resets_at
+    ├── StoreError                .path
+    │   ├── StoreBusy             .pid: another process holds the file
+    │   └── StoreCorrupt
+    └── UpstreamError             .type, .status, .retryable, .retry_after, .request_id, .reply
+        ├── UpstreamRateLimited
+        ├── UpstreamOverloaded
+        ├── UpstreamTimeout
+        └── UpstreamRefused       asking the same again will not help
+
+Each message says what happened, with the values, and what to do next; the values are attributes too, so no
+caller parses text. A message never holds a key, a prompt or a reply.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from workbench.turns import Reply
+
+
+class WorkbenchError(Exception):
+    """The root of every error the workbench raises on purpose."""
+
+    type = "workbench_error"
+    """Stable code of the kind of error, the same in Python, HTTP and the ledger's ``error_type``."""
+    retryable = False
+    """Whether asking the same again later can help."""
+
+    reply: Reply | None = None
+    """What had been answered before the error, if anything; it is recorded too."""
+
+
+class ConfigurationError(WorkbenchError):
+    """A setting is missing or wrong; the message names it and what to set."""
+
+    type = "configuration_error"
+
+
+class ModelRetired(ConfigurationError):
+    """The model was withdrawn by its maker."""
+
+    type = "model_retired"
+
+    def __init__(self, model: str, successor: str) -> None:
+        super().__init__(f"model {model!r} is retired; use {successor!r}, its successor")
+        self.model = model
+        self.successor = successor
+
+
+class InvalidRequest(WorkbenchError, ValueError):
+    """The question cannot be sent as it is; nothing was sent or recorded."""
+
+    type = "invalid_request"
+
+
+class NotFound(WorkbenchError, LookupError):
+    """There is no such thing, or it belongs to somebody else: the two look alike on purpose."""
+
+    type = "not_found"
+
+    def __init__(self, kind: str, id: str, hint: str) -> None:
+        super().__init__(f"no {kind} {id!r}; {hint}")
+        self.kind = kind
+        self.id = id
+
+
+class PromptError(WorkbenchError):
+    """A named prompt, its version or its variables do not fit."""
+
+    type = "prompt_error"
+
+
+class RateLimited(WorkbenchError):
+    """Our own limit refused the turn before anything was spent."""
+
+    type = "rate_limited"
+    retryable = True
+
+    def __init__(self, org_id: str, retry_after: float) -> None:
+        super().__init__(f"org {org_id!r} is over its rate limit; retry in {retry_after:.1f} s")
+        self.org_id = org_id
+        self.retry_after = retry_after
+
+
+class BudgetExceeded(WorkbenchError):
+    """The org cannot afford this turn; nothing was spent."""
+
+    type = "budget_exceeded"
+
+    def __init__(
+        self, org_id: str, left_usd: Decimal, needed_usd: Decimal, period: str, resets_at: datetime | None
+    ) -> None:
+        super().__init__(
+            f"org {org_id!r} has ${left_usd:.4f} left this {period} and this turn may cost ${needed_usd:.4f}; "
+            "shorten it or raise the budget"
+        )
+        self.org_id = org_id
+        self.left_usd = left_usd
+        self.needed_usd = needed_usd
+        self.resets_at = resets_at
+
+
+class StoreError(WorkbenchError):
+    """The store cannot be opened, read or written."""
+
+    type = "store_error"
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class StoreBusy(StoreError):
+    """Another process holds the store file."""
+
+    type = "store_busy"
+    retryable = True
+
+    def __init__(self, message: str, path: str = "", pid: int | None = None) -> None:
+        super().__init__(message, path)
+        self.pid = pid
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a store, or no longer one."""
+
+    type = "store_corrupt"
+
+
+class UpstreamError(WorkbenchError):
+    """The server that answers (Claude, a proxy, a local model) failed; what it had sent is recorded."""
+
+    type = "upstream_error"
+    retryable = True
+    summary = "Claude failed"
+    """What the server tells its clients and its log: never a word of the upstream's own."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        summary: str | None = None,
+        type: str | None = None,
+        status: int | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        billed: bool = True,
+    ) -> None:
+        super().__init__(message)
+        if summary is not None:
+            self.summary = summary
+        if type is not None:
+            self.type = type
+        if retryable is not None:
+            self.retryable = retryable
+        self.status = status
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.billed = billed
+        """False when the answer itself says that nothing was generated, so nothing was charged."""
+
+
+class UpstreamRateLimited(UpstreamError):
+    """Claude's own rate limit (429), after our retries."""
+
+    type = "upstream_rate_limited"
+    summary = "Rate limit exceeded"
+
+
+class UpstreamOverloaded(UpstreamError):
+    """Claude is overloaded (529, 503), after our retries."""
+
+    type = "upstream_overloaded"
+    summary = "Claude is overloaded"
+
+
+class UpstreamTimeout(UpstreamError):
+    """No answer, or no more of it, in time."""
+
+    type = "upstream_timeout"
+    summary = "Connection timeout"
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream understood and refused (bad request, key, permission, size); the same again will fail too."""
+
+    type = "upstream_refused"
+    summary = "Claude refused the request"
+    retryable = False

@@ -1,0 +1,132 @@
+"""Which messages of a chat are sent with the next question.
+
+A window that slides by one turn changes the front of the prompt every turn, and a prompt cache only helps while the
+front stays the same: over 40 turns that costs 2.7 times as much as never trimming. So the history grows to its bound
+and is then cut to half at once; the next turns share their front again. Where to cut depends only on how many
+messages there are, so every process decides alike and nothing needs to be remembered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.turns import estimate_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workbench.turns import Block, Message
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The messages sent, oldest first, and how many older ones were left out."""
+
+    messages: list[dict[str, Any]]
+    left_out: int
+    characters: int
+    tokens: int
+    """What the messages before the question count for, as far as known."""
+
+
+def window(
+    messages: Sequence[Message], question: str, *, limit: int, model: str, max_tokens: int | None = None
+) -> Window:
+    """Return what to send for ``question`` after ``messages``.
+
+    Args:
+        messages: The whole chat so far, oldest first.
+        question: The new user message.
+        limit: Most messages sent, the question included; beyond it the older half is dropped at once.
+        model: The model asked now. Thinking blocks are bound to the model that made them and to everything before
+            them, so they are sent only while the chat is whole and stayed with one model.
+        max_tokens: Most tokens sent, roughly, for models with a small window.
+
+    A turn without a usable reply (failed before any text, refused, still running) is not sent.
+
+    Example:
+        >>> window([], "hi", limit=20, model="claude-sonnet-5-5").messages
+        [{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}]
+    """
+    turns = _answered(messages)
+    step = max(2, limit // 2 // 2 * 2)
+    start = _start(len(turns) + 1, limit, step)
+    sizes = [sum(len(str(block)) for block in message.blocks) for message in turns]
+    if max_tokens is not None:
+        while start < len(turns) and estimate_tokens(sum(sizes[start:]) + len(question)) > max_tokens:
+            start += 2 if len(turns) - start <= step else step
+    while start < len(turns) and not _opens_a_turn(turns[start]):
+        start += 1
+    sent = turns[start:]
+    whole = start == 0 and all(m.model in (None, model) for m in turns)
+    wire = [{"role": m.role, "content": replayable(m, keep_thinking=whole)} for m in sent]
+    wire.append({"role": "user", "content": text_blocks(question)})
+    return Window(
+        wire,
+        left_out=start,
+        characters=sum(sizes[start:]) + len(question),
+        tokens=sum(message.token_count or 0 for message in sent),
+    )
+
+
+def text_blocks(text: str) -> list[Block]:
+    """Return a user's text as it is sent and stored: the same bytes now and when it is sent again as history."""
+    return [{"type": "text", "text": text}]
+
+
+def _start(count: int, limit: int, step: int) -> int:
+    """Return the first message sent of ``count``: 0 up to the limit, then in steps, so that at most ``limit`` remain.
+
+    >>> [_start(n, 20, 10) for n in (1, 20, 21, 29, 30, 31)]
+    [0, 0, 10, 10, 10, 20]
+    """
+    over = count - max(limit, 1)
+    return 0 if over <= 0 else -(-over // step) * step
+
+
+def _answered(messages: Sequence[Message]) -> list[Message]:
+    """Pairs of question and usable reply, in order."""
+    kept: list[Message] = []
+    question: Message | None = None
+    for message in messages:
+        if message.role == "user":
+            question = message
+        elif question is not None and _usable(message):
+            kept += (question, message)
+            question = None
+    return kept
+
+
+def _usable(reply: Message) -> bool:
+    # a refused question would be refused again; a reply without content is an error on the wire
+    return (
+        reply.status != "streaming" and reply.stop_reason != "refusal" and bool(replayable(reply, keep_thinking=False))
+    )
+
+
+def replayable(message: Message, *, keep_thinking: bool) -> list[Block]:
+    """Return the blocks of a message as they may be sent again.
+
+    They are sent as they came, except what the API would refuse: empty text, thinking that lost its signature, and of
+    a reply that broke off everything but its text.
+    """
+    if message.role == "assistant" and message.status != "complete":
+        return [{"type": "text", "text": message.content}] if message.content.strip() else []
+    return [block for block in message.blocks if _sendable(block, keep_thinking)]
+
+
+def _sendable(block: Block, keep_thinking: bool) -> bool:
+    kind = block.get("type")
+    if kind == "text":
+        return bool(str(block.get("text", "")).strip())
+    if kind == "thinking":
+        return keep_thinking and bool(block.get("signature"))
+    if kind == "redacted_thinking":
+        return keep_thinking
+    # a call nobody answered is refused; this engine runs no tools of its own
+    return kind != "tool_use"
+
+
+def _opens_a_turn(message: Message) -> bool:
+    # a tool result without the call it answers is an error on the wire
+    return message.role == "user" and not any(b.get("type") == "tool_result" for b in message.blocks)

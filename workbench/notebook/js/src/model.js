@@ -1,0 +1,198 @@
+// What the widget knows of its chat. No DOM, no clock, no comm: messages from Python go in, state comes out.
+
+import { codePoints, sequence } from "./protocol.js";
+
+const RETRYABLE = ["interrupted", "failed", "lost"];
+
+/**
+ * A chat as one view sees it.
+ *
+ *   messages  [{id, role, status, text, footer, thinking, error}], oldest first; the last may be streaming
+ *   live      {turn, messageId, seq, usage} of the reply that is arriving, else null
+ *   pending   {c, text, retryOf, acked}: asked and not yet started by Python, else null; a retry has no text
+ *   stopping  the reader pressed Stop and the turn has not ended yet
+ *   refusal   {error, message, type, retryable, retryAfter} of a turn refused before it began, else null
+ *   resyncing a snapshot was asked for; until it comes, deltas are of no use
+ */
+export class ChatState {
+  chatId = "";
+  title = "";
+  model = "";
+  local = false;
+  loaded = false;
+  messages = [];
+  live = null;
+  pending = null;
+  stopping = false;
+  refusal = null;
+  costUsd = null;
+  resyncing = true;
+  #ended = null; // the last turn that ended: its late batches are no gap
+  #distrusted = null; // message whose length was wrong once: one resync each, never a loop
+
+  get busy() {
+    return this.live !== null || this.pending !== null;
+  }
+
+  /** What the chat has cost so far, the running turn included; null if unknown. */
+  get totalCost() {
+    const running = this.live?.usage;
+    if (!running) return this.costUsd;
+    if (this.costUsd === null || running.cost_usd === null) return null;
+    return String(Number(this.costUsd) + Number(running.cost_usd));
+  }
+
+  /** The seq of each message of which we have a part, for hello. */
+  get have() {
+    return this.live ? { [this.live.messageId]: this.live.seq } : {};
+  }
+
+  /** The last message, if answering it anew makes sense. */
+  get retryable() {
+    const last = this.messages.at(-1);
+    if (this.busy || !last || last.role !== "assistant" || !RETRYABLE.includes(last.status)) return null;
+    return last.error?.retryable === false ? null : last;
+  }
+
+  find(id) {
+    return this.messages.find((message) => message.id === id);
+  }
+
+  /** The reader sent a text (or asked to answer a message anew), and it is on its way. */
+  asked(c, { text = null, retryOf = null }) {
+    this.pending = { c, text, retryOf, acked: false };
+    this.stopping = false;
+    this.refusal = null;
+  }
+
+  acknowledged(c) {
+    if (this.pending?.c === c) this.pending.acked = true;
+  }
+
+  /** What is pending never arrived, or was refused: forget it and return its text. */
+  withdraw() {
+    const text = this.pending?.text ?? "";
+    this.pending = null;
+    this.stopping = false;
+    return text;
+  }
+
+  /**
+   * Take in one message. Return 'resync' if something is missing and a snapshot is needed, 'refused' if what is
+   * pending will not be done, else 'ok'.
+   */
+  apply(message) {
+    const verdict = APPLY[message.t]?.(this, message) ?? "ok";
+    if (verdict === "resync") this.resyncing = true;
+    return verdict;
+  }
+
+  snap({ chat_id, title, model, local, messages, live, cost_usd }) {
+    const errors = new Map(this.messages.map(({ id, error }) => [id, error]));
+    this.chatId = chat_id;
+    this.title = title ?? "";
+    this.model = model ?? "";
+    this.local = Boolean(local);
+    this.loaded = true;
+    this.costUsd = cost_usd ?? null;
+    this.resyncing = false;
+    this.messages = messages.map(({ message_id, role, status, text, footer }) =>
+      newMessage(message_id, role, status, text, { footer, error: errors.get(message_id) ?? null }),
+    );
+    this.live = null;
+    if (live) {
+      const reply = this.find(live.message_id) ?? this.#append(newMessage(live.message_id, "assistant"));
+      Object.assign(reply, { status: "streaming", text: live.text, error: null });
+      this.live = { turn: live.turn, messageId: live.message_id, seq: live.seq, usage: null };
+    }
+    if (this.pending?.acked && this.#contains(this.pending)) this.pending = null; // its start was missed
+    if (!this.busy) this.stopping = false;
+  }
+
+  #contains({ text, retryOf }) {
+    if (retryOf) return this.messages.at(-1)?.id !== retryOf;
+    return this.messages.findLast(({ role }) => role === "user")?.text === text;
+  }
+
+  start({ turn, message_id, user_message_id, text, model }) {
+    if (this.live?.turn === turn) return "ok"; // a snapshot brought it already
+    const missed = this.live !== null;
+    const at = this.messages.findIndex(({ id }) => id === user_message_id);
+    if (at >= 0) this.messages.length = at + 1; // a retry: the failed reply gives way to the new one
+    else this.#append(newMessage(user_message_id, "user", "complete", text));
+    if (this.pending?.text === text || (this.pending?.retryOf && at >= 0)) this.pending = null;
+    this.#append(newMessage(message_id, "assistant"));
+    this.live = { turn, messageId: message_id, seq: 0, usage: null };
+    this.model = model || this.model;
+    this.refusal = null;
+    return missed ? "resync" : "ok";
+  }
+
+  delta({ turn, seq, k, s }) {
+    if (turn === this.#ended) return "ok";
+    if (this.live?.turn !== turn) return this.resyncing ? "ok" : "resync";
+    if (this.resyncing) return "ok"; // the snapshot will contain it
+    const order = sequence(this.live.seq, seq);
+    if (order === "gap") return "resync";
+    if (order === "old") return "ok";
+    this.live.seq = seq;
+    const reply = this.find(this.live.messageId);
+    if (k === "think") reply.thinking = true;
+    else reply.text += s;
+    return "ok";
+  }
+
+  usage(message) {
+    if (this.live?.turn === message.turn) this.live.usage = message;
+  }
+
+  end({ turn, message_id, status, len, footer, chat_cost_usd }) {
+    const reply = this.find(message_id);
+    if (this.live?.turn === turn) {
+      this.live = null;
+      this.stopping = false;
+    }
+    this.#ended = turn;
+    this.costUsd = chat_cost_usd ?? null;
+    if (!reply) return "resync";
+    Object.assign(reply, { status, footer: footer ?? "" });
+    if (this.resyncing || codePoints(reply.text) === len || this.#distrusted === message_id) return "ok";
+    this.#distrusted = message_id;
+    return "resync";
+  }
+
+  error({ turn, c, error, message, type, retryable, retry_after }) {
+    const details = { error: error || "Chat failed", message, type, retryable, retryAfter: retry_after ?? null };
+    if (turn === null || turn === undefined) {
+      const mine = c === undefined || c === null || c === this.pending?.c;
+      if (!mine) return "ok";
+      this.refusal = details;
+      return "refused";
+    }
+    if (this.live?.turn === turn) {
+      Object.assign(this.find(this.live.messageId), { status: "failed", error: details });
+      this.live = null;
+      this.stopping = false;
+      this.#ended = turn;
+    }
+    return "ok";
+  }
+
+  #append(message) {
+    this.messages.push(message);
+    return message;
+  }
+}
+
+const APPLY = {
+  snap: (chat, message) => chat.snap(message),
+  start: (chat, message) => chat.start(message),
+  d: (chat, message) => chat.delta(message),
+  usage: (chat, message) => chat.usage(message),
+  end: (chat, message) => chat.end(message),
+  err: (chat, message) => chat.error(message),
+};
+
+function newMessage(id, role, status = "streaming", text = "", { footer = "", error = null } = {}) {
+  return { id, role, status, text, footer: footer ?? "", thinking: false, error };
+}

@@ -1,0 +1,79 @@
+// The messages between the widget and Python, version 1. All are custom messages of the widget's comm.
+//
+//   JS -> Python   every message has `c`, a client id which Python repeats in its ack
+//     {t:'hello', c, have:{message_id: seq}}   send me a snap; what I have of the live reply
+//     {t:'send', c, text}
+//     {t:'stop', c, turn}                      turn null: whatever my last send started or will start
+//     {t:'retry', c, message_id}               the assistant message to answer anew
+//
+//   Python -> JS
+//     {t:'ack', c}
+//     {t:'snap', chat_id, title, model, local, messages:[{message_id, role, status, text, footer?}],
+//      live:{turn, message_id, seq, text}|null, cost_usd}
+//     {t:'start', turn, message_id, user_message_id, text, model}
+//     {t:'d', turn, seq, k:'text'|'think', i, s}
+//     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd, final}
+//     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
+//     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
+//
+// The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
+// end.len counts Unicode code points (Python's len), not UTF-16 units. Amounts of money are decimal strings or null
+// (unknown). No message has a key `id` at its top: ipykernel reads a string there as an address.
+
+export const VERSION = 1;
+
+let views = 0;
+
+/** Return a function that makes client ids, different from those of every other view. */
+export function clientIds() {
+  const prefix = `${Date.now().toString(36)}${(views++).toString(36)}`;
+  let n = 0;
+  return () => `${prefix}-${++n}`;
+}
+
+export const hello = (have) => ({ t: "hello", have });
+export const send = (text) => ({ t: "send", text });
+export const stop = (turn) => ({ t: "stop", turn });
+export const retry = (messageId) => ({ t: "retry", message_id: messageId });
+
+const REQUIRED = {
+  ack: { c: "string" },
+  snap: { chat_id: "string", messages: "object" },
+  start: { turn: "string", message_id: "string", text: "string" },
+  d: { turn: "string", seq: "number", s: "string" },
+  usage: { turn: "string" },
+  end: { turn: "string", message_id: "string", status: "string", len: "number" },
+  err: { message: "string" },
+};
+
+/** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */
+export function parse(raw) {
+  const required = Object.hasOwn(REQUIRED, raw?.t) ? REQUIRED[raw.t] : null;
+  if (!required) return null;
+  for (const [key, type] of Object.entries(required)) {
+    const value = raw[key];
+    if (value === null || typeof value !== type) {
+      console.warn(`workbench: dropped a '${raw.t}' message without a valid '${key}'`);
+      return null;
+    }
+  }
+  return raw;
+}
+
+/** Compare the number of an arriving batch with the last one we have: 'next', 'old' (seen) or 'gap' (one is missing). */
+export function sequence(have, seq) {
+  if (seq === have + 1) return "next";
+  return seq <= have ? "old" : "gap";
+}
+
+/** Count Unicode code points, as Python's len does. */
+export function codePoints(text) {
+  let n = text.length;
+  for (let i = 0; i + 1 < text.length; i++) {
+    if (text.charCodeAt(i) >= 0xd800 && text.charCodeAt(i) <= 0xdbff) {
+      const low = text.charCodeAt(i + 1);
+      if (low >= 0xdc00 && low <= 0xdfff) n--, i++;
+    }
+  }
+  return n;
+}

@@ -1,0 +1,53 @@
+// What we add to the model's markup once it is safe: link targets, frames around code and tables.
+
+import { h } from "../dom.js";
+import { highlighted } from "./highlight.js";
+
+/** Decorate a sanitised fragment. `closed`: its blocks are complete, so code may be highlighted; `cache`: a Map. */
+export function decorate(fragment, { closed, cache }) {
+  for (const link of fragment.querySelectorAll("a")) decorateLink(link);
+  for (const table of fragment.querySelectorAll("table")) frame(table, "wb-table");
+  for (const code of fragment.querySelectorAll("pre > code")) decorateCode(code, closed, cache);
+  return fragment;
+}
+
+function decorateLink(link) {
+  if (!link.hasAttribute("href")) return link.replaceWith(...link.childNodes); // its address was not allowed
+  link.target = "_blank";
+  link.rel = "noopener noreferrer";
+  link.title = link.href; // where it really goes
+}
+
+/** Put an element that may be wider than the chat into a box that scrolls, by keyboard too. */
+function frame(element, className) {
+  const box = h("div", { class: className, tabindex: 0 });
+  element.replaceWith(box);
+  box.append(element);
+}
+
+function decorateCode(code, closed, cache) {
+  const language = code.dataset.lang;
+  const pre = code.parentElement;
+  pre.tabIndex = 0;
+  if (closed && language) colour(code, language, cache);
+  const box = h("div", { class: "wb-code" });
+  pre.replaceWith(box);
+  box.append(
+    h(
+      "div",
+      { class: "wb-code-head" },
+      h("span", { class: "wb-code-lang" }, language || "text"),
+      h("button", { class: "wb-copy", type: "button" }, "Copy"),
+    ),
+    pre,
+  );
+}
+
+function colour(code, language, cache) {
+  const text = code.textContent;
+  const key = `${language}\n${text}`;
+  const coloured = cache?.get(key) ?? highlighted(text, language.toLowerCase());
+  if (!coloured) return;
+  cache?.set(key, coloured.cloneNode(true));
+  code.replaceChildren(coloured);
+}

@@ -1,0 +1,179 @@
+// Markdown that arrives in pieces. Finished blocks are rendered once; only the open tail is rendered again.
+
+import { Lexer, Parser, Renderer } from "marked";
+import { decorate } from "./decorate.js";
+import { sanitise } from "./sanitise.js";
+
+const LONGEST_OPEN_TAIL = 20_000; // beyond it the tail is plain text until its block ends
+
+class ChatRenderer extends Renderer {
+  #inLink = false;
+
+  html({ text, block }) {
+    if (/^<br\s*\/?>$/i.test(text.trim())) return "<br>"; // Claude's way to break a line in a table cell
+    return block ? `<p>${escape(text.trim())}</p>` : escape(text);
+  }
+
+  link(token) {
+    const outer = this.#inLink;
+    this.#inLink = true;
+    const text = this.parser.parseInline(token.tokens);
+    this.#inLink = outer;
+    return outer ? text : `<a href="${escape(token.href)}">${text}</a>`;
+  }
+
+  // never loaded by itself: an address chosen by a model can carry data out
+  image({ href, text }) {
+    const label = escape(`[image: ${text || "untitled"}]`);
+    return this.#inLink ? label : `<a href="${escape(href)}">${label}</a>`;
+  }
+
+  code({ text, lang }) {
+    const language = /^[\w+#.-]{1,24}(?=\s|$)/.exec(lang ?? "")?.[0] ?? "";
+    return `<pre><code data-lang="${escape(language)}">${escape(text.replace(/\n$/, ""))}\n</code></pre>\n`;
+  }
+
+  checkbox({ checked }) {
+    return checked ? "☑ " : "☐ ";
+  }
+}
+
+const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+
+function escape(text) {
+  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
+}
+
+/** Return the tokens of a source; `links` are the link references defined before it. */
+function lex(source, links = {}) {
+  const lexer = new Lexer();
+  Object.assign(lexer.tokens.links, links);
+  return lexer.lex(source);
+}
+
+function fragmentOf(tokens, links, options) {
+  tokens.links = links;
+  return decorate(sanitise(Parser.parse(tokens, { renderer: new ChatRenderer() })), options);
+}
+
+/** Return a whole Markdown source as a safe fragment. */
+export function render(source, cache) {
+  const text = source.replace(/\r\n?/g, "\n");
+  try {
+    const tokens = lex(text);
+    return fragmentOf(tokens, tokens.links, { closed: true, cache });
+  } catch (error) {
+    console.warn("workbench: shown as plain text, for its Markdown cannot be read", error);
+    return plain(text);
+  }
+}
+
+function plain(text) {
+  const element = document.createElement("div");
+  element.className = "wb-plain";
+  element.textContent = text;
+  const fragment = document.createDocumentFragment();
+  fragment.append(element);
+  return fragment;
+}
+
+/** How many of the tokens can no longer change, whatever follows. */
+function settled(tokens, source) {
+  const blocks = tokens.flatMap(({ type }, i) => (type === "space" ? [] : [i]));
+  if (blocks.length < 2) return 0;
+  // A block has ended once the next one shows a complete line: until then that line may still join it
+  // (a setext underline, a deeper list item, a table row).
+  const last = blocks.at(-1);
+  const start = tokens.slice(0, last).reduce((length, { raw }) => length + raw.length, 0);
+  return source.includes("\n", start) ? last : blocks.at(-2);
+}
+
+/** Renders one message into an element, paint by paint, while its text grows. */
+export class MarkdownStream {
+  #root;
+  #tail = document.createElement("div");
+  #source = "";
+  #committed = 0; // characters of the source whose blocks are finished
+  #links = {};
+  #cache = new Map();
+  #lexAgainAt = 0; // length of the open tail at which a long one is looked at again
+  #painted = -1;
+
+  constructor(root) {
+    this.#root = root;
+    this.#tail.className = "wb-tail";
+    root.replaceChildren(this.#tail);
+  }
+
+  get length() {
+    return this.#source.length;
+  }
+
+  push(text) {
+    this.#source += text;
+  }
+
+  /** Bring the element up to date with the text so far. */
+  paint() {
+    if (this.#painted === this.#source.length) return;
+    this.#painted = this.#source.length;
+    // a lone carriage return at the end may be half of a line end
+    const open = this.#source.slice(this.#committed).replace(/\r$/, "");
+    if (open.length > LONGEST_OPEN_TAIL && open.length < this.#lexAgainAt) return this.#paintPlain(open);
+    try {
+      this.#paintBlocks(open);
+    } catch {
+      this.#lexAgainAt = open.length * 1.25;
+      this.#paintPlain(open);
+    }
+  }
+
+  #paintBlocks(open) {
+    const text = open.replace(/\r\n?/g, "\n");
+    const tokens = lex(text, this.#links);
+    this.#links = tokens.links;
+    const count = settled(tokens, text);
+    if (count > 0) {
+      const done = tokens.slice(0, count);
+      this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
+      this.#committed += rawLength(open, done.reduce((length, { raw }) => length + raw.length, 0));
+    }
+    const rest = tokens.slice(count);
+    const restLength = rest.reduce((length, { raw }) => length + raw.length, 0);
+    if (restLength > LONGEST_OPEN_TAIL) {
+      this.#lexAgainAt = restLength * 1.25;
+      return this.#paintPlain(text.slice(text.length - restLength));
+    }
+    patch(this.#tail, fragmentOf(rest, this.#links, { closed: false }));
+  }
+
+  #paintPlain(text) {
+    const shown = this.#tail.querySelector(":scope > .wb-plain:only-child")?.firstChild;
+    if (shown && text.startsWith(shown.data)) shown.appendData(text.slice(shown.length));
+    else patch(this.#tail, plain(text));
+  }
+
+  /** The text is complete: render the whole of it once, so that it equals a one-shot rendering. */
+  finish() {
+    patch(this.#root, render(this.#source, this.#cache));
+    this.#cache.clear();
+  }
+}
+
+/** How many characters of a source with mixed line ends make up `length` characters with plain ones. */
+function rawLength(source, length) {
+  if (!source.includes("\r")) return length;
+  let at = 0;
+  for (let n = 0; n < length; n++) at += source[at] === "\r" && source[at + 1] === "\n" ? 2 : 1;
+  return at;
+}
+
+/** Give an element the children of a fragment; equal ones stay, so that selections and scroll positions survive. */
+function patch(element, fragment) {
+  const old = [...element.childNodes];
+  const fresh = [...fragment.childNodes];
+  let same = 0;
+  while (same < old.length && same < fresh.length && old[same].isEqualNode(fresh[same])) same++;
+  for (const node of old.slice(same)) node.remove();
+  element.append(...fresh.slice(same));
+}

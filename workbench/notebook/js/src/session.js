@@ -1,0 +1,132 @@
+// One view's conversation with Python: joins the state of the chat, the link and the comm.
+
+import { Link } from "./link.js";
+import { ChatState } from "./model.js";
+import { clientIds, hello, parse, retry, send, stop, VERSION } from "./protocol.js";
+
+const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
+
+export class Session {
+  #comm;
+  #link;
+  #listener;
+  #askAgain = null;
+
+  /**
+   * comm      the anywidget model
+   * listener  {changed(), returned(text), delivered(text)}: returned when a text could not be delivered and belongs
+   *           back into the input, delivered when it arrived after all
+   */
+  constructor(comm, listener) {
+    this.#comm = comm;
+    this.#listener = listener;
+    this.chat = new ChatState();
+    this.chat.chatId = comm.get("chat_id") ?? "";
+    this.#link = new Link({
+      transmit: (message) => comm.send(message),
+      nextId: clientIds(),
+      onState: (state, before) => this.#linkChanged(state, before),
+    });
+  }
+
+  get link() {
+    return this.#link.state;
+  }
+
+  /** False when the kernel runs a version of the workbench that speaks another protocol. */
+  get compatible() {
+    return (this.#comm.get("protocol") ?? VERSION) === VERSION;
+  }
+
+  get canSend() {
+    return this.compatible && this.link !== "lost" && !this.chat.busy;
+  }
+
+  open() {
+    this.#comm.on("msg:custom", this.#receive);
+    this.#comm.on("change:chat_id", this.#ask);
+    this.#ask();
+  }
+
+  close() {
+    this.#comm.off("msg:custom", this.#receive);
+    this.#comm.off("change:chat_id", this.#ask);
+    clearTimeout(this.#askAgain);
+    this.#link.close();
+  }
+
+  send(text) {
+    this.chat.asked(this.#link.post(send(text)), { text });
+    this.#listener.changed();
+  }
+
+  retry(messageId) {
+    this.chat.asked(this.#link.post(retry(messageId)), { retryOf: messageId });
+    this.#listener.changed();
+  }
+
+  stop() {
+    if (!this.chat.busy || this.chat.stopping) return;
+    this.chat.stopping = true;
+    this.#link.post(stop(this.chat.live?.turn ?? null));
+    this.#listener.changed();
+  }
+
+  /** Ask again whether Python is there. */
+  reconnect() {
+    this.#ask();
+    this.#listener.changed();
+  }
+
+  dismiss() {
+    this.chat.refusal = null;
+    this.#listener.changed();
+  }
+
+  #ask = (wait = ASK_AGAIN_MS) => {
+    if (typeof wait !== "number") wait = ASK_AGAIN_MS; // called as an event handler
+    this.chat.resyncing = true;
+    this.#link.post(hello(this.chat.have));
+    clearTimeout(this.#askAgain);
+    this.#askAgain = setTimeout(() => {
+      if (this.chat.resyncing && this.link !== "lost") this.#ask(wait * 2);
+    }, wait);
+  };
+
+  #receive = (raw) => {
+    const message = parse(raw);
+    if (!message) return;
+    for (const settled of this.#link.heard(message)) this.#settle(settled);
+    const verdict = this.chat.apply(message);
+    if (verdict === "resync") this.#ask();
+    if (verdict === "refused") this.#refused();
+    if (message.t === "start" && this.chat.stopping && !this.chat.pending) this.#link.post(stop(message.turn));
+    this.#listener.changed();
+  };
+
+  #settle({ c, delivered }) {
+    if (c !== this.chat.pending?.c) return;
+    if (delivered) {
+      this.chat.acknowledged(c);
+      if (this.chat.pending.text) this.#listener.delivered(this.chat.pending.text);
+    } else this.#return();
+  }
+
+  #refused() {
+    if (this.chat.pending) this.#return();
+    if (this.chat.refusal.type === "stopped") this.chat.refusal = null; // Stop came before the turn began: no error
+  }
+
+  #return() {
+    const text = this.chat.withdraw();
+    if (text) this.#listener.returned(text);
+  }
+
+  #linkChanged(state, before) {
+    const { pending } = this.chat;
+    // kept where a view of a re-run cell will find it; still pending, for the kernel may only be busy
+    if (state === "lost" && pending && !pending.acked && pending.text) this.#listener.returned(pending.text);
+    if (before === "lost" && !this.chat.resyncing) this.#ask();
+    this.#listener.changed();
+  }
+}

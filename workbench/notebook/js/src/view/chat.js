@@ -1,0 +1,182 @@
+// The whole chat box: header, messages, notice, composer, status line.
+
+import { h, setText } from "../dom.js";
+import { Session } from "../session.js";
+import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
+import { Composer } from "./composer.js";
+import { MessageLog } from "./log.js";
+import { Notice } from "./notice.js";
+
+const COPIED_MS = 1500;
+
+export class ChatView {
+  #comm;
+  #session;
+  #title = h("span", { class: "wb-title" });
+  #model = h("span", { class: "wb-model", hidden: true });
+  #status = h("span", { class: "wb-status", role: "status" });
+  #hint = h("span", { class: "wb-hint" });
+  #cost = h("span", { class: "wb-cost", title: "What this chat has cost so far" });
+  #jump = h("button", { class: "wb-button wb-jump", type: "button", hidden: true, onclick: () => this.#toBottom() }, "↓ Latest");
+  #frame = null;
+  #width = 0;
+  #restoreScroll = null;
+
+  constructor(comm, element) {
+    this.#comm = comm;
+    this.#session = new Session(comm, {
+      changed: () => this.invalidate(),
+      returned: (text) => this.composer.restore(text),
+      delivered: (text) => this.composer.discard(text),
+    });
+    this.log = new MessageLog({
+      onScroll: () => this.#updateJump(),
+      onResize: () => this.#resized(),
+      onRetry: (id) => this.#session.canSend && this.#session.retry(id),
+    });
+    this.notice = new Notice({
+      onReconnect: () => this.#session.reconnect(),
+      onDismiss: () => this.#session.dismiss(),
+    });
+    this.composer = new Composer({ onSend: (text) => this.#send(text), onStop: () => this.#session.stop() });
+    this.root = h(
+      "section",
+      // JupyterLab's shortcuts must not fire while somebody types here
+      { class: "wb-chat", "aria-label": "Chat", "data-lm-suppress-shortcuts": "true" },
+      h("header", { class: "wb-head" }, this.#title, this.#model),
+      h("div", { class: "wb-middle" }, this.log.element, this.#jump),
+      this.notice.element,
+      this.composer.element,
+      h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#cost),
+    );
+    this.root.addEventListener("keydown", (event) => this.#onKey(event));
+    for (const type of ["keyup", "keypress"]) this.root.addEventListener(type, (event) => event.stopPropagation());
+    this.root.addEventListener("click", (event) => this.#onClick(event));
+    this.#resize();
+    element.replaceChildren(this.root);
+    this.open();
+  }
+
+  open() {
+    this.#comm.on("change:height", this.#resize);
+    this.#restoreScroll = this.composer.open(this.#session.chat.chatId).scrollTop;
+    this.#session.open();
+    this.#paint();
+  }
+
+  close() {
+    cancelAnimationFrame(this.#frame);
+    this.#comm.off("change:height", this.#resize);
+    this.composer.close(this.log.following ? null : this.log.element.scrollTop);
+    this.log.close();
+    this.#session.close();
+  }
+
+  /** Paint in the next frame, once, however many messages arrive before it. */
+  invalidate() {
+    this.#frame ??= requestAnimationFrame(() => this.#paint());
+  }
+
+  #paint() {
+    this.#frame = null;
+    const { chat, link, compatible, canSend } = this.#session;
+    const focused = this.#focused;
+    this.root.dataset.link = link;
+    this.#updateHead(chat);
+    this.log.update(chat, link);
+    this.notice.update({ compatible, link, refusal: chat.refusal });
+    this.composer.update({
+      busy: chat.busy,
+      stopping: chat.stopping,
+      canSend,
+      enabled: compatible && link !== "lost",
+    });
+    this.#updateFoot(chat, link);
+    if (chat.loaded && this.#restoreScroll !== null && this.root.isConnected) {
+      this.log.scrollTo(this.#restoreScroll);
+      this.#restoreScroll = null;
+    }
+    this.#updateJump();
+    // a button that vanished under the focus would leave the keys to JupyterLab
+    if (focused && !(this.#focused?.getClientRects().length > 0)) this.composer.input.focus({ preventScroll: true });
+  }
+
+  get #focused() {
+    const active = this.root.getRootNode().activeElement;
+    return this.root.contains(active) ? active : null;
+  }
+
+  #updateHead({ title, model, local, loaded }) {
+    setText(this.#title, title || (loaded ? "New chat" : "Chat"));
+    setText(this.#model, local ? EMBEDDED_MODEL : model);
+    this.#model.title = local ? EMBEDDED_MODEL_DETAIL : `Model: ${model}`;
+    this.#model.toggleAttribute("data-local", local);
+    this.#model.hidden = !this.#model.textContent;
+  }
+
+  #updateFoot({ busy, loaded, pending, totalCost }, link) {
+    const saidInLog = pending && !pending.acked;
+    setText(this.#status, link === "queued" && !saidInLog ? QUEUED : "");
+    setText(this.#hint, link !== "ready" ? "" : busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line");
+    setText(this.#cost, loaded ? dollars(totalCost) : "");
+  }
+
+  /** Also called when the host attaches us, which may be after render. */
+  #resized() {
+    if (this.#width === this.root.clientWidth) return;
+    this.#width = this.root.clientWidth;
+    this.composer.fit();
+    this.invalidate();
+  }
+
+  #updateJump() {
+    this.#jump.hidden = this.log.following || this.log.atBottom;
+  }
+
+  #toBottom() {
+    this.log.toBottom();
+    this.#updateJump();
+    this.composer.input.focus({ preventScroll: true });
+  }
+
+  #send(text) {
+    if (!this.#session.canSend) return false;
+    this.#session.send(text);
+    this.log.toBottom();
+    return true;
+  }
+
+  #onKey(event) {
+    event.stopPropagation();
+    if (event.isComposing || event.keyCode === 229) return; // an input method is choosing characters
+    if (event.key === "Escape") {
+      event.preventDefault();
+      this.#session.stop();
+    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.composer.input) {
+      event.preventDefault();
+      this.composer.submit();
+    }
+  }
+
+  async #onClick({ target }) {
+    const button = target.closest?.(".wb-copy");
+    if (!button) return;
+    const code = button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, "");
+    setText(button, (await copy(code)) ? "Copied" : "Select and copy by hand");
+    setTimeout(() => setText(button, "Copy"), COPIED_MS);
+  }
+
+  #resize = () => {
+    const height = this.#comm.get("height");
+    this.root.style.height = height && CSS.supports("height", height) ? height : "480px";
+  };
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false; // not allowed here, as on a page without https
+  }
+}

@@ -1,0 +1,105 @@
+// The list of messages: one element per message, kept as long as the message is there; follows new text only while
+// the reader is at the bottom.
+
+import { h, setText } from "../dom.js";
+import { QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
+import { MessageView } from "./message.js";
+
+const NEAR = 24; // px from the bottom that still count as the bottom
+
+export class MessageLog {
+  #views = new Map(); // message id -> MessageView
+  #pending = null;
+  #waiting = h("div", { class: "wb-state wb-waiting", "data-kind": "waiting", hidden: true }, h("span"));
+  #empty = h("p", { class: "wb-empty" }, "Ask anything. The reply, its tokens and its cost are kept in your ledger.");
+  #following = true;
+  #top = 0;
+
+  constructor({ onScroll, onResize, onRetry }) {
+    this.onRetry = onRetry;
+    this.element = h(
+      "div",
+      { class: "wb-log", role: "log", "aria-live": "polite", "aria-label": "Messages", tabindex: 0 },
+      this.#empty,
+      this.#waiting,
+    );
+    this.element.addEventListener("scroll", () => {
+      const { scrollTop } = this.element;
+      // only the reader scrolls up; text that grows below moves nothing
+      if (this.atBottom) this.#following = true;
+      else if (scrollTop < this.#top) this.#following = false;
+      this.#top = scrollTop;
+      onScroll();
+    });
+    this.observer = new ResizeObserver(() => {
+      this.follow();
+      onResize();
+    });
+    this.observer.observe(this.element);
+  }
+
+  get atBottom() {
+    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    return scrollHeight - scrollTop - clientHeight < NEAR;
+  }
+
+  get following() {
+    return this.#following;
+  }
+
+  scrollTo(top) {
+    this.#following = top === null;
+    if (top === null) this.follow();
+    else this.element.scrollTop = top;
+  }
+
+  toBottom() {
+    this.#following = true;
+    this.follow();
+  }
+
+  follow() {
+    if (!this.#following) return;
+    this.element.scrollTop = this.element.scrollHeight;
+    this.#top = this.element.scrollTop;
+  }
+
+  update(chat, link) {
+    const kept = new Map();
+    let before = this.#empty;
+    for (const message of chat.messages) {
+      const view = this.#views.get(message.id) ?? new MessageView(message.role);
+      kept.set(message.id, view);
+      const live = chat.live?.messageId === message.id ? chat.live : null;
+      const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
+      view.update(message, { live, stopping: chat.stopping, onRetry });
+      if (before.nextSibling !== view.element) before.after(view.element);
+      before = view.element;
+    }
+    for (const [id, view] of this.#views) if (!kept.has(id)) view.element.remove();
+    this.#views = kept;
+    this.#updatePending(chat, link);
+    this.#empty.hidden = !chat.loaded || chat.messages.length > 0 || chat.pending !== null;
+    this.follow();
+  }
+
+  #updatePending({ pending, stopping }, link) {
+    const text = pending?.text ?? null;
+    if (text === null) {
+      this.#pending?.element.remove();
+      this.#pending = null;
+    } else {
+      this.#pending ??= new MessageView("user");
+      this.#pending.update({ role: "user", status: "complete", text, footer: "" }, { pending: true });
+      if (this.#pending.element.nextSibling !== this.#waiting) this.#waiting.before(this.#pending.element);
+    }
+    const silent = pending && !pending.acked && link !== "ready";
+    const waiting = silent ? (link === "lost" ? UNDELIVERED : QUEUED) : stopping ? STOPPING : THINKING;
+    setText(this.#waiting.firstChild, waiting);
+    this.#waiting.hidden = pending === null;
+  }
+
+  close() {
+    this.observer.disconnect();
+  }
+}

@@ -1,0 +1,77 @@
+// One message on screen.
+
+import { h, setText } from "../dom.js";
+import { MarkdownStream } from "../render/markdown.js";
+import { ENDED, errorLine, STOPPING, THINKING, usageLine } from "../wording.js";
+
+const SPEAKER = { user: "You", assistant: "Claude" };
+
+export class MessageView {
+  #body = h("div", { class: "wb-body" });
+  #state = h("div", { class: "wb-state" });
+  #footer = h("div", { class: "wb-footer" });
+  #stream = null;
+  #shown = ""; // the text on screen
+  #finished = false;
+
+  constructor(role) {
+    this.element = h(
+      "article",
+      { class: "wb-message", "data-role": role },
+      h("span", { class: "wb-hidden" }, `${SPEAKER[role] ?? role}:`),
+      this.#body,
+      this.#state,
+      this.#footer,
+    );
+    if (role === "assistant") this.#body.classList.add("wb-md");
+  }
+
+  /** Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense. */
+  update(message, { live = null, stopping = false, pending = false, onRetry = null }) {
+    const { role, status, text } = message;
+    this.element.dataset.status = status;
+    this.element.toggleAttribute("data-pending", pending);
+    if (role === "assistant") this.#updateReply(text, status);
+    else setText(this.#body, text);
+    this.#updateState(message, stopping, onRetry);
+    setText(this.#footer, live?.usage ? usageLine(live.usage) : message.footer);
+  }
+
+  #updateReply(text, status) {
+    const streaming = status === "streaming";
+    if (!this.#stream || !text.startsWith(this.#shown) || (this.#finished && text !== this.#shown)) {
+      this.#stream = new MarkdownStream(this.#body);
+      this.#shown = "";
+      this.#finished = false;
+    }
+    this.#stream.push(text.slice(this.#shown.length));
+    this.#shown = text;
+    if (streaming) this.#stream.paint();
+    else if (!this.#finished) {
+      this.#stream.finish();
+      this.#finished = true;
+    }
+    // screen readers hear the reply once, when it is there
+    this.element.ariaBusy = streaming ? "true" : null;
+    this.#body.hidden = text === "";
+  }
+
+  #updateState({ role, status, text, error }, stopping, onRetry) {
+    const say = (kind, ...parts) => this.#show(kind, parts, onRetry);
+    if (role !== "assistant" || status === "complete") say("");
+    else if (status === "streaming") say("waiting", stopping ? STOPPING : text === "" ? THINKING : "");
+    else if (error) say("error", h("strong", {}, error.error), ` ${errorLine(error)}`);
+    else say(status === "interrupted" ? "note" : "error", ENDED[status] ?? "");
+  }
+
+  #show(kind, parts, onRetry) {
+    const next = h("div", { class: "wb-state", "data-kind": kind }, h("span", {}, ...parts));
+    if (onRetry) next.append(h("button", { class: "wb-button wb-retry", type: "button" }, "Retry"));
+    next.hidden = next.textContent === "";
+    if (!next.isEqualNode(this.#state)) {
+      this.#state.replaceWith(next);
+      this.#state = next;
+    }
+    if (onRetry) this.#state.lastChild.onclick = onRetry;
+  }
+}

@@ -1,0 +1,40 @@
+// Numbers and sentences for people.
+
+/** A cost as people read it; `usd` is a decimal string or null (unknown). */
+export function dollars(usd) {
+  if (usd === null || usd === undefined) return "cost unknown";
+  const amount = Number(usd);
+  if (amount > 0 && amount < 0.0001) return "<$0.0001";
+  return `$${amount.toFixed(amount === 0 || amount >= 1 ? 2 : 4)}`;
+}
+
+const count = (n) => (n ?? 0).toLocaleString("en-US");
+
+/** The footer of a reply that is still arriving. */
+export function usageLine({ input_tokens, output_tokens, cost_usd }) {
+  return `${count(input_tokens)} in · ${count(output_tokens)} out · ${dollars(cost_usd)}`;
+}
+
+export const THINKING = "thinking…";
+export const STOPPING = "stopping…";
+export const QUEUED = "kernel busy - queued";
+export const UNDELIVERED = "not delivered yet";
+export const LOST = "not connected - run the cell again";
+export const LOST_DETAIL = "Your text is kept. If a cell is running, the kernel may answer when it ends.";
+export const INCOMPATIBLE = "this page and the kernel run different versions of the workbench";
+export const INCOMPATIBLE_DETAIL = "Restart the kernel, reload the page, then run the cell again.";
+export const EMBEDDED_MODEL = "embedded demonstration model";
+export const EMBEDDED_MODEL_DETAIL =
+  "A very small model inside this kernel. It shows how the workbench works, not how Claude answers. " +
+  "Set ANTHROPIC_API_KEY to chat with Claude.";
+
+export const ENDED = {
+  interrupted: "Stopped before its end.",
+  failed: "This reply failed.",
+  lost: "Lost: the kernel ended during this reply.",
+};
+
+/** An error as title and sentence. */
+export function errorLine({ message, retryAfter }) {
+  return retryAfter ? `${message} (retry after ${Math.ceil(retryAfter)} s)` : message;
+}

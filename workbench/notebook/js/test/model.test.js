@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ChatState } from "../src/model.js";
+
+const SNAP = { t: "snap", chat_id: "c1", title: "T", model: "m", local: false, messages: [], live: null, cost_usd: "0.5" };
+const START = { t: "start", turn: "t1", message_id: "a1", user_message_id: "u1", text: "hi", model: "m" };
+const delta = (seq, s, k = "text") => ({ t: "d", turn: "t1", seq, k, i: 0, s });
+const end = (more) => ({
+  t: "end", turn: "t1", message_id: "a1", status: "complete", stop_reason: "end_turn", len: 5, footer: "f", chat_cost_usd: "0.75", ...more,
+});
+
+function chatAfter(...messages) {
+  const chat = new ChatState();
+  chat.verdicts = [SNAP, ...messages].map((message) => chat.apply(message)).slice(1);
+  return chat;
+}
+
+const reply = (chat) => chat.messages.at(-1);
+
+test("a turn from start to end", () => {
+  const chat = chatAfter(START, delta(1, "hel"), delta(2, "lo"), end());
+  assert.deepEqual(chat.messages.map(({ id, role, status, text }) => [id, role, status, text]), [
+    ["u1", "user", "complete", "hi"],
+    ["a1", "assistant", "complete", "hello"],
+  ]);
+  assert.deepEqual([chat.live, chat.costUsd, reply(chat).footer], [null, "0.75", "f"]);
+});
+
+test("thinking is not part of the reply", () => {
+  const chat = chatAfter(START, delta(1, "hmm", "think"), delta(2, "hello"), end());
+  assert.equal(reply(chat).text, "hello");
+  assert.equal(chat.verdicts.at(-1), "ok");
+});
+
+test("a batch seen before is not shown twice", () => {
+  assert.equal(reply(chatAfter(START, delta(1, "a"), delta(1, "a"), delta(2, "b"))).text, "ab");
+});
+
+test("a gap asks for a snapshot and waits for it", () => {
+  const chat = chatAfter(START, delta(1, "a"), delta(3, "c"), delta(4, "d"));
+  assert.deepEqual(chat.verdicts, ["ok", "ok", "resync", "ok"]);
+  assert.equal(reply(chat).text, "a");
+  assert.deepEqual(chat.have, { a1: 1 });
+  chat.apply({ ...SNAP, messages: [{ message_id: "u1", role: "user", status: "complete", text: "hi" }], live: { turn: "t1", message_id: "a1", seq: 4, text: "abcd" } });
+  chat.apply(delta(5, "e"));
+  assert.equal(reply(chat).text, "abcde");
+});
+
+test("a wrong length asks for a snapshot, once", () => {
+  const chat = chatAfter(START, delta(1, "hell"), end());
+  assert.equal(chat.verdicts.at(-1), "resync");
+  chat.apply({ ...SNAP, messages: [{ message_id: "a1", role: "assistant", status: "complete", text: "hell" }] });
+  assert.equal(chat.apply(end()), "ok");
+});
+
+test("the length counts code points", () => {
+  assert.deepEqual(chatAfter(START, delta(1, "😀"), end({ len: 1 })).verdicts, ["ok", "ok", "ok"]);
+});
+
+test("batches of an unknown turn ask for a snapshot, late ones of an ended turn do not", () => {
+  assert.deepEqual(chatAfter(delta(1, "x")).verdicts, ["resync"]);
+  assert.deepEqual(chatAfter(START, delta(1, "hello"), end(), delta(2, "x")).verdicts, ["ok", "ok", "ok", "ok"]);
+});
+
+test("a pending message becomes the user message of the turn it started", () => {
+  const chat = chatAfter();
+  chat.asked("c9", { text: "hi" });
+  assert.equal(chat.busy, true);
+  chat.apply(START);
+  assert.deepEqual([chat.pending, chat.messages.length], [null, 2]);
+});
+
+test("a turn of another view leaves what is pending here", () => {
+  const chat = chatAfter();
+  chat.asked("c9", { text: "mine" });
+  chat.apply(START);
+  assert.equal(chat.pending.text, "mine");
+});
+
+test("a refusal is kept apart from the messages", () => {
+  const chat = chatAfter();
+  chat.asked("c9", { text: "hi" });
+  chat.apply({ t: "err", turn: null, error: "Budget Exceeded", message: "m", type: "budget_exceeded", retryable: false });
+  assert.equal(chat.refusal.error, "Budget Exceeded");
+  assert.equal(chat.withdraw(), "hi");
+  assert.equal(chat.busy, false);
+});
+
+test("a refusal meant for another view is none of ours", () => {
+  const chat = chatAfter();
+  chat.asked("c9", { text: "hi" });
+  chat.apply({ t: "err", turn: null, c: "theirs", error: "E", message: "m", type: "t", retryable: false });
+  assert.equal(chat.refusal, null);
+});
+
+test("an error in a turn fails it; a retry replaces the failed reply", () => {
+  const chat = chatAfter(START, delta(1, "he"), { t: "err", turn: "t1", error: "E", message: "m", type: "t", retryable: true }, end({ status: "failed", len: 2 }));
+  assert.deepEqual(chat.verdicts, ["ok", "ok", "ok", "ok"]);
+  assert.equal(chat.retryable.id, "a1");
+  chat.asked("c9", { retryOf: "a1" });
+  assert.equal(chat.retryable, null);
+  chat.apply({ ...START, turn: "t2", message_id: "a2" });
+  assert.deepEqual(chat.messages.map(({ id }) => id), ["u1", "a2"]);
+  assert.equal(chat.pending, null);
+});
+
+test("an error that will come again offers no retry", () => {
+  const chat = chatAfter(START, { t: "err", turn: "t1", error: "E", message: "m", type: "t", retryable: false });
+  assert.equal(chat.retryable, null);
+});
+
+test("the running turn counts towards the cost, and an unknown cost stays unknown", () => {
+  const usage = { t: "usage", turn: "t1", input_tokens: 10, output_tokens: 1, cost_usd: "0.25", final: false };
+  assert.equal(chatAfter(START, usage).totalCost, "0.75");
+  assert.equal(chatAfter(START, { ...usage, cost_usd: null }).totalCost, null);
+});

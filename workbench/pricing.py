@@ -1,0 +1,157 @@
+"""What a call to a model costs, in US dollars, exactly.
+
+Prices are data with a date: they come from the offline table of ``genai-prices`` and from the corrections below, and
+every ledger row keeps the counts and the source of its price, so any row can be priced again. A price that is not
+known is None, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from workbench.turns import LOCAL_MODEL
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo
+
+    from workbench.turns import Usage
+
+MILLION = Decimal(1_000_000)
+LEDGER_DIGITS = Decimal("0.000000001")
+"""The ledger keeps nine decimals of a dollar: a hundredth of the cheapest token there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens, of one model on one day; ``web_search`` is US dollars per search."""
+
+    input: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+    output: Decimal
+    web_search: Decimal = Decimal("0.01")
+    source: str = ""
+
+
+FREE = Price(*[Decimal(0)] * 6, source="embedded model: no charge")
+
+
+def cost_of(usage: Usage, price: Price) -> Decimal:
+    """Return the US-dollar cost of one call, exact and unrounded.
+
+    Args:
+        usage: Counts of a single call. Never a sum: above a long-context tier tokens cost more, so five
+            calls of 100k input tokens and one of 500k have different costs.
+        price: In force when the call was sent; see :func:`price_of`.
+
+    A batch costs half of every token class; a call kept in the US costs a tenth more (``inference_geo``).
+
+    Example:
+        >>> from workbench.turns import Usage
+        >>> sonnet = Price(*map(Decimal, ("2", "0.10", "2.50", "4", "10")))
+        >>> cost_of(Usage(uncached_input_tokens=1000, output_tokens=42), sonnet)
+        Decimal('0.00242')
+
+    Source: https://platform.claude.com/docs/en/about-claude/pricing
+    """
+    tokens = (
+        usage.uncached_input_tokens * price.input
+        + usage.cache_read_tokens * price.cache_read
+        + usage.cache_write_5m_tokens * price.cache_write_5m
+        + usage.cache_write_1h_tokens * price.cache_write_1h
+        + usage.output_tokens * price.output
+    ) / MILLION
+    if usage.service_tier == "batch":
+        tokens /= 2
+    if usage.inference_geo == "us":
+        tokens *= Decimal("1.1")
+    return tokens + usage.web_searches * price.web_search
+
+
+def price_of(model: str, at: datetime, *, input_tokens: int = 0, fast: bool = False) -> Price | None:
+    """Return the price of a model for a call sent at that time, or None when it is not known.
+
+    Args:
+        model: The model that was asked for, or ``local``.
+        at: When the call was sent, with a time zone: prices change.
+        input_tokens: The whole prompt; above a threshold some models charge every token more.
+        fast: Whether the call ran in fast mode, which has prices of its own.
+
+    Example:
+        >>> price_of("claude-haiku-5-5", datetime(2026, 11, 24, tzinfo=UTC), input_tokens=100_001).input
+        Decimal('0.5')
+    """
+    if model == LOCAL_MODEL:
+        return FREE
+    info = _model_info(model)
+    if info is None:
+        return None
+    listed = info.get_prices(at, {"speed": "fast"} if fast else None)
+
+    def listed_price(key: str) -> Decimal | None:
+        value: Any = getattr(listed, key)
+        tiers = getattr(value, "tiers", None)
+        if tiers is None:
+            return value  # type: ignore[no-any-return]
+        return next((t.price for t in reversed(tiers) if input_tokens > t.start), value.base)  # type: ignore[no-any-return]
+
+    tokens_in, out = listed_price("input_mtok"), listed_price("output_mtok")
+    if tokens_in is None or out is None:
+        return None
+    read = _correction(info.id, at) or listed_price("cache_read_mtok") or tokens_in
+    return Price(
+        tokens_in,
+        read,
+        # 1.25 and 2 times the input price where the table has no price of its own
+        listed_price("cache_write_mtok") or tokens_in * Decimal("1.25"),
+        listed_price("cache_write_1h_mtok") or tokens_in * 2,
+        out,
+        source=_source(),
+    )
+
+
+def _correction(model: str, at: datetime) -> Decimal | None:
+    """Cache-read prices that the table holds only in their newest form."""
+    if model == "claude-sonnet-5-5" and at.astimezone(UTC).date() < date(2026, 10, 7):
+        return Decimal("0.20")
+    return None
+
+
+@lru_cache(maxsize=256)
+def _model_info(model: str) -> ModelInfo | None:
+    # imported on use: 0.4 s, and a ledger that is only read needs no price
+    from genai_prices.data_snapshot import get_snapshot
+
+    claude = next(p for p in get_snapshot().providers if p.id == "anthropic")
+    return claude.find_model(model)
+
+
+@lru_cache(maxsize=1)
+def _source() -> str:
+    from importlib.metadata import version
+
+    return f"genai-prices {version('genai-prices')}"
+
+
+def cost_and_source(model: str, usage: Usage, at: datetime) -> tuple[Decimal | None, str]:
+    """Return what a call cost, as the ledger keeps it, and where the price comes from.
+
+    (None, ``unknown``) when there is no price.
+    """
+    price = price_of(model, at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
+    if price is None:
+        return None, "unknown"
+    return cost_of(usage, price).quantize(LEDGER_DIGITS), price.source
+
+
+def worst_case(model: str, input_tokens: int, max_tokens: int, at: datetime) -> Decimal | None:
+    """Return the most a call can cost in US dollars: every input token written to the one-hour cache, a full reply."""
+    price = price_of(model, at, input_tokens=input_tokens)
+    if price is None:
+        return None
+    return (input_tokens * max(price.cache_write_1h, price.input) + max_tokens * price.output) / MILLION

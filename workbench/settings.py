@@ -1,0 +1,135 @@
+"""The only reader of the environment. Every setting of the workbench, read once."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from workbench.errors import ConfigurationError
+from workbench.turns import LOCAL_MODEL
+
+NOT_CONFIGURED = "Claude API not configured. Please set ANTHROPIC_API_KEY."
+"""The predecessor's message, which its clients match to the letter."""
+
+
+def project_root(start: Path) -> Path:
+    """Return the nearest folder from ``start`` upwards that is a project: one with a ``.env``, a ``pyproject.toml``
+    or a ``.git``; else ``start``.
+
+    A notebook's kernel runs in the notebook's folder and the server in the project's: both must find the same
+    ``.env`` and the same store.
+    """
+    marks = (".env", "pyproject.toml", ".git")
+    return next((folder for folder in (start, *start.parents) if any((folder / m).exists() for m in marks)), start)
+
+
+class Settings(BaseSettings):
+    """All settings, from the environment or the project's ``.env`` file.
+
+    Example:
+        >>> Settings(CLAUDE_MODEL="claude-haiku-5-5").model
+        'claude-haiku-5-5'
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    api_key: SecretStr | None = Field(None, alias="ANTHROPIC_API_KEY", description="key for Claude; never logged")
+    base_url: str | None = Field(
+        None,
+        alias="ANTHROPIC_BASE_URL",
+        description="any server that speaks the Anthropic Messages API, without /v1",
+    )
+    model: str = Field(
+        "claude-sonnet-5-5", alias="CLAUDE_MODEL", description="model id, or `local` for the embedded model"
+    )
+    max_tokens: int = Field(
+        4096, alias="CLAUDE_MAX_TOKENS", ge=1, description="upper bound of one reply, in tokens; a request may ask for less"
+    )
+    history_messages: int = Field(
+        20, alias="CLAUDE_HISTORY_MESSAGES", ge=1, description="most messages of history sent, trimmed in blocks"
+    )
+    env: Literal["development", "production"] = Field(
+        "development", alias="APP_ENV", description="`production` never falls back to the embedded model"
+    )
+    host: str = Field("127.0.0.1", alias="HOST", description="address the server listens on")
+    port: int = Field(3000, alias="PORT", ge=0, le=65535, description="port the server listens on")
+    store: str = Field(
+        "data/workbench.duckdb",
+        alias="WORKBENCH_STORE",
+        validate_default=True,
+        description="where chats and usage are kept: a DuckDB file, relative to the project's folder",
+    )
+    local_gguf: Path | None = Field(
+        None, alias="WORKBENCH_LOCAL_GGUF", description="another GGUF file for the embedded model"
+    )
+    auth: Literal["dev"] = Field("dev", alias="WORKBENCH_AUTH", description="how the server knows its callers")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), alias="WORKBENCH_CORS_ORIGINS", description="origins whose pages may call the server, comma separated"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", alias="LOG_LEVEL", description="least severe log line written"
+    )
+    log_format: Literal["json", "text"] = Field("json", alias="LOG_FORMAT", description="`text` for people")
+
+    @field_validator("store")
+    @classmethod
+    def _in_the_project(cls, store: str) -> str:
+        return store if "://" in store else str(project_root(Path.cwd()) / Path(store).expanduser())
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_version(cls, url: str | None) -> str | None:
+        # the client adds /v1 itself; people paste the address with it
+        return url.rstrip("/").removesuffix("/v1") if url else url
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        return value
+
+    @property
+    def has_upstream(self) -> bool:
+        """Whether a key or a base URL says who answers."""
+        return self.api_key is not None or self.base_url is not None
+
+    def choose_model(self, asked: str | None = None) -> str:
+        """Return the model that answers when ``asked`` for one by name, or for none.
+
+        Without a key or a base URL the embedded model answers in development, unless a Claude model was asked for
+        by name, here or in ``CLAUDE_MODEL``.
+
+        Raises:
+            ConfigurationError: nobody is configured who could answer.
+        """
+        named = asked or (self.model if "model" in self.model_fields_set else None)
+        if named == LOCAL_MODEL or self.has_upstream:
+            return named or self.model
+        if named is None and self.env == "development":
+            return LOCAL_MODEL
+        raise ConfigurationError(NOT_CONFIGURED)
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process, read on first use.
+
+    Raises:
+        ConfigurationError: naming each variable that does not fit.
+    """
+    return read_settings()
+
+
+def read_settings(**values: object) -> Settings:
+    """Return settings read now; ``values`` by their environment names come first."""
+    try:
+        env_file = project_root(Path.cwd()) / ".env"
+        return Settings(_env_file=env_file, **values)  # type: ignore[arg-type]  # aliases are the environment names
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}: {e['msg'].lower()}" for e in error.errors(include_input=False))
+        raise ConfigurationError(f"a setting does not fit: {wrong}; mend it in the environment or in .env") from None

@@ -1,0 +1,49 @@
+"""The port between the store and whatever keeps its rows.
+
+Every backend runs the same SQL text: the dialect DuckDB and PostgreSQL share, with ``$1, $2, …`` for parameters. A
+transaction is a list of statements, since a client of another process cannot hold one open.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+Row = tuple[Any, ...]
+
+
+class Statement(NamedTuple):
+    """SQL with its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+class Backend(Protocol):
+    """Keeps rows. Safe to use from several threads and event loops at once.
+
+    Every method raises :class:`~workbench.errors.StoreError` when the rows cannot be kept or had.
+    """
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        """Run the statements in one transaction; on return they are durable."""
+
+    async def rows(self, sql: str, *parameters: Any) -> list[Row]:
+        """Return the rows of a query; for results of a page or two."""
+
+    async def arrow(self, sql: str, *parameters: Any) -> pa.Table:
+        """Return the result of a query as a table; for results of any size."""
+
+    async def read_only(self, sql: str, *, seconds: float) -> pa.Table:
+        """Return the result of one statement of an analyst's own, which can neither write nor reach files or network.
+
+        Raises:
+            InvalidRequest: it is not one statement, it fails, it would write, or it takes longer than ``seconds``.
+        """
+
+    def close(self) -> None:
+        """Finish what is being written and let go."""

@@ -1,0 +1,9 @@
+"""Changes of the tables, in order. A file that has shipped never changes."""
+
+from importlib.resources import files
+
+MIGRATIONS = [
+    (entry.name, entry.read_text(encoding="utf-8"))
+    for entry in sorted(files(__name__).iterdir(), key=lambda entry: entry.name)
+    if entry.name.endswith(".sql")
+]

@@ -1,0 +1,29 @@
+-- The chats of a caller, the one used last first, with what each has cost so far.
+-- $1 org_id, $2 user_id, $3 text searched for in titles and messages ('' for all), $4 how many at most.
+-- One row per chat; cost_usd is NULL when the price of a call was not known.
+SELECT
+    c.id AS chat_id, c.title, c.created_at, c.updated_at,
+    COALESCE(u.turns, 0)                                             AS turns,
+    COALESCE(u.total_tokens, 0)                                      AS total_tokens,
+    CASE WHEN u.unpriced > 0 THEN NULL ELSE COALESCE(u.cost_usd, 0) END AS cost_usd,
+    u.models,
+    c.forked_from
+FROM chats c
+LEFT JOIN (
+    SELECT
+        chat_id,
+        COUNT(*)                                                     AS turns,
+        CAST(SUM(input_tokens + output_tokens) AS BIGINT)            AS total_tokens,
+        CAST(SUM(cost_usd) AS DECIMAL(18, 9))                        AS cost_usd,
+        SUM(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END)            AS unpriced,
+        STRING_AGG(DISTINCT model, ', ' ORDER BY model)              AS models
+    FROM usage
+    WHERE org_id = $1 AND user_id = $2
+    GROUP BY chat_id
+) u ON u.chat_id = c.id
+WHERE c.org_id = $1 AND c.user_id = $2
+  AND ($3 = '' OR STRPOS(LOWER(c.title), LOWER($3)) > 0 OR c.id IN (
+      SELECT m.chat_id FROM messages m WHERE m.org_id = $1 AND STRPOS(LOWER(m.content), LOWER($3)) > 0
+  ))
+ORDER BY c.updated_at DESC, c.id DESC
+LIMIT $4

@@ -1,0 +1,6 @@
+-- The messages of a chat, oldest first.
+-- $1 chat_id, $2 org_id.  One row per message.
+SELECT id, seq, role, content, CAST(blocks AS TEXT), token_count, status, stop_reason, model, created_at
+FROM messages
+WHERE chat_id = $1 AND org_id = $2
+ORDER BY seq

@@ -1,0 +1,4 @@
+-- Begin a chat.  $1 chat_id, $2 org_id, $3 user_id, $4 title, $5 system, $6 model, $7 max_tokens, $8 forked_from, $9 now.
+INSERT INTO chats (id, org_id, user_id, title, system, model, max_tokens, forked_from, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+ON CONFLICT (id) DO NOTHING

@@ -1,0 +1,361 @@
+"""The values of one turn: who asks, what was said, what it used.
+
+A turn is one user message, one call to a model and its reply. Nothing here touches a clock, a file or a socket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.wording import dollars
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+LOCAL_MODEL = "local"
+"""The name of the embedded model wherever a model id is expected."""
+
+DEFAULT_ID = "00000000-0000-0000-0000-000000000001"
+"""The org and the user that exist from the start."""
+
+Role = Literal["user", "assistant"]
+Status = Literal["complete", "interrupted", "failed", "lost"]
+"""How a turn ended. ``lost``: its process died; found at the next start."""
+MessageStatus = Literal["streaming", "complete", "interrupted", "failed", "lost"]
+Source = Literal["ask", "widget", "magic", "map", "server", "import"]
+Block = dict[str, Any]
+"""A content block as the Messages API sends it: ``{"type": "text", "text": …}`` and others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a turn runs, and from where."""
+
+    org_id: str = DEFAULT_ID
+    user_id: str = DEFAULT_ID
+    source: Source = "ask"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of one call to a model.
+
+    The five counts are disjoint. ``thinking_tokens`` are part of ``output_tokens``. ``estimated`` is true when
+    the call ended before the final count arrived: its output tokens are then counted from the text received.
+    """
+
+    uncached_input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    web_searches: int = 0
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+    estimated: bool = False
+
+    @property
+    def input_tokens(self) -> int:
+        """The whole prompt: uncached input, cache reads and cache writes."""
+        return (
+            self.uncached_input_tokens
+            + self.cache_read_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+        )
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Tokens written to the prompt cache, for five minutes or an hour."""
+        return self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """The whole prompt and the reply."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(slots=True)
+class Delta:
+    """A streamed piece of a reply: ``text`` of the block number ``index``.
+
+    ``kind`` is ``text`` for what people read, ``thinking`` for the model's reasoning (its text may be empty),
+    ``tool`` for the arguments of a tool call.
+    """
+
+    text: str
+    kind: Literal["text", "thinking", "tool"] = "text"
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One entry of a chat.
+
+    ``content`` is the text people read; ``blocks`` the content blocks as sent and received. ``token_count`` is, of
+    an assistant message, its output tokens; of a user message, the input tokens it added (None until known).
+    """
+
+    id: str
+    chat_id: str
+    seq: int
+    role: Role
+    content: str
+    blocks: Sequence[Block] = field(default=(), repr=False)
+    token_count: int | None = None
+    status: MessageStatus = "complete"
+    stop_reason: str | None = None
+    model: str | None = None
+    created_at: datetime
+
+    def _repr_markdown_(self) -> str:
+        return f"**{self.role}**\n\n{self.content}"
+
+
+@dataclass(slots=True, kw_only=True)
+class ChatInfo:
+    """A chat apart from its messages. Not ``stored`` before its first turn: an empty chat leaves no trace."""
+
+    id: str
+    title: str = ""
+    system: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    forked_from: str | None = None
+    created_at: datetime | None = None
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is sent upstream for one turn."""
+
+    model: str
+    max_tokens: int
+    messages: Sequence[dict[str, Any]]
+    system: str | None = None
+    user: str | None = None
+    """An opaque id of the end user, for the upstream's abuse checks. Never a name or an address."""
+
+
+EMPTY_USAGE = Usage()
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the upstream has sent so far. ``finished`` only once its last event, ``message_stop``, was read."""
+
+    usage: Usage = EMPTY_USAGE
+    counted: bool = False
+    """Whether ``usage.output_tokens`` is the upstream's own final count."""
+    started: bool = False
+    stop_reason: str | None = None
+    stop_details: dict[str, Any] | None = None
+    request_id: str | None = None
+    """The upstream's own id of the call, for questions to its support."""
+    finished: bool = False
+    _blocks: dict[int, Block] = field(default_factory=dict)
+    # joined on demand: adding to one growing string copies it for every delta
+    _parts: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+
+    def open_block(self, index: int, block: Block) -> None:
+        """Begin the block of that number."""
+        self._blocks[index] = block
+
+    def block(self, index: int) -> Block:
+        """Return a block that was opened; KeyError when it was not."""
+        return self._blocks[index]
+
+    def add(self, index: int, key: str, piece: str) -> None:
+        """Add a piece to the string under ``key`` of an open block; KeyError when there is no such block."""
+        parts = self._parts.get((index, key))
+        if parts is None:
+            parts = self._parts[index, key] = [self._blocks[index].get(key) or ""]
+        parts.append(piece)
+
+    def close_block(self, index: int) -> Block:
+        """Return the block of that number, which nothing will be added to any more; KeyError when there is none."""
+        self._join()
+        for part in [part for part in self._parts if part[0] == index]:
+            del self._parts[part]
+        return self._blocks[index]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The content blocks, in order."""
+        self._join()
+        return [self._blocks[index] for index in sorted(self._blocks)]
+
+    def _join(self) -> None:
+        for (index, key), parts in self._parts.items():
+            parts[:] = ["".join(parts)]
+            self._blocks[index][key] = parts[0]
+
+    @property
+    def text(self) -> str:
+        """The text people read."""
+        return visible_text(self.blocks)
+
+
+def visible_text(blocks: Sequence[Block]) -> str:
+    """Return the text of the text blocks, in order."""
+    return "".join(block["text"] for block in blocks if block.get("type") == "text" and block.get("text"))
+
+
+def estimate_tokens(characters: int, per_token: float = 3.2) -> int:
+    """Return a rough count of the tokens in a text of so many characters, rounded up.
+
+    3.2 characters a token is a fair guess for English on models since Opus 4.7; pass 2.5 for an upper bound.
+
+    >>> estimate_tokens(100)
+    32
+    """
+    return -int(-characters // per_token)
+
+
+def estimated(answer: Answer) -> Usage:
+    """Return the usage of an answer that broke off: input as announced, output counted from what arrived."""
+    if answer.counted:
+        return answer.usage
+    characters = sum(
+        len(str(block.get("text") or block.get("thinking") or block.get("input") or "")) for block in answer.blocks
+    )
+    return replace(
+        answer.usage, output_tokens=max(answer.usage.output_tokens, estimate_tokens(characters)), estimated=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The reply of one turn, and what it used.
+
+    ``str(reply)`` is its text and a notebook shows it as Markdown. ``cost_usd`` is None when the price is unknown.
+    ``ttft_ms`` is the time to the first token, None when none came.
+    """
+
+    text: str
+    usage: Usage
+    cost_usd: Decimal | None
+    chat_id: str
+    message_id: str
+    request_id: str
+    model: str
+    status: Status
+    stop_reason: str | None
+    ttft_ms: int | None
+    duration_ms: int
+    created_at: datetime
+    blocks: Sequence[Block] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    @property
+    def footer(self) -> str:
+        """One quiet line on how the reply came about: model, tokens, cost, seconds."""
+        parts = [self.model_label, f"{self.usage.input_tokens:,} in + {self.usage.output_tokens:,} out tokens"]
+        parts += [dollars(self.cost_usd), f"{self.duration_ms / 1000:.1f} s"]
+        if self.usage.cache_read_tokens:
+            parts.insert(2, f"{self.usage.cache_read_tokens:,} from cache")
+        if self.status != "complete":
+            parts.insert(0, self.status)
+        elif self.stop_reason == "max_tokens":
+            parts.insert(0, "cut at max_tokens")
+        elif self.stop_reason == "refusal":
+            parts.insert(0, "refused")
+        return " · ".join(parts)
+
+    @property
+    def model_label(self) -> str:
+        """The model as people should read it: the embedded one says that it is."""
+        return "local (embedded model)" if self.model == LOCAL_MODEL else self.model
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LiveTurn:
+    """One turn while it runs: iterate it for the deltas, once; then ``reply`` is final.
+
+    It starts as ``interrupted`` and only a stream read to its end makes it ``complete``, so no path can forget.
+    """
+
+    caller: Caller
+    chat: ChatInfo
+    question: str
+    model: str
+    max_tokens: int
+    id: str
+    request_id: str
+    question_id: str
+    message_id: str
+    started_at: datetime
+    history_messages: int
+    left_out_messages: int
+    context_tokens: int
+    """What the messages sent before the question count for, as far as known."""
+    input_estimate: int
+    """Upper estimate of the input tokens."""
+    worst_case_usd: Decimal | None
+    answer: Answer = field(default_factory=Answer)
+    upstream: AsyncIterator[list[Delta]] | None = None
+    status: Status = "interrupted"
+    error_type: str | None = None
+    billed: bool = True
+    ttft_ms: int | None = None
+    duration_ms: int = 0
+    cost_usd: Decimal | None = None
+    price_source: str = "unknown"
+
+    async def batches(self) -> AsyncIterator[list[Delta]]:
+        """Yield the deltas as the upstream sent them together: the cheap way to pass a stream on."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is None:
+            raise RuntimeError("a live turn can be read once; its reply is in .reply")
+        async for batch in upstream:
+            yield batch
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        async for batch in self.batches():
+            for delta in batch:
+                yield delta
+
+    @property
+    def usage(self) -> Usage:
+        """What the turn used; estimated, and marked so, when it ended before its final counts."""
+        if self.answer.started:
+            return estimated(self.answer)
+        return Usage(uncached_input_tokens=self.input_estimate, estimated=True) if self.billed else EMPTY_USAGE
+
+    @property
+    def question_tokens(self) -> int:
+        """The input tokens the question added to the chat; of the first question, the system prompt included."""
+        usage = self.usage
+        if self.left_out_messages or usage.estimated and not self.answer.started:
+            return estimate_tokens(len(self.question))
+        return max(0, usage.input_tokens - self.context_tokens)
+
+    @property
+    def reply(self) -> Reply:
+        """The reply so far; final once the turn has ended."""
+        return Reply(
+            text=self.answer.text,
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+            chat_id=self.chat.id,
+            message_id=self.message_id,
+            request_id=self.request_id,
+            model=self.model,
+            status=self.status,
+            stop_reason=self.answer.stop_reason,
+            ttft_ms=self.ttft_ms,
+            duration_ms=self.duration_ms,
+            created_at=self.started_at,
+            blocks=self.answer.blocks,
+        )
