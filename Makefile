@@ -1,15 +1,43 @@
 PYTHON ?= python3
 BIN = .venv/bin
+EXTRAS = lab,local,server,postgres,dev
 
-.PHONY: setup test
+.PHONY: help setup lab serve demo test bench
+help:
+	@echo "make setup   .venv/ with everything, and the embedded model in the user cache"
+	@echo "make lab     JupyterLab on notebooks/"
+	@echo "make serve   the API server on http://127.0.0.1:3000"
+	@echo "make demo    a short chat with the embedded model in the terminal, and what it used"
+	@echo "make test    all checks and tests"
+	@echo "make bench   the benchmarks"
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[local,dev]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -c "from workbench.local import fetch_weights; fetch_weights()"
 	touch $@
 
+lab: setup
+	$(BIN)/workbench lab notebooks
+
+serve: setup
+	$(BIN)/workbench serve
+
+demo: setup
+	$(BIN)/workbench demo
+
+# CI=true makes the browser tests fail where they would be skipped
 test: setup
-	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core)
-	$(BIN)/python -m pytest -q --doctest-modules workbench/claude.py workbench/history.py workbench/models.py \
-		workbench/pricing.py workbench/turns.py workbench/wording.py tests
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
+		echo "no chromium, and it cannot be installed here: the browser tests will say so"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q
+
+bench: setup
+	$(BIN)/python -m tests.bench

@@ -26,7 +26,9 @@ async def _end(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ["cut", "reset", "overloaded", "no_stop", "bad_json"])
-async def test_a_stream_that_breaks_is_recorded_with_its_text_and_the_next_turn_works(name: str, tmp_path: Path) -> None:
+async def test_a_stream_that_breaks_is_recorded_with_its_text_and_the_next_turn_works(
+    name: str, tmp_path: Path
+) -> None:
     with ScriptedUpstream() as upstream:
         engine = await _engine(upstream, tmp_path)
         chat = engine.new_chat()

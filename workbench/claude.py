@@ -112,11 +112,9 @@ class Claude:
             return None
         if error.retry_after is not None:
             return error.retry_after * random.uniform(1, 1.1) if error.retry_after <= LONGEST_WAIT else None
-        return self._pause * 2 ** (attempt - 1) * random.uniform(0.75, 1)
+        return self._pause * (1 << attempt - 1) * random.uniform(0.75, 1)
 
-    async def _attempt(
-        self, request: Request, answer: Answer, stack: AsyncExitStack
-    ) -> AsyncIterator[list[Delta]]:
+    async def _attempt(self, request: Request, answer: Answer, stack: AsyncExitStack) -> AsyncIterator[list[Delta]]:
         import anthropic
 
         client = await self.connect()
@@ -237,9 +235,13 @@ class Claude:
         if status == 401:
             return UpstreamRefused(f"{self.name} does not accept the key{code}; check ANTHROPIC_API_KEY")
         if status == 403:
-            return UpstreamRefused(f"the key has no permission for this{code}; check the key's workspace and model access")
+            return UpstreamRefused(
+                f"the key has no permission for this{code}; check the key's workspace and model access"
+            )
         if status == 402:
-            return UpstreamRefused(f"{self.name}'s account has a billing problem{code}; mend it in the Anthropic console")
+            return UpstreamRefused(
+                f"{self.name}'s account has a billing problem{code}; mend it in the Anthropic console"
+            )
         if status == 404:
             return UpstreamRefused(
                 f"{self.name} knows no model {model!r} at this address{code}; check the model's name and ANTHROPIC_BASE_URL"
@@ -337,7 +339,7 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(0.05):
             async for _ in body:
                 pass
-    except (TimeoutError, *_transport_errors()):
+    except _transport_errors():  # a timeout is one of them
         return  # the reply is complete; a new connection is opened next time
 
 
@@ -345,7 +347,7 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 
 
 class EventSplitter:
-    """Splits a stream of bytes into the data of its server-sent events, wherever the bytes were cut.
+    r"""Splits a stream of bytes into the data of its server-sent events, wherever the bytes were cut.
 
     >>> EventSplitter().feed(b'event: ping\\ndata: {"type":"ping"}\\n\\nda')
     [b'{"type":"ping"}']
@@ -389,7 +391,7 @@ def _data(event: bytes) -> bytes:
     return b"\n".join(line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
 
 
-class StreamFault(Exception):  # noqa: N818  # becomes an UpstreamError, which knows the upstream's name
+class StreamFault(Exception):  # becomes an UpstreamError, which knows the upstream's name
     """The upstream reported an error in mid-stream (``kind``), or what it sent makes no sense (None)."""
 
     def __init__(self, kind: str | None, message: str) -> None:

@@ -205,7 +205,7 @@ class Engine:
 
     async def _claude(self) -> Claude:
         key = self.settings.api_key
-        return Claude(api_key=key and key.get_secret_value(), base_url=self.settings.base_url)
+        return Claude(api_key=key.get_secret_value() if key else None, base_url=self.settings.base_url)
 
     async def _embedded(self) -> Claude:
         from workbench.local import embedded_model  # brings a native library; most installations never need it
@@ -273,7 +273,9 @@ def _check(question: str) -> None:
             f"the message has {len(question):,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
         )
     if "\x00" in question or any("\ud800" <= character <= "\udfff" for character in question):
-        raise InvalidRequest("the message holds characters that are no text (NUL or half a surrogate pair); remove them")
+        raise InvalidRequest(
+            "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
+        )
 
 
 def _opaque(caller: Caller) -> str:

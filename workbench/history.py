@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from workbench.turns import Block, Message
 
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The messages sent, oldest first, and how many older ones were left out."""

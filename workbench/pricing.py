@@ -38,7 +38,8 @@ class Price:
     source: str = ""
 
 
-FREE = Price(*[Decimal(0)] * 6, source="embedded model: no charge")
+_ZERO = Decimal(0)
+FREE = Price(_ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, source="embedded model: no charge")
 
 
 def cost_of(usage: Usage, price: Price) -> Decimal:

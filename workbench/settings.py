@@ -17,11 +17,10 @@ NOT_CONFIGURED = "Claude API not configured. Please set ANTHROPIC_API_KEY."
 
 
 def project_root(start: Path) -> Path:
-    """Return the nearest folder from ``start`` upwards that is a project: one with a ``.env``, a ``pyproject.toml``
-    or a ``.git``; else ``start``.
+    """Return the nearest folder from ``start`` upwards that is a project, else ``start``.
 
-    A notebook's kernel runs in the notebook's folder and the server in the project's: both must find the same
-    ``.env`` and the same store.
+    A project is what holds a ``.env``, a ``pyproject.toml`` or a ``.git``. A notebook's kernel runs in the
+    notebook's folder and the server in the project's: both must find the same ``.env`` and the same store.
     """
     marks = (".env", "pyproject.toml", ".git")
     return next((folder for folder in (start, *start.parents) if any((folder / m).exists() for m in marks)), start)
@@ -47,7 +46,10 @@ class Settings(BaseSettings):
         "claude-sonnet-5-5", alias="CLAUDE_MODEL", description="model id, or `local` for the embedded model"
     )
     max_tokens: int = Field(
-        4096, alias="CLAUDE_MAX_TOKENS", ge=1, description="upper bound of one reply, in tokens; a request may ask for less"
+        4096,
+        alias="CLAUDE_MAX_TOKENS",
+        ge=1,
+        description="upper bound of one reply, in tokens; a request may ask for less",
     )
     history_messages: int = Field(
         20, alias="CLAUDE_HISTORY_MESSAGES", ge=1, description="most messages of history sent, trimmed in blocks"
@@ -129,7 +131,7 @@ def read_settings(**values: object) -> Settings:
     """Return settings read now; ``values`` by their environment names come first."""
     try:
         env_file = project_root(Path.cwd()) / ".env"
-        return Settings(_env_file=env_file, **values)  # type: ignore[arg-type]  # aliases are the environment names
+        return Settings(_env_file=env_file, **values)  # type: ignore[arg-type,call-arg]  # aliases are the environment names
     except ValidationError as error:
         wrong = "; ".join(f"{e['loc'][0]}: {e['msg'].lower()}" for e in error.errors(include_input=False))
         raise ConfigurationError(f"a setting does not fit: {wrong}; mend it in the environment or in .env") from None

@@ -337,7 +337,7 @@ class LiveTurn:
     def question_tokens(self) -> int:
         """The input tokens the question added to the chat; of the first question, the system prompt included."""
         usage = self.usage
-        if self.left_out_messages or usage.estimated and not self.answer.started:
+        if self.left_out_messages or (usage.estimated and not self.answer.started):
             return estimate_tokens(len(self.question))
         return max(0, usage.input_tokens - self.context_tokens)
 

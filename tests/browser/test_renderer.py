@@ -1,7 +1,5 @@
 """The built bundle in a real browser, with a fake model in place of the kernel."""
 
-# ruff: noqa: E501 - attacks and JavaScript are easier to read unbroken
-
 from __future__ import annotations
 
 import json

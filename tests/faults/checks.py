@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from .before import error_answer
 from .caching import prompt_tokens
-from .frames import Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .frames import Json
     from .replies import Answer
 
 # id: (lifecycle, context window, most output tokens)

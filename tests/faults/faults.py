@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .before import BEFORE
 from .mid import MID
 from .odd import ODD
-from .replies import Reply
 from .table import Fault, Options, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .replies import Reply
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*BEFORE, *MID, *ODD)}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from .connection import Connection, Request, chunk, head
 from .frames import LIMIT_HEADERS, STREAM_HEADERS, Usage, compact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from .replies import Answer, Break, Reply
 
 BATCH = 32_768  # bytes per write of an unpaced stream
@@ -219,6 +220,7 @@ class Player:
                 await asyncio.sleep(0.02)  # aiohttp drops what it reads together with a bad chunk
                 await connection.send(b"duck\r\nquack\r\n")
         connection.cut()
+        return None
 
 
 def _position(pieces: list[Piece], after: int) -> int:

@@ -147,7 +147,9 @@ class Store:
         else:
             # in PostgreSQL this also locks the chat, so that two turns cannot take the same place in it
             statements.append(
-                Statement("UPDATE chats SET updated_at = $1 WHERE id = $2 AND org_id = $3", (now, chat.id, caller.org_id))
+                Statement(
+                    "UPDATE chats SET updated_at = $1 WHERE id = $2 AND org_id = $3", (now, chat.id, caller.org_id)
+                )
             )
         question = _blocks([{"type": "text", "text": turn.question}])
         place = (chat.id, caller.org_id)
@@ -254,7 +256,9 @@ class Store:
         now = datetime.now(UTC)
         await self.backend.write(
             [
-                Statement("INSERT INTO orgs (id, created_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING", (org_id, now)),
+                Statement(
+                    "INSERT INTO orgs (id, created_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING", (org_id, now)
+                ),
                 Statement(
                     "INSERT INTO users (org_id, id, created_at) VALUES ($1, $2, $3) ON CONFLICT (org_id, id) DO NOTHING",
                     (org_id, user_id, now),
@@ -269,7 +273,17 @@ class Store:
     def _new_chat(caller: Caller, chat: ChatInfo, now: datetime | None, title: str) -> Statement:
         return Statement(
             query("new_chat"),
-            (chat.id, caller.org_id, caller.user_id, title, chat.system, chat.model, chat.max_tokens, chat.forked_from, now),
+            (
+                chat.id,
+                caller.org_id,
+                caller.user_id,
+                title,
+                chat.system,
+                chat.model,
+                chat.max_tokens,
+                chat.forked_from,
+                now,
+            ),
         )
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""The workbench's engine behind HTTP: ``POST /chat`` and ``POST /chat/stream``."""
