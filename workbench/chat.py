@@ -1,0 +1,294 @@
+"""A chat with Claude, for notebooks and scripts: a thin face over the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidRequest
+from workbench.runtime import runtime
+from workbench.show import Nowhere, display_for
+from workbench.turns import DEFAULT_ID, Caller
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from decimal import Decimal
+    from types import TracebackType
+    from typing import Self
+
+    from workbench.notebook.widget import ChatWidget
+    from workbench.runtime import Running
+    from workbench.show import Display
+    from workbench.turns import ChatInfo, LiveTurn, Message, Reply, Source
+
+
+class Chat:
+    """A chat: Claude is sent what was said before, and every turn is kept in the store.
+
+    Args:
+        system: The system prompt, the same for every turn.
+        model: Who answers, a model id or ``local``; by default CLAUDE_MODEL, and without a key the embedded model.
+        max_tokens: Upper bound of each reply in tokens, at most CLAUDE_MAX_TOKENS.
+        title: What lists call the chat; by default how its first question begins.
+        org: On whose account; an id.
+        user: On whose behalf; an id.
+
+    Raises:
+        ConfigurationError: nobody is configured who could answer; ModelRetired names a model's successor.
+        StoreError: the store cannot be opened.
+
+    Example::
+
+        chat = wb.Chat(system="You are terse.")
+        chat.ask("What is 2+2?")
+        for delta in chat.stream("and 3+3?"):
+            print(delta, end="")
+    """
+
+    def __init__(
+        self,
+        system: str | None = None,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        title: str = "",
+        org: str = DEFAULT_ID,
+        user: str = DEFAULT_ID,
+    ) -> None:
+        self._runtime = runtime()
+        self._caller = Caller(org, user)
+        self._info = self._runtime.engine.new_chat(system=system, model=model, max_tokens=max_tokens, title=title)
+
+    @classmethod
+    def open(cls, chat_id: str, *, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> Self:
+        """Return a chat of the store, to go on with it.
+
+        Raises:
+            NotFound: no chat of this org and user has the id.
+        """
+        chat = cls.__new__(cls)
+        chat._runtime = runtime()
+        chat._caller = Caller(org, user)
+        chat._info = chat._runtime.run(chat._runtime.engine.store.chat(chat._caller, chat_id))
+        return chat
+
+    # Asking ---------------------------------------------------------------------------------------------------------
+
+    def ask(
+        self, message: str, *, model: str | None = None, max_tokens: int | None = None, show: bool | None = None
+    ) -> Reply:
+        """Ask, wait and return the reply; in a notebook or a terminal the text appears as it arrives.
+
+        Interrupt (Ctrl-C, or a notebook's stop button) stops Claude; what had come is kept, and is billed.
+
+        Args:
+            message: What to ask.
+            model: Who answers this turn; by default whoever answers the chat.
+            max_tokens: Upper bound of this reply in tokens.
+            show: Whether the text appears; by default if somebody is watching.
+
+        Raises:
+            InvalidRequest, ConfigurationError, StoreError: before anything was sent.
+            UpstreamError: Claude failed; ``.reply`` holds what had come.
+        """
+        stream = ReplyStream(self, message, model, max_tokens, display_for(show))
+        for _ in stream:
+            pass
+        return stream.reply
+
+    async def aask(
+        self, message: str, *, model: str | None = None, max_tokens: int | None = None, show: bool | None = None
+    ) -> Reply:
+        """Do as :meth:`ask`, for use with ``await``; cancelling it stops Claude."""
+        stream = ReplyStream(self, message, model, max_tokens, display_for(show))
+        async with stream:
+            async for _ in stream:
+                pass
+        return stream.reply
+
+    def stream(self, message: str, *, model: str | None = None, max_tokens: int | None = None) -> ReplyStream:
+        """Return the reply as a stream of texts, for ``for`` or ``async for``; nothing is sent before it is read."""
+        return ReplyStream(self, message, model, max_tokens, Nowhere())
+
+    # What was said --------------------------------------------------------------------------------------------------
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages so far, oldest first."""
+        return self._runtime.run(self._runtime.engine.store.messages(self._caller, self.id))
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the chat has cost so far in US dollars, None when a price is not known."""
+        return self._runtime.run(self._runtime.engine.store.chat_cost(self._caller, self.id))
+
+    def fork(self, at: int) -> Chat:
+        """Return a new chat that begins with the first ``at`` messages of this one.
+
+        Raises:
+            InvalidRequest: there are not so many messages, or the last of them is a question.
+        """
+        messages = self.messages
+        if not 0 < at <= len(messages) or messages[at - 1].role == "user":
+            ends = [m.seq for m in messages if m.role == "assistant"]
+            raise InvalidRequest(f"a chat can be forked after a reply, so at must be one of {ends}, not {at}")
+        fork = Chat.__new__(Chat)
+        fork._runtime, fork._caller = self._runtime, self._caller
+        fork._info = self._runtime.run(self._runtime.engine.store.fork(self._caller, self._info, at))
+        return fork
+
+    def widget(self, height: str = "480px") -> ChatWidget:
+        """Return the chat box of this chat, for a notebook."""
+        from workbench.notebook.widget import ChatWidget  # brings ipywidgets, which scripts do not need
+
+        return ChatWidget(self, height=height)
+
+    @property
+    def id(self) -> str:
+        """The id of the chat, a UUID: open it again with ``Chat.open(id)``."""
+        return self._info.id
+
+    @property
+    def title(self) -> str:
+        """What lists call the chat."""
+        return self._info.title
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt."""
+        return self._info.system
+
+    @property
+    def model(self) -> str:
+        """Who answers, unless a turn says otherwise."""
+        return self._runtime.engine.model_for(self._info.model)
+
+    @property
+    def info(self) -> ChatInfo:
+        """The chat as the engine knows it."""
+        return self._info
+
+    def caller(self, source: Source = "ask") -> Caller:
+        """Return on whose behalf turns run that come from ``source``."""
+        return Caller(self._caller.org_id, self._caller.user_id, source)
+
+    def __repr__(self) -> str:
+        return f"<Chat {self.id} {self.title or 'not begun'!r}>"
+
+
+class ReplyStream:
+    """The reply of one turn as it arrives: iterate it once, for the pieces of text.
+
+    Leaving early, by ``break``, an error or an interrupt, stops Claude and records the turn with what had come. In
+    async code use it in ``async with``, so that it is closed when the block is left and not some time later.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        message: str,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        display: Display | None = None,
+        source: Source = "ask",
+    ) -> None:
+        self._chat = chat
+        self._message = message
+        self._model = model
+        self._max_tokens = max_tokens
+        self._display = display or Nowhere()
+        self._source = source
+        self._turn: LiveTurn | None = None
+        self._running: Running[None] | None = None
+
+    @property
+    def reply(self) -> Reply:
+        """The reply; while it is being read, the reply so far.
+
+        Raises:
+            InvalidRequest: the stream was not read yet, so nothing was asked.
+        """
+        if self._turn is None:
+            raise InvalidRequest("nothing was asked yet; read the stream, then there is a reply")
+        return self._turn.reply
+
+    def __iter__(self) -> Iterator[str]:
+        self._chat._runtime.make_ready(self._asked_model())
+        arrived: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        running = self._begin(arrived.put)
+        try:
+            while (pieces := arrived.get()) is not None:
+                self._display.add(pieces)
+                yield from pieces
+        finally:
+            self.close()
+        running.ended.result()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        await asyncio.to_thread(self._chat._runtime.make_ready, self._asked_model())
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[list[str] | None] = asyncio.Queue()
+        running = self._begin(lambda pieces: loop.call_soon_threadsafe(arrived.put_nowait, pieces))
+        try:
+            while (pieces := await arrived.get()) is not None:
+                self._display.add(pieces)
+                for piece in pieces:
+                    yield piece
+        finally:
+            await self.aclose()
+        running.ended.result()
+
+    def close(self) -> None:
+        """Stop Claude if it is still writing, and wait until the turn is recorded."""
+        if (running := self._running) is not None:
+            running.cancel()
+            running.wait()
+            self._end()
+
+    async def aclose(self) -> None:
+        """Do as :meth:`close`, without holding up the event loop."""
+        if (running := self._running) is not None:
+            running.cancel()
+            await asyncio.shield(asyncio.to_thread(running.wait))
+            self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _asked_model(self) -> str:
+        return self._chat._runtime.engine.model_for(self._model or self._chat._info.model)
+
+    def _begin(self, put: Callable[[list[str] | None], object]) -> Running[None]:
+        if self._running is not None:
+            raise InvalidRequest("a stream can be read once; its reply is in .reply")
+        self._running = self._chat._runtime.start(self._run(put))
+        # wakes the reader also when the task was cancelled before its first line
+        self._running.ended.add_done_callback(lambda _: put(None))
+        return self._running
+
+    async def _run(self, put: Callable[[list[str] | None], object]) -> None:
+        chat = self._chat
+        async with chat._runtime.engine.turn(
+            chat.caller(self._source), chat._info, self._message, model=self._model, max_tokens=self._max_tokens
+        ) as turn:
+            self._turn = turn
+            async for deltas in turn.batches():
+                if pieces := [delta.text for delta in deltas if delta.kind == "text" and delta.text]:
+                    put(pieces)
+
+    def _end(self) -> None:
+        display, self._display = self._display, Nowhere()
+        if self._turn is not None:
+            display.end(self.reply)
