@@ -7,7 +7,7 @@ import queue
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
-from workbench.runtime import runtime
+from workbench.runtime import INTERRUPT_SECONDS, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller
 
@@ -218,7 +218,7 @@ class ReplyStream:
         arrived: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         running = self._begin(arrived.put)
         try:
-            while (pieces := arrived.get()) is not None:
+            while (pieces := _next(arrived)) is not None:
                 self._display.add(pieces)
                 yield from pieces
         finally:
@@ -292,3 +292,11 @@ class ReplyStream:
         display, self._display = self._display, Nowhere()
         if self._turn is not None:
             display.end(self.reply)
+
+
+def _next(arrived: queue.SimpleQueue[list[str] | None]) -> list[str] | None:
+    while True:
+        try:
+            return arrived.get(timeout=INTERRUPT_SECONDS)
+        except queue.Empty:
+            continue  # so that an interrupt is noticed while nothing comes

@@ -11,10 +11,12 @@ import asyncio
 import atexit
 import os
 import threading
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench import local  # first: what stops the embedded model at exit must be registered before, to run after us
+from workbench.errors import ConfigurationError
 from workbench.settings import settings
 from workbench.turns import LOCAL_MODEL
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+INTERRUPT_SECONDS = 0.5
+"""A signal that comes just before a thread begins to wait does not wake it; it is noticed after so long at the latest."""
 LAST_WORDS = 10.0
 """Seconds that live turns have to be recorded when the process ends."""
 
@@ -41,14 +45,13 @@ class Running(Generic[T]):
 
     def cancel(self) -> None:
         """Ask it to end; whatever it records on its way out is recorded before ``ended``."""
-        self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
+        if not self.ended.done():
+            self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
 
     def wait(self) -> None:
         """Wait until it has ended, however it did."""
-        try:
-            self.ended.exception()
-        except CancelledError:
-            return
+        while not wait_for([self.ended], INTERRUPT_SECONDS).done:
+            pass
 
     def _begin(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._task = self._loop.create_task(coroutine)
@@ -57,6 +60,7 @@ class Running(Generic[T]):
     def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
             self.ended.cancel()
+            self.ended.set_running_or_notify_cancel()  # wakes those who wait
         elif error := task.exception():
             self.ended.set_exception(error)
         else:
@@ -97,11 +101,12 @@ class Runtime:
             raise RuntimeError("the engine's own loop cannot wait for itself; await the coroutine instead")
         running = self.start(coroutine)
         try:
-            return running.ended.result()
+            running.wait()
         except KeyboardInterrupt:
             running.cancel()
             running.wait()
             raise
+        return running.ended.result()
 
     def make_ready(self, model: str) -> None:
         """Fetch and start the embedded model, if that is the one.
@@ -144,11 +149,21 @@ async def _open(settings: Settings) -> Engine:
 
 _runtime: Runtime | None = None
 _lock = threading.Lock()
+_forked = False
 
 
 def runtime() -> Runtime:
-    """Return the runtime of this process, made on first use and closed at exit."""
+    """Return the runtime of this process, made on first use and closed at exit.
+
+    Raises:
+        ConfigurationError: a setting does not fit, or the process was forked from one that uses the workbench.
+    """
     global _runtime
+    if _forked:
+        raise ConfigurationError(
+            "the workbench is in use in the process this one was forked from and cannot be used here; "
+            "start processes with the 'spawn' method, or ask in the parent process"
+        )
     with _lock:
         if _runtime is None:
             _runtime = Runtime(settings())
@@ -169,8 +184,9 @@ atexit.register(close)
 
 
 def _forget() -> None:
-    """In a forked child: the loop's thread exists in the parent only."""
-    global _runtime, _lock
+    """In a forked child: the loop's thread is the parent's, and a store opened here would be the parent's memory."""
+    global _runtime, _lock, _forked
+    _forked = _forked or _runtime is not None
     _runtime, _lock = None, threading.Lock()
 
 

@@ -1,0 +1,39 @@
+"""The workbench of this process, answered by a scripted upstream, with a store of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.upstream import ScriptedUpstream
+from workbench import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_MODEL", "CLAUDE_MAX_TOKENS", "APP_ENV")
+
+
+@pytest.fixture
+def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """No key and no .env: a folder of its own, whose store nothing has opened yet."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store.duckdb"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").touch()
+    runtime.close()
+    yield tmp_path
+    runtime.close()
+
+
+@pytest.fixture
+def scripted(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedUpstream]:
+    """The upstream that answers."""
+    with ScriptedUpstream() as upstream:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", upstream.url)
+        yield upstream
+        runtime.close()

@@ -1,0 +1,168 @@
+"""The ledger as DataFrames."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+import workbench as wb
+from tests.faults.upstream import Usage, fault, reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.faults.upstream import ScriptedUpstream
+
+# CONTRACT: what was billed, one row per call
+COLUMNS = [
+    "id",
+    "request_id",
+    "org_id",
+    "user_id",
+    "chat_id",
+    "message_id",
+    "source",
+    "model",
+    "prompt_name",
+    "prompt_version",
+    "experiment",
+    "variant",
+    "started_at",
+    "ttft_ms",
+    "duration_ms",
+    "input_tokens",
+    "uncached_input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "web_searches",
+    "service_tier",
+    "stop_reason",
+    "status",
+    "error_type",
+    "usage_estimated",
+    "cost_usd",
+    "price_source",
+]
+
+
+@pytest.fixture
+def two_turns(scripted: ScriptedUpstream) -> wb.Chat:
+    scripted.script(
+        reply("Four", usage=Usage(uncached_input_tokens=1000, output_tokens=42)),
+        reply("Five", usage=Usage(100, 1000, 300, 200, output_tokens=10)),
+    )
+    chat = wb.Chat(title="Sums")
+    chat.ask("What is 2+2?")
+    chat.ask("What is 2+3?", model="claude-haiku-5-5")
+    return chat
+
+
+def test_one_row_per_call_with_disjoint_counts_and_exact_cost(two_turns: wb.Chat) -> None:
+    calls = wb.usage()
+
+    assert list(calls.columns) == COLUMNS
+    assert list(calls.input_tokens) == [1000, 1600]
+    row = calls.iloc[1]
+    assert (row.uncached_input_tokens, row.cache_read_tokens, row.cache_write_5m_tokens, row.cache_write_1h_tokens) == (
+        100,
+        1000,
+        300,
+        200,
+    )
+    # haiku 5.5: 100 x 0.10 + 1000 x 0.01 + 300 x 0.125 + 200 x 0.20 + 10 x 0.50, a million
+    assert list(calls.cost_usd) == [Decimal("0.00242"), Decimal("0.0001025")]
+    assert calls.started_at.dt.tz is UTC or str(calls.started_at.dt.tz) == "UTC"
+
+
+def test_sums_by_model_keep_cost_exact(two_turns: wb.Chat) -> None:
+    by_model = wb.usage(by="model").set_index("model")
+
+    assert list(by_model.index) == ["claude-haiku-5-5", "claude-sonnet-5-5"]
+    assert by_model.cost_usd.sum() == Decimal("0.0025225")
+    assert by_model.loc["claude-haiku-5-5"].cache_write_tokens == 500
+
+
+def test_a_day_is_a_timestamp_and_groups_nest(two_turns: wb.Chat) -> None:
+    by = wb.usage(by=["day", "status"])
+
+    assert list(by.columns[:3]) == ["day", "status", "calls"]
+    assert (by.day[0].date(), by.status[0], by.calls[0]) == (datetime.now(UTC).date(), "complete", 2)
+
+
+def test_bounds_of_time_and_chat_leave_out_the_rest(two_turns: wb.Chat) -> None:
+    first, second = wb.usage().started_at
+
+    assert len(wb.usage(since=second)) == 1  # from: inclusive
+    assert len(wb.usage(until=second)) == 1  # until: not
+    assert len(wb.usage(since=first, until=second + timedelta(seconds=1))) == 2
+    assert len(wb.usage(since=date.today() - timedelta(days=2))) == 2
+    assert len(wb.usage(chat=two_turns)) == len(wb.usage(chat=two_turns.id)) == 2
+    assert len(wb.usage(chat="another")) == len(wb.usage(org="another")) == 0
+
+
+def test_nothing_has_the_right_columns(no_key: Path) -> None:
+    assert list(wb.usage().columns) == COLUMNS
+    assert list(wb.usage(by=["day", "model"]).columns[:2]) == ["day", "model"]
+    assert list(wb.chats().columns) == [
+        "chat_id",
+        "title",
+        "created_at",
+        "updated_at",
+        "turns",
+        "total_tokens",
+        "cost_usd",
+        "models",
+        "forked_from",
+    ]
+
+
+def test_an_unknown_price_is_missing_and_counted(scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("a"), reply("b"))
+    chat = wb.Chat()
+    chat.ask("one", model="some-other-model")
+    chat.ask("two")
+
+    assert list(wb.usage().cost_usd.isna()) == [True, False]
+    assert list(wb.usage(by="month").unpriced_calls) == [1]
+    assert wb.chats().cost_usd.isna().all()
+    assert chat.cost_usd is None
+
+
+def test_a_failed_call_is_in_the_ledger_with_its_kind(scripted: ScriptedUpstream) -> None:
+    scripted.script(fault("529_no_retry"))
+    with pytest.raises(wb.UpstreamOverloaded):
+        wb.Chat().ask("hi")
+
+    (row,) = wb.usage().itertuples()
+    assert (row.status, row.error_type, row.cost_usd) == ("failed", "upstream_overloaded", 0)
+
+
+def test_chats_are_found_by_what_was_said(two_turns: wb.Chat) -> None:
+    assert list(wb.chats("FIVE").chat_id) == [two_turns.id]
+    assert list(wb.chats("sums").turns) == [2]
+    assert wb.chats("nothing like it").empty
+
+
+def test_sql_reads_and_cannot_write(two_turns: wb.Chat) -> None:
+    assert list(wb.sql("SELECT role, content, token_count FROM messages").role) == ["user", "assistant"] * 2
+    with pytest.raises(wb.InvalidRequest, match="read-only"):
+        wb.sql("DELETE FROM usage")
+    assert len(wb.usage()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"by": "colour"}, "cannot be summed by 'colour'; use any of hour, day"),
+        ({"since": "yesterday"}, "'yesterday' is no time; write it like 2026-11-25"),
+    ],
+)
+def test_wrong_arguments_say_what_to_write(no_key: Path, arguments: dict[str, str], said: str) -> None:
+    with pytest.raises(wb.InvalidRequest, match=said):
+        wb.usage(**arguments)

@@ -1,0 +1,5 @@
+"""What was said and what it cost, as DataFrames."""
+
+from workbench.ledger.frames import chats, sql, usage
+
+__all__ = ["chats", "sql", "usage"]

@@ -1,0 +1,158 @@
+"""The ledger as DataFrames. Times are UTC, costs exact Decimals in US dollars, unknown costs missing and never zero."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidRequest
+from workbench.runtime import runtime
+from workbench.store.queries import query
+from workbench.turns import DEFAULT_ID, Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from workbench.chat import Chat
+
+    Moment = str | date | datetime
+    """A time; without a time zone it is UTC, and a day is its first moment."""
+
+PERIODS = {
+    "hour": "date_trunc('hour', started_at AT TIME ZONE 'UTC')",
+    "day": "CAST(started_at AT TIME ZONE 'UTC' AS DATE)",
+    "week": "CAST(date_trunc('week', started_at AT TIME ZONE 'UTC') AS DATE)",
+    "month": "CAST(date_trunc('month', started_at AT TIME ZONE 'UTC') AS DATE)",
+}
+COLUMNS = (
+    "model",
+    "source",
+    "status",
+    "user_id",
+    "chat_id",
+    "prompt_name",
+    "prompt_version",
+    "experiment",
+    "variant",
+    "service_tier",
+    "stop_reason",
+    "error_type",
+)
+SUMS = """
+    COUNT(*)                                                         AS calls,
+    CAST(SUM(input_tokens) AS BIGINT)                                AS input_tokens,
+    CAST(SUM(uncached_input_tokens) AS BIGINT)                       AS uncached_input_tokens,
+    CAST(SUM(cache_read_tokens) AS BIGINT)                           AS cache_read_tokens,
+    CAST(SUM(cache_write_5m_tokens + cache_write_1h_tokens) AS BIGINT) AS cache_write_tokens,
+    CAST(SUM(output_tokens) AS BIGINT)                               AS output_tokens,
+    CAST(SUM(cost_usd) AS DECIMAL(18, 9))                            AS cost_usd,
+    CAST(SUM(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS unpriced_calls"""
+
+
+def usage(
+    since: Moment | None = None,
+    until: Moment | None = None,
+    by: str | Sequence[str] = (),
+    *,
+    chat: Chat | str | None = None,
+    org: str = DEFAULT_ID,
+) -> pd.DataFrame:
+    """Return what calls to models used and cost.
+
+    Args:
+        since: Calls from this moment on; a day means its first moment, and times are UTC.
+        until: Calls before this moment.
+        by: ``hour``, ``day``, ``week``, ``month``, ``model``, ``source``, ``status``, ``user_id``, ``chat_id``, … to sum
+            up; without it one row per call.
+        chat: Only this chat's calls; a chat or its id.
+        org: Whose calls.
+
+    Returns:
+        One row per call, oldest first: who, when, the disjoint token counts, ``input_tokens`` (their inclusive sum),
+        ``cost_usd`` and more. With ``by`` one row per group: the groups, ``calls``, the sums of the counts,
+        ``cost_usd`` of the calls whose price is known (missing if none is) and ``unpriced_calls``.
+
+    Raises:
+        InvalidRequest: a time or a column that there is not.
+
+    Example::
+
+        wb.usage(by=["day", "model"])
+        wb.usage(since="2026-11-01")["cost_usd"].sum()
+    """
+    chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
+    parameters = (org, _moment(since), _moment(until), chat_id)
+    return _frame(_read(_summed([by] if isinstance(by, str) else by) if by else query("usage"), *parameters))
+
+
+def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFrame:
+    """Return the chats, the one used last first: ``chat_id``, ``title``, ``turns``, ``total_tokens``, ``cost_usd``, ….
+
+    Args:
+        search: Only chats with this text in their title or in a message.
+        limit: At most so many.
+        org: Whose chats; an org's id.
+        user: Whose chats; a user's id.
+    """
+    engine = runtime().engine
+    return _frame(runtime().run(engine.store.chats(Caller(org, user), search, limit)))
+
+
+def sql(query: str) -> pd.DataFrame:
+    """Return the result of a query over the store; it can neither write nor touch files, network or Python objects.
+
+    Raises:
+        InvalidRequest: it is not one statement, cannot be run, would write, or takes longer than 30 s.
+
+    Example::
+
+        wb.sql("SELECT role, content, token_count FROM messages")
+    """
+    return _frame(runtime().run(runtime().engine.store.read_only(query)))
+
+
+def _summed(by: Sequence[str]) -> str:
+    if unknown := [name for name in by if name not in PERIODS and name not in COLUMNS]:
+        raise InvalidRequest(f"usage cannot be summed by {unknown[0]!r}; use any of {', '.join((*PERIODS, *COLUMNS))}")
+    groups = ", ".join(str(n) for n in range(1, len(by) + 1))
+    chosen = ", ".join(f"{PERIODS.get(name, name)} AS {name}" for name in by)
+    # the query of single calls holds the WHERE, so that there is only one
+    return f"SELECT {chosen},{SUMS}\nFROM (\n{query('usage')}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
+
+
+def _moment(value: Moment | None) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidRequest(f"{value!r} is no time; write it like 2026-11-25 or 2026-11-25T14:30+01:00") from None
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _read(sql: str, *parameters: object) -> pa.Table:
+    return runtime().run(runtime().engine.store.arrow(sql, *parameters))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    import pandas as pd  # with pyarrow 0.7 s: only whoever wants frames waits for it
+    import pyarrow as pa
+
+    # counts are 64 bits and never missing; what may be missing is 32 bits wide and stays a whole number this way
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
+    for field in table.schema:
+        if pa.types.is_decimal(field.type):
+            frame[field.name] = frame[field.name].map(_plain, na_action="ignore")
+    return frame
+
+
+def _plain(amount: Decimal) -> Decimal:
+    """The same amount without the zeros at its end: Decimal('0E-9') says nothing to a reader."""
+    return amount.normalize() if amount else abs(amount.normalize())
