@@ -9,7 +9,7 @@ from decimal import Decimal
 import model_prices
 import pytest
 from genai_prices.data_snapshot import get_snapshot
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbench.pricing import FREE, Price, cost_and_source, cost_of, price_of, worst_case
@@ -265,9 +265,11 @@ usages = st.builds(
     speed=st.sampled_from([None, "standard", "fast"]),
 )
 models = st.sampled_from([*TABLE, "local"])
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SONNET = Price(D("2"), D("0.10"), D("2.50"), D("4"), D("10"))
 
 
+@PATIENT
 @given(models, usages, st.sampled_from(COUNTS), st.integers(1, 200_000))
 def test_more_of_anything_never_costs_less(model: str, usage: Usage, count: str, more: int) -> None:
     before, _ = cost_and_source(model, usage, TODAY)
@@ -277,6 +279,7 @@ def test_more_of_anything_never_costs_less(model: str, usage: Usage, count: str,
     assert before is None or before <= after  # type: ignore[operator]
 
 
+@PATIENT
 @given(usages)
 def test_a_cost_is_the_sum_of_its_classes(usage: Usage) -> None:
     parts = [replace(usage, **{name: 0 for name in COUNTS if name != kept}) for kept in COUNTS]
@@ -284,6 +287,7 @@ def test_a_cost_is_the_sum_of_its_classes(usage: Usage) -> None:
     assert cost_of(usage, SONNET) == sum(cost_of(part, SONNET) for part in parts)
 
 
+@PATIENT
 @given(models, usages)
 def test_the_worst_case_covers_the_call(model: str, usage: Usage) -> None:
     plain = replace(usage, inference_geo=None, speed=None, web_searches=0)
@@ -295,6 +299,7 @@ def test_the_worst_case_covers_the_call(model: str, usage: Usage) -> None:
     assert spent <= worst + D("0.000000001")
 
 
+@PATIENT
 @given(models, usages)
 def test_money_is_exact_decimals_throughout(model: str, usage: Usage) -> None:
     price = price_of(model, TODAY, input_tokens=usage.input_tokens)
