@@ -97,8 +97,17 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "store.duckdb")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has its tables already, to be copied: making them takes most of the time of a test."""
+    path = tmp_path_factory.mktemp("empty") / "store.duckdb"
+    asyncio.run(Store.open(str(path))).close()
+    return path
+
+
 @pytest.fixture
-async def store(path: str) -> AsyncIterator[Store]:
+async def store(path: str, empty: Path) -> AsyncIterator[Store]:
+    shutil.copy(empty, path)
     store = await Store.open(path)
     yield store
     store.close()
@@ -726,19 +735,19 @@ def test_a_full_disk_refuses_the_turn_and_once_there_is_room_the_store_goes_on(p
 FULL_AT_CHECKPOINT = """
 async def main():
     store = await Store.open(sys.argv[1])
-    chat, kept, errors = a_chat(), 0, set()
+    chat, kept, errors = a_chat(), 0, []
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, resource.RLIM_INFINITY))
-    for _ in range(24):  # DuckDB moves its journal into the file at 16 MB
+    while len(errors) < 3:  # DuckDB moves its journal into the file at 16 MB
         try:
-            await keep(store, a_turn(chat, os.urandom(500_000).hex()))
+            await keep(store, a_turn(chat, os.urandom(1_000_000).hex()))
             kept += 1
         except StoreError as error:
-            errors.add(str(error))
+            errors.append(str(error))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await keep(store, a_turn(chat))
-    print(*errors, sep="\\n")
+    print(*set(errors), sep="\\n")
     ((complete,),) = await store.backend.rows("SELECT COUNT(*) FROM usage WHERE status = 'complete'")
-    print(len(errors), 0 < kept < 24, complete == kept + 1)
+    print(kept > 0, complete == kept + 1)
     store.close()
 asyncio.run(main())
 """
@@ -748,8 +757,8 @@ def test_a_disk_that_fills_while_the_journal_is_moved_loses_nothing_either(path:
     out, err, _ = outcome(FULL_AT_CHECKPOINT, path)
 
     assert err == ""
-    assert out.splitlines()[-1] == "1 True True"
-    assert "its disk is full; free some space" in out
+    full = f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe"
+    assert out.splitlines() == [full, "True True"]
 
 
 # A damaged journal --------------------------------------------------------------------------------------------------
@@ -934,7 +943,10 @@ async def still_works(store: Store) -> None:
         "SELECT\x00 1",
     ],
 )
-async def test_an_analysts_query_reads_tables_and_nothing_else(store: Store, tmp_path: Path, sql: str) -> None:
+async def test_an_analysts_query_reads_tables_and_nothing_else(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     frame = duckdb.sql("SELECT 1 AS a").df()  # within reach of a query that looks for Python variables
     file = tmp_path / "secret.csv"
     file.write_text("a,b\n1,2\n")
@@ -942,12 +954,12 @@ async def test_an_analysts_query_reads_tables_and_nothing_else(store: Store, tmp
     before = await store.backend.rows(tables), await store.backend.rows("SELECT id FROM orgs")
 
     with pytest.raises(InvalidRequest):
-        await store.read_only(sql.replace("FILE", str(file)))
+        await store.read_only(sql.replace("FILE", file.name))
 
     assert len(frame) == 1
     assert (await store.backend.rows(tables), await store.backend.rows("SELECT id FROM orgs")) == before
     assert await store.backend.rows("SELECT database_name FROM duckdb_databases() WHERE NOT internal") == [("store",)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["secret.csv", "store.duckdb", "store.duckdb.wal"]
+    assert {p.name for p in tmp_path.iterdir()} <= {"secret.csv", "store.duckdb", "store.duckdb.wal"}
     await still_works(store)
 
 
@@ -1007,7 +1019,10 @@ async def test_a_result_too_large_for_the_memory_is_refused(store: Store, monkey
 
 async def test_a_cancelled_query_is_stopped(store: Store) -> None:
     asked = [asyncio.create_task(store.read_only(ENDLESS, seconds=100)) for _ in range(duckdb_file.ANALYSTS)]
-    await asyncio.sleep(0.1)
+    backend = store.backend
+    assert isinstance(backend, duckdb_file.DuckDBFile)
+    while len(backend._queries) < duckdb_file.ANALYSTS:
+        await asyncio.sleep(0.001)
     for task in asked:
         task.cancel()
     await asyncio.wait(asked)

@@ -20,6 +20,8 @@ LARGEST_RESULT = 1_000_000_000
 READS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 """SELECT, SHOW, DESCRIBE, SUMMARIZE; EXPLAIN; PIVOT."""
 
+READ_ONLY = "BEGIN TRANSACTION READ ONLY"
+
 
 class Query:
     """One statement, to be run once; ``stop`` may be called from any thread."""
@@ -27,7 +29,7 @@ class Query:
     def __init__(self, sql: str, seconds: float) -> None:
         self.sql = sql
         self.seconds = seconds
-        self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._over = threading.Event()
 
     def run(self, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
         """Return the result; ``cursor`` is good for nothing else afterwards.
@@ -38,7 +40,7 @@ class Query:
         statement = self._statement()
         with self._time_limit(cursor):
             # the kind of statement is no guard: a SELECT over an INSERT is a SELECT. The transaction is.
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            cursor.execute(READ_ONLY)
             try:
                 return _table(cursor.sql(statement))
             except (duckdb.FatalException, duckdb.InternalException):
@@ -53,11 +55,8 @@ class Query:
                 raise InvalidRequest(f"the query cannot be run: {error}") from None
 
     def stop(self) -> None:
-        """End the query if it is running."""
-        cursor = self._cursor
-        if cursor is not None:
-            with contextlib.suppress(duckdb.ConnectionException):  # it has just ended
-                cursor.interrupt()
+        """End the query, whether it is running or about to."""
+        self._over.set()
 
     def _statement(self) -> duckdb.Statement:
         try:
@@ -73,25 +72,31 @@ class Query:
 
     @contextlib.contextmanager
     def _time_limit(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        self._cursor = cursor
-        timer = threading.Timer(self.seconds, self.stop)
-        timer.daemon = True
-        timer.start()
+        ended = threading.Event()
+
+        def watch() -> None:
+            self._over.wait(self.seconds)
+            while not ended.is_set():
+                cursor.interrupt()  # has no effect on a query that is just about to begin: again
+                ended.wait(0.05)
+
+        watcher = threading.Thread(target=watch, name="workbench-store-watcher", daemon=True)
+        watcher.start()
         try:
             yield
         finally:
-            self._cursor = None
-            timer.cancel()
-            timer.join()
+            ended.set()
+            self._over.set()
+            watcher.join()
 
     def _with_place(self, error: duckdb.Error, cursor: duckdb.DuckDBPyConnection) -> str:
         """The same error with the line and the mark under it, which DuckDB leaves out when asked for a relation."""
-        with cursor.cursor() as again:
-            again.execute("BEGIN TRANSACTION READ ONLY")
-            try:
-                again.execute(self.sql)  # fails again before anything runs: its names do not fit
-            except duckdb.Error as placed:
-                return str(placed)
+        cursor.execute("ROLLBACK")
+        cursor.execute(READ_ONLY)
+        try:
+            cursor.execute(self.sql)  # fails again before anything runs: its names do not fit
+        except duckdb.Error as placed:
+            return str(placed)
         return str(error)
 
 

@@ -122,15 +122,12 @@ class DuckDBFile:
             if self._closed:
                 return
             self._closed = True
-        self._writer.finish()
-        self._readers.finish()
-        self._analysts.finish(hurry=self._stop_queries)
-        if self._connection is not None:
-            self._connection.close()  # writes the journal into the file
-
-    def _stop_queries(self) -> None:
         for query in list(self._queries):
             query.stop()
+        for workers in (self._writer, self._readers, self._analysts):
+            workers.finish()
+        if self._connection is not None:
+            self._connection.close()  # writes the journal into the file
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -237,14 +234,12 @@ class _Workers:
         self._queue.put((job, done))
         return done
 
-    def finish(self, hurry: Callable[[], object] = lambda: None) -> None:
-        """Wait until everything submitted is done, calling ``hurry`` now and then."""
+    def finish(self) -> None:
+        """Wait until everything submitted is done."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            while thread.is_alive():
-                hurry()
-                thread.join(0.05)
+            thread.join()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

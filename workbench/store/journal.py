@@ -45,13 +45,13 @@ class Journal:
         self.found = self.found[:whole]
         self.path.write_bytes(self.found)
         connection = connect()
-        self.found = b""  # reported already
+        self.found = b""
         return connection
 
     def check(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Report what DuckDB dropped without a word; measured by writing to ``schema_version``."""
-        if not self.found:
-            return
+        if not self.path.exists() or self.path.stat().st_size != len(self.found):
+            return  # none, or reported already, or whoever had the file open closed it just now
         connection.execute("SET wal_autocheckpoint = '1TB'")
         sizes = []
         for _ in range(2):
