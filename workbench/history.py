@@ -50,14 +50,12 @@ def window(
         [{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}]
     """
     turns = _answered(messages)
-    step = max(2, limit // 2 // 2 * 2)
+    step = max(2, -(-limit // 4) * 2)
     start = _start(len(turns) + 1, limit, step)
     sizes = [sum(len(str(block)) for block in message.blocks) for message in turns]
     if max_tokens is not None:
         while start < len(turns) and estimate_tokens(sum(sizes[start:]) + len(question)) > max_tokens:
             start += 2 if len(turns) - start <= step else step
-    while start < len(turns) and not _opens_a_turn(turns[start]):
-        start += 1
     sent = turns[start:]
     whole = start == 0 and all(m.model in (None, model) for m in turns)
     wire = [{"role": m.role, "content": replayable(m, keep_thinking=whole)} for m in sent]
@@ -91,7 +89,8 @@ def _answered(messages: Sequence[Message]) -> list[Message]:
     question: Message | None = None
     for message in messages:
         if message.role == "user":
-            question = message
+            if replayable(message, keep_thinking=False):  # else it is the result of a tool, within a turn
+                question = message
         elif question is not None and _usable(message):
             kept += (question, message)
             question = None
@@ -124,10 +123,5 @@ def _sendable(block: Block, keep_thinking: bool) -> bool:
         return keep_thinking and bool(block.get("signature"))
     if kind == "redacted_thinking":
         return keep_thinking
-    # a call nobody answered is refused; this engine runs no tools of its own
-    return kind != "tool_use"
-
-
-def _opens_a_turn(message: Message) -> bool:
-    # a tool result without the call it answers is an error on the wire
-    return message.role == "user" and not any(b.get("type") == "tool_result" for b in message.blocks)
+    # a call without its result and a result without its call are refused; this engine runs no tools of its own
+    return kind not in ("tool_use", "tool_result")

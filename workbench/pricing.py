@@ -92,25 +92,31 @@ def price_of(model: str, at: datetime, *, input_tokens: int = 0, fast: bool = Fa
     info = _model_info(model)
     if info is None:
         return None
-    listed = info.get_prices(at, {"speed": "fast"} if fast else None)
+    listed = info.get_prices(at)
+    if fast:
+        normal, listed = listed, info.get_prices(at, {"speed": "fast"})
+        if listed == normal:  # the table answers so for a model whose fast mode it does not know
+            return None
 
-    def listed_price(key: str) -> Decimal | None:
-        value: Any = getattr(listed, key)
-        tiers = getattr(value, "tiers", None)
-        if tiers is None:
-            return value  # type: ignore[no-any-return]
-        return next((t.price for t in reversed(tiers) if input_tokens > t.start), value.base)  # type: ignore[no-any-return]
+    def per_million(key: str) -> Decimal | None:
+        price: Any = getattr(listed, key)
+        tiers = getattr(price, "tiers", ())
+        tier: Decimal | None = next((t.price for t in reversed(tiers) if input_tokens > t.start), None)
+        return getattr(price, "base", price) if tier is None else tier
 
-    tokens_in, out = listed_price("input_mtok"), listed_price("output_mtok")
+    def or_else(key: str, otherwise: Decimal) -> Decimal:
+        price = per_million(key)
+        return otherwise if price is None else price
+
+    tokens_in, out = per_million("input_mtok"), per_million("output_mtok")
     if tokens_in is None or out is None:
         return None
-    read = _correction(info.id, at) or listed_price("cache_read_mtok") or tokens_in
     return Price(
         tokens_in,
-        read,
+        _correction(info.id, at) or or_else("cache_read_mtok", tokens_in),
         # 1.25 and 2 times the input price where the table has no price of its own
-        listed_price("cache_write_mtok") or tokens_in * Decimal("1.25"),
-        listed_price("cache_write_1h_mtok") or tokens_in * 2,
+        or_else("cache_write_mtok", tokens_in * Decimal("1.25")),
+        or_else("cache_write_1h_mtok", tokens_in * 2),
         out,
         source=_source(),
     )

@@ -77,16 +77,38 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field("json", alias="LOG_FORMAT", description="`text` for people")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _stripped(cls, value: object) -> object:
+        # a key pasted with its line end would break the header it is sent in
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("api_key", "base_url", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
     @field_validator("store")
     @classmethod
     def _in_the_project(cls, store: str) -> str:
-        return store if "://" in store else str(project_root(Path.cwd()) / Path(store).expanduser())
+        if "://" in store or store == ":memory:":
+            return store
+        return str(project_root(Path.cwd()) / Path(store).expanduser())
 
     @field_validator("base_url")
     @classmethod
     def _without_version(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("it should begin with http:// or https://")
         # the client adds /v1 itself; people paste the address with it
-        return url.rstrip("/").removesuffix("/v1") if url else url
+        return url.rstrip("/").removesuffix("/v1")
+
+    @field_validator("env", "auth", "log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -129,9 +151,16 @@ def settings() -> Settings:
 
 def read_settings(**values: object) -> Settings:
     """Return settings read now; ``values`` by their environment names come first."""
+    env_file = project_root(Path.cwd()) / ".env"
     try:
-        env_file = project_root(Path.cwd()) / ".env"
         return Settings(_env_file=env_file, **values)  # type: ignore[arg-type,call-arg]  # aliases are the environment names
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{env_file} is not text in UTF-8; save it again as UTF-8") from None
     except ValidationError as error:
-        wrong = "; ".join(f"{e['loc'][0]}: {e['msg'].lower()}" for e in error.errors(include_input=False))
+        wrong = "; ".join(f"{e['loc'][0]}: {_sentence(e['msg'])}" for e in error.errors(include_input=False))
         raise ConfigurationError(f"a setting does not fit: {wrong}; mend it in the environment or in .env") from None
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

@@ -13,12 +13,9 @@ def dollars(amount: Decimal | None) -> str:
     """
     if amount is None:
         return "unknown"
-    if amount == 0:
-        return "$0"
-    if amount >= 10:
-        return f"${amount:,.0f}"
-    if amount >= Decimal("0.01"):
-        return f"${amount:.2f}"
-    if amount >= Decimal("0.0001"):
-        return f"${amount:.4f}"
-    return f"${amount:.9f}".rstrip("0")
+    sign, size = ("-", -amount) if amount < 0 else ("", amount)
+    for least, digits in (("9.995", 0), ("0.00995", 2), ("0.0001", 4)):
+        if size >= Decimal(least):
+            return f"{sign}${size:,.{digits}f}"
+    small = f"{size:.9f}".rstrip("0").rstrip(".")
+    return "$0" if small == "0" else f"{sign}${small}"

@@ -1,4 +1,4 @@
-"""A DuckDB file as the backend: one thread writes, other threads read, each with a cursor of its own.
+"""A DuckDB file as the backend: one thread writes, others read, each job with a cursor of its own.
 
 DuckDB calls block and one connection used by two threads returns wrong rows without an error, so nothing here runs on
 an event loop, and writes go through a queue to the only thread that writes.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
-import re
+import sys
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
-from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError
+from workbench.errors import InvalidRequest, StoreError
+from workbench.store.analyst import Query
+from workbench.store.faults import busy, classified
+from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -28,6 +32,17 @@ if TYPE_CHECKING:
     from workbench.store.backend import Row, Statement
 
 READERS = 4
+ANALYSTS = 2
+"""Threads of their own: slow queries of analysts never keep a turn waiting for its history."""
+
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "storage_compatibility_version": "v1.5.0",  # readable by DuckDB 1.5 tools too
+    # else it would go to the network for whatever kind of file it finds
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+    "memory_limit": "2GB",
+}
 T = TypeVar("T")
 
 
@@ -38,7 +53,7 @@ class DuckDBFile:
         """Open the file, making it and its folder if need be, and bring its tables up to date.
 
         Raises:
-            StoreBusy: another process holds the file.
+            StoreBusy: another process holds the file, or this one has it open already.
             StoreCorrupt: it is not a DuckDB file, or damaged.
             StoreError: the file cannot be made, or was written by a newer workbench.
         """
@@ -46,39 +61,101 @@ class DuckDBFile:
         with self._our_errors():
             if path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            # readable by DuckDB 1.5 tools too
-            self._connection = duckdb.connect(path, config={"storage_compatibility_version": "v1.5.0"})
-            try:
-                self._prepare()
-            except BaseException:
-                self._connection.close()
-                raise
-        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write_forever, name="workbench-store-writer", daemon=True)
-        self._writer.start()
-        self._cursors = threading.local()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="workbench-store-reader")
-        self._open_cursors: list[duckdb.DuckDBPyConnection] = []
+            self._connection: duckdb.DuckDBPyConnection | None = self._open()
+        self._cursors: set[duckdb.DuckDBPyConnection] = set()
+        self._door = threading.Condition()
+        self._writer = _Workers("writer", 1)
+        self._readers = _Workers("reader", READERS)
+        self._analysts = _Workers("analyst", ANALYSTS)
+        self._queries: set[Query] = set()
         self._closing = threading.Lock()
         self._closed = False
 
-    def _prepare(self) -> None:
-        self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        self._migrate()
-        # from here on SQL reaches the tables and nothing else: no files, no network, no Python objects
-        for setting in (
-            "python_enable_replacements = false",
-            "memory_limit = '2GB'",
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
-            self._connection.execute(f"SET {setting}")
+    async def write(self, statements: Sequence[Statement]) -> None:
+        """Run the statements in one transaction; on return they are durable."""
 
-    def _migrate(self) -> None:
-        run = self._connection.execute
+        def transaction(cursor: duckdb.DuckDBPyConnection) -> None:
+            cursor.execute("BEGIN TRANSACTION")
+            for sql, parameters in statements:
+                cursor.execute(sql, parameters)
+            cursor.execute("COMMIT")
+
+        # shielded: whoever waits may be cancelled, the transaction is not undone by that
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, transaction)))
+
+    async def rows(self, sql: str, *parameters: Any) -> list[Row]:
+        """Return the rows of a query."""
+        job = self._submit(self._readers, lambda cursor: cursor.execute(sql, parameters).fetchall())
+        return await asyncio.wrap_future(job)
+
+    async def arrow(self, sql: str, *parameters: Any) -> pa.Table:
+        """Return the result of a query as a table."""
+        job = self._submit(self._readers, lambda cursor: cursor.sql(sql, params=list(parameters)).to_arrow_table())
+        return await asyncio.wrap_future(job)
+
+    async def read_only(self, sql: str, *, seconds: float) -> pa.Table:
+        """Return the result of one statement that can neither write nor reach files or network."""
+        query = Query(sql, seconds)
+
+        def run(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+            self._queries.add(query)
+            try:
+                if self._closed:
+                    raise self._is_closed()
+                return query.run(cursor)
+            except InvalidRequest:
+                if self._closed:  # that is why it was stopped
+                    raise self._is_closed() from None
+                raise
+            finally:
+                self._queries.discard(query)
+
+        try:
+            return await asyncio.wrap_future(self._submit(self._analysts, run))
+        except asyncio.CancelledError:
+            query.stop()
+            raise
+
+    def close(self) -> None:
+        """Finish what is being written, stop what analysts are reading and let go of the file."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        for query in list(self._queries):
+            query.stop()
+        for workers in (self._writer, self._readers, self._analysts):
+            workers.finish()
+        if self._connection is not None:
+            self._connection.close()  # writes the journal into the file
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        journal = Journal(self.path)
+        connection = journal.open(lambda: duckdb.connect(self.path, config=CONFIG))
+        try:
+            self._prepare(connection, journal)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: duckdb.DuckDBPyConnection, journal: Journal) -> None:
+        run = connection.execute
+        if run("SELECT current_setting('lock_configuration')").fetchone() == (True,):
+            raise busy(self.path, f"this very process, {sys.executable}", os.getpid())
+        run("SET GLOBAL TimeZone = 'UTC'")
         run("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER, name TEXT, applied_at TIMESTAMPTZ)")
-        row = run("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetchone()
-        have = row[0] if row else 0
+        journal.check(connection)
+        self._migrate(connection)
+        # from here on SQL reaches the tables and nothing else: no files, no network
+        run("SET enable_external_access = false")
+        run("SET lock_configuration = true")
+
+    def _migrate(self, connection: duckdb.DuckDBPyConnection) -> None:
+        run = connection.execute
+        ((have,),) = run("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetchall()
         if have > len(MIGRATIONS):
             raise StoreError(
                 f"{self.path} was written by a newer workbench (its tables are version {have}, this one knows "
@@ -92,98 +169,40 @@ class DuckDBFile:
             run("COMMIT")
             run("CHECKPOINT")  # most bugs of DuckDB's journal follow changes of tables
 
-    async def write(self, statements: Sequence[Statement]) -> None:
-        """Run the statements in one transaction; on return they are durable."""
-
-        def transaction() -> None:
-            run = self._connection.execute
-            run("BEGIN TRANSACTION")
-            try:
-                for sql, parameters in statements:
-                    run(sql, parameters)
-                run("COMMIT")
-            except BaseException:
-                with contextlib.suppress(duckdb.TransactionException):  # a commit that failed has rolled back
-                    run("ROLLBACK")
-                raise
-
-        done: Future[None] = Future()
-        with self._closing:
-            if self._closed:
-                raise self._is_closed()
-            self._queue.put((transaction, done))
-        # shielded: whoever waits may be cancelled, the transaction is not undone by that
-        await asyncio.shield(asyncio.wrap_future(done))
-
-    async def rows(self, sql: str, *parameters: Any) -> list[Row]:
-        """Return the rows of a query."""
-        return await self._read(lambda cursor: cursor.execute(sql, parameters).fetchall())
-
-    async def arrow(self, sql: str, *parameters: Any) -> pa.Table:
-        """Return the result of a query as a table."""
-        return await self._read(lambda cursor: cursor.sql(sql, params=list(parameters)).to_arrow_table())
-
-    async def read_only(self, sql: str, *, seconds: float) -> pa.Table:
-        """Return the result of one statement that can neither write nor reach files or network."""
-
-        def run(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
-            statements = _parsed(sql)
-            if len(statements) != 1:
-                raise InvalidRequest(f"one SQL statement is needed, this is {len(statements)}")
-            # the kind of statement is no guard: a SELECT over an INSERT is a SELECT. The transaction is.
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
-            timer = threading.Timer(seconds, cursor.interrupt)
-            timer.start()
-            try:
-                return cursor.execute(statements[0]).to_arrow_table()
-            except duckdb.InterruptException:
-                raise InvalidRequest(f"the query took longer than {seconds:g} s and was stopped; narrow it") from None
-            except duckdb.Error as error:
-                raise InvalidRequest(f"the query cannot be run: {error}") from None
-            finally:
-                timer.cancel()
-                cursor.execute("ROLLBACK")
-
-        return await self._read(run)
-
-    def close(self) -> None:
-        """Finish what is being written, write the journal into the file and let go of it."""
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
-        self._writer.join()
-        self._readers.shutdown(wait=True, cancel_futures=True)
-        for cursor in self._open_cursors:
-            cursor.close()
-        self._connection.close()
-
-    def _write_forever(self) -> None:
-        while (job := self._queue.get()) is not None:
-            transaction, done = job
-            try:
-                with self._our_errors():
-                    transaction()
-            except BaseException as error:  # noqa: BLE001  # handed to whoever waits
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-
-    async def _read(self, query: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    def _submit(self, workers: _Workers, job: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
         def run() -> T:
-            cursor = getattr(self._cursors, "cursor", None)
-            if cursor is None:
-                cursor = self._cursors.cursor = self._connection.cursor()
-                self._open_cursors.append(cursor)
-            with self._our_errors():
-                return query(cursor)
+            with self._our_errors(), self._cursor() as cursor:
+                return job(cursor)
 
         with self._closing:
             if self._closed:
                 raise self._is_closed()
-            future = self._readers.submit(run)
-        return await asyncio.wrap_future(future)
+            return workers.submit(run)
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for one job. Closing it undoes a transaction that was not committed."""
+        with self._door:
+            if self._connection is None:
+                # as long as one of its cursors is open, DuckDB hands out the broken instance again
+                self._door.wait_for(lambda: not self._cursors)
+                self._connection = self._open()
+            cursor = self._connection.cursor()
+            self._cursors.add(cursor)
+        try:
+            yield cursor
+        except (duckdb.FatalException, duckdb.InternalException):
+            # a checkpoint that finds the disk full is one; DuckDB refuses everything until the file is opened anew
+            with self._door:
+                if self._connection is not None:
+                    self._connection.close()
+                self._connection = None
+            raise
+        finally:
+            with self._door:
+                cursor.close()
+                self._cursors.discard(cursor)
+                self._door.notify_all()
 
     def _is_closed(self) -> StoreError:
         return StoreError(f"the store {self.path} is closed; start a new session to open it again", self.path)
@@ -193,42 +212,47 @@ class DuckDBFile:
         try:
             yield
         except (duckdb.Error, OSError) as error:
-            raise _classified(error, self.path) from None
+            raise classified(error, self.path) from None
 
 
-def _parsed(sql: str) -> list[duckdb.Statement]:
+class _Workers:
+    """Threads that work off one queue.
+
+    An executor would take no work once the interpreter ends, and that is when the last turns are recorded.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"workbench-store-{name}", daemon=True) for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        done: Future[T] = Future()
+        self._queue.put((job, done))
+        return done
+
+    def finish(self) -> None:
+        """Wait until everything submitted is done."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            _run(*item)
+            del item  # or its result would stay until the next one
+
+
+def _run(job: Callable[[], T], done: Future[T]) -> None:
+    if not done.set_running_or_notify_cancel():
+        return
     try:
-        return duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        raise InvalidRequest(f"the query cannot be read: {error}") from None
-
-
-def _classified(error: Exception, path: str) -> StoreError:
-    """What DuckDB or the file system reports, as one sentence that says what to do."""
-    text = str(error)
-    if "lock on file" in text:
-        holder = re.search(r"held in (\S+).*?\(PID (\d+)\)", text)
-        who = f"{holder[1]} (PID {holder[2]})" if holder else "another process"
-        return StoreBusy(
-            f"the store {path} is in use by {who}; close that one, or set WORKBENCH_STORE to another file",
-            path,
-            int(holder[2]) if holder else None,
-        )
-    if "not a valid DuckDB database file" in text:
-        return StoreCorrupt(
-            f"{path} is not a workbench store; set WORKBENCH_STORE to another path, or move that file away", path
-        )
-    if isinstance(error, duckdb.SerializationException) or "orrupt" in text:
-        return StoreCorrupt(f"the store {path} is damaged and was left as it is ({_first_line(text)})", path)
-    if "No space left" in text or "File too large" in text or "Could not write file" in text:
-        return StoreError(
-            f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe",
-            path,
-        )
-    if isinstance(error, PermissionError) or "Permission denied" in text:
-        return StoreError(f"no permission to open the store {path}; set WORKBENCH_STORE to a path of your own", path)
-    return StoreError(f"the store {path} failed: {_first_line(text)}", path)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "no reason given"
+        result = job()
+    except BaseException as error:  # noqa: BLE001  # handed to whoever waits
+        done.set_exception(error)
+    else:
+        done.set_result(result)

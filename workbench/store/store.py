@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workbench.errors import ConfigurationError, NotFound
+from workbench.errors import ConfigurationError, InvalidRequest, NotFound
 from workbench.ids import new_id
 from workbench.pricing import cost_and_source
 from workbench.store.backend import Statement
@@ -31,6 +32,18 @@ HOLD_SECONDS = 900
 """After this a hold no longer counts against a budget, whatever became of its turn."""
 
 _json = msgspec.json.Encoder()
+_open: set[Store] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Let go of every file nobody closed.
+
+    Registered when this module is imported and so before anybody can use a store: exit handlers run last come, first
+    served, and whoever ends turns in one of his own still finds the store open.
+    """
+    for store in list(_open):
+        store.close()
 
 
 def _blocks(blocks: list[Block]) -> str:
@@ -59,12 +72,18 @@ class Store:
         from workbench.store.duckdb_file import DuckDBFile
 
         store = cls(await asyncio.to_thread(DuckDBFile, url))
-        await store._begin_known(DEFAULT_ID, DEFAULT_ID)
-        await store._record_lost()
+        _open.add(store)
+        try:
+            await store._begin_known(DEFAULT_ID, DEFAULT_ID)
+            await store._record_lost()
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def close(self) -> None:
         """Finish what is being written and let go of the file."""
+        _open.discard(self)
         self.backend.close()
 
     # Chats ----------------------------------------------------------------------------------------------------------
@@ -82,13 +101,13 @@ class Store:
             model=model,
             max_tokens=max_tokens,
             forked_from=forked_from,
-            created_at=created_at,
+            created_at=created_at.astimezone(UTC),
             stored=True,
         )
 
     async def messages(self, caller: Caller, chat_id: str) -> list[Message]:
-        """Return the messages of a chat, oldest first; none of a chat that is not there."""
-        rows = await self.backend.rows(query("messages"), chat_id, caller.org_id)
+        """Return the messages of a chat of the caller, oldest first; none of any other."""
+        rows = await self.backend.rows(query("messages"), chat_id, caller.org_id, caller.user_id)
         return [
             Message(
                 id=id,
@@ -107,7 +126,16 @@ class Store:
         ]
 
     async def fork(self, caller: Caller, chat: ChatInfo, at: int) -> ChatInfo:
-        """Return a new chat that begins with the first ``at`` messages of another."""
+        """Return a new chat that begins with the first ``at`` messages of another.
+
+        Raises:
+            InvalidRequest: ``at`` is not the end of a turn of this chat.
+        """
+        messages = await self.messages(caller, chat.id)
+        ends = [message.seq for message in messages if message.role == "assistant" and message.status != "streaming"]
+        if at not in ends:
+            choice = f"one of {', '.join(map(str, ends))}" if ends else "given once the first turn has ended"
+            raise InvalidRequest(f"a chat is forked after a whole turn, so at must be {choice}, not {at}")
         fork = ChatInfo(
             id=new_id(),
             title=chat.title,
@@ -233,7 +261,7 @@ class Store:
                     history_messages=turn.history_messages,
                     left_out_messages=turn.left_out_messages,
                 ),
-                self._settled(turn.id, "settled"),
+                self._settled(turn.id, caller.org_id, "settled"),
             ]
         )
 
@@ -293,8 +321,8 @@ class Store:
         return Statement(query("end_message"), (id, org_id, text, _blocks(blocks), status, stop_reason, tokens))
 
     @staticmethod
-    def _settled(id: str, state: str) -> Statement:
-        return Statement("UPDATE holds SET state = $1 WHERE id = $2", (state, id))
+    def _settled(id: str, org_id: str, state: str) -> Statement:
+        return Statement("UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3", (state, id, org_id))
 
     async def _record_lost(self) -> None:
         """Record turns whose process died. The file has one owner, so at its start no open turn is alive."""
@@ -323,7 +351,7 @@ class Store:
                         cost_usd=cost,
                         price_source=price_source,
                     ),
-                    self._settled(id, "lost"),
+                    self._settled(id, org_id, "lost"),
                 ]
             )
             log.warning("Turn of a dead process recorded as lost", extra={"requestId": request_id, "chatId": chat_id})

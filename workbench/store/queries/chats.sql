@@ -5,7 +5,7 @@ SELECT
     c.id AS chat_id, c.title, c.created_at, c.updated_at,
     COALESCE(u.turns, 0)                                             AS turns,
     COALESCE(u.total_tokens, 0)                                      AS total_tokens,
-    CASE WHEN u.unpriced > 0 THEN NULL ELSE COALESCE(u.cost_usd, 0) END AS cost_usd,
+    CAST(CASE WHEN u.unpriced > 0 THEN NULL ELSE COALESCE(u.cost_usd, 0) END AS DECIMAL(18, 9)) AS cost_usd,
     u.models,
     c.forked_from
 FROM chats c

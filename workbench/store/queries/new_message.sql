@@ -3,5 +3,5 @@
 INSERT INTO messages (id, chat_id, org_id, seq, role, content, blocks, status, model, created_at)
 SELECT $1, $2, $3, COALESCE(MAX(seq), 0) + 1, $4, $5, $6, $7, $8, $9
 FROM messages
-WHERE chat_id = $2
+WHERE chat_id = $2 AND org_id = $3
 ON CONFLICT (id) DO NOTHING

@@ -1,0 +1,1166 @@
+"""The store: what it keeps, how it opens after the worst, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+
+from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreBusy, StoreCorrupt, StoreError
+from workbench.ids import new_id
+from workbench.store import Store, analyst, duckdb_file
+from workbench.store.backend import Statement
+from workbench.store.faults import classified
+from workbench.store.migrations import MIGRATIONS
+from workbench.store.queries import query
+from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parents[1]
+ADA = Caller()
+BOB = Caller(org_id=DEFAULT_ID, user_id="bob")
+EVE = Caller(org_id="evil", user_id=DEFAULT_ID)
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def a_turn(chat: ChatInfo, question: str = "hi", text: str = "Hello", **changes: Any) -> LiveTurn:
+    """A turn whose reply has come: 10 tokens in and 5 out of Sonnet 5.5, $0.00007."""
+    answer = Answer(
+        usage=Usage(uncached_input_tokens=10, output_tokens=5),
+        counted=True,
+        started=True,
+        stop_reason="end_turn",
+        finished=True,
+    )
+    answer.open_block(0, {"type": "text", "text": text})
+    values: dict[str, Any] = {
+        "caller": ADA,
+        "chat": chat,
+        "question": question,
+        "model": "claude-sonnet-5-5",
+        "max_tokens": 100,
+        "id": new_id(),
+        "request_id": new_id(),
+        "question_id": new_id(),
+        "message_id": new_id(),
+        "started_at": NOON,
+        "history_messages": 0,
+        "left_out_messages": 0,
+        "context_tokens": 0,
+        "input_estimate": 60,
+        "worst_case_usd": Decimal("0.00124"),
+        "answer": answer,
+        "status": "complete",
+        "cost_usd": Decimal("0.00007"),
+        "price_source": "by hand",
+    }
+    return LiveTurn(**values | changes)
+
+
+def a_chat() -> ChatInfo:
+    return ChatInfo(id=new_id())
+
+
+async def keep(store: Store, turn: LiveTurn) -> LiveTurn:
+    await store.begin(turn)
+    await store.record(turn)
+    return turn
+
+
+async def two_turns(store: Store, caller: Caller = ADA) -> ChatInfo:
+    """A chat of two turns: 10 in, 5 out; then 23 in (those 15 again and 8 new), 7 out."""
+    chat = a_chat()
+    await keep(store, a_turn(chat, caller=caller))
+    second = a_turn(chat, "and you?", "Fine", caller=caller, context_tokens=15, cost_usd=Decimal("0.000116"))
+    second.answer.usage = Usage(uncached_input_tokens=23, output_tokens=7)
+    await keep(store, second)
+    return chat
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store.duckdb")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has its tables already, to be copied: making them takes most of the time of a test."""
+    path = tmp_path_factory.mktemp("empty") / "store.duckdb"
+    asyncio.run(Store.open(str(path))).close()
+    return path
+
+
+@pytest.fixture
+async def store(path: str, empty: Path) -> AsyncIterator[Store]:
+    shutil.copy(empty, path)
+    store = await Store.open(path)
+    yield store
+    store.close()
+
+
+def child(script: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """A process that runs the script with this module's names."""
+    head = "import asyncio, os, resource, signal, sys, threading\nfrom tests.test_store import *\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", head + script, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def outcome(script: str, *arguments: str) -> tuple[str, str, int]:
+    with child(script, *arguments) as process:
+        out, err = process.communicate(timeout=120)
+    return out, err, process.returncode
+
+
+def rows(path: str, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(path) as connection:
+        return connection.execute(sql).fetchall()
+
+
+# What it keeps ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "SELECT role, content, token_count FROM messages",
+            [("user", "hi", 10), ("assistant", "Hello", 5), ("user", "and you?", 8), ("assistant", "Fine", 7)],
+        ),
+        (
+            "SELECT chat_id, role, SUM(token_count) AS total_tokens FROM messages GROUP BY chat_id, role",
+            [("CHAT", "user", 18), ("CHAT", "assistant", 12)],
+        ),
+        (
+            """SELECT c.org_id, SUM(m.token_count) AS total_tokens FROM messages m
+            JOIN chats c ON m.chat_id = c.id GROUP BY c.org_id""",
+            [(DEFAULT_ID, 30)],
+        ),
+    ],
+)
+async def test_the_predecessors_queries_run_unchanged(store: Store, sql: str, expected: list[Any]) -> None:
+    chat = await two_turns(store)
+    table = await store.read_only(sql)
+
+    got = [tuple(row.values()) for row in table.to_pylist()]
+    assert sorted(got, key=str) == sorted(
+        [tuple(chat.id if v == "CHAT" else v for v in row) for row in expected], key=str
+    )
+
+
+COLUMNS = {
+    "messages": "id chat_id org_id seq role content blocks token_count status created_at",
+    "usage": """id request_id org_id user_id chat_id message_id source model prompt_name prompt_version experiment
+        variant started_at ttft_ms duration_ms input_tokens uncached_input_tokens cache_read_tokens
+        cache_write_5m_tokens cache_write_1h_tokens output_tokens thinking_tokens web_searches service_tier stop_reason
+        status error_type usage_estimated cost_usd price_source""",
+    "chats": "id org_id",
+} | dict.fromkeys(
+    [
+        "users",
+        "api_keys",
+        "holds",
+        "prompts",
+        "prompt_versions",
+        "prompt_labels",
+        "experiments",
+        "exposures",
+        "feedback",
+    ],
+    "org_id",
+)
+
+
+async def test_every_table_and_column_of_the_contract_is_there(store: Store) -> None:
+    found = await store.backend.rows("SELECT table_name, column_name, data_type FROM information_schema.columns")
+
+    have = {(table, column) for table, column, _ in found}
+    assert {(table, column) for table, names in COLUMNS.items() for column in names.split()} - have == set()
+    assert ("orgs", "id") in have
+    assert ("usage", "cost_usd", "DECIMAL(18,9)") in found
+
+
+async def test_a_turn_is_kept_whole(store: Store) -> None:
+    chat = a_chat()
+    turn = await keep(store, a_turn(chat, ttft_ms=120, duration_ms=900))
+
+    (row,) = (await store.arrow("SELECT * FROM usage")).to_pylist()
+    assert (row["id"], row["request_id"], row["message_id"]) == (turn.id, turn.request_id, turn.message_id)
+    assert (row["input_tokens"], row["output_tokens"], row["cost_usd"]) == (10, 5, Decimal("0.000070000"))
+    assert (row["status"], row["stop_reason"], row["ttft_ms"], row["duration_ms"]) == ("complete", "end_turn", 120, 900)
+    assert row["started_at"] == NOON
+    assert await store.backend.rows("SELECT id, state, amount_usd FROM holds") == [
+        (turn.id, "settled", Decimal("0.001240000"))
+    ]
+
+
+async def test_recording_a_turn_twice_changes_nothing(store: Store) -> None:
+    turn = await keep(store, a_turn(a_chat()))
+    everything = "SELECT * FROM usage JOIN holds USING (id) JOIN messages ON messages.id = usage.message_id"
+    before = await store.backend.rows(everything)
+
+    await store.begin(turn)
+    await store.record(turn)
+
+    assert await store.backend.rows(everything) == before
+    assert len(await store.messages(ADA, turn.chat.id)) == 2
+
+
+async def test_a_running_turn_shows_its_question_and_what_was_saved_of_its_reply(store: Store) -> None:
+    turn = a_turn(a_chat(), "Tell me", "Once upon")
+    await store.begin(turn)
+    await store.checkpoint(turn)
+
+    shown = [(m.role, m.content, m.status) for m in await store.messages(ADA, turn.chat.id)]
+    assert shown == [("user", "Tell me", "complete"), ("assistant", "Once upon", "streaming")]
+
+
+async def test_one_failing_statement_undoes_its_whole_transaction(store: Store) -> None:
+    good = Statement("INSERT INTO orgs (id, created_at) VALUES ('o', now())")
+    with pytest.raises(StoreError):
+        await store.backend.write([good, Statement("INSERT INTO nowhere VALUES (1)")])
+    await store.backend.write([])
+
+    assert await store.backend.rows("SELECT COUNT(*) FROM orgs WHERE id = 'o'") == [(0,)]
+
+
+async def test_a_cancelled_caller_does_not_undo_what_is_being_written(store: Store) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+    recording = asyncio.create_task(store.record(turn))
+    await asyncio.sleep(0)
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+
+    await store.backend.write([])  # one queue: what was submitted before is done
+    assert await store.backend.rows("SELECT status FROM usage") == [("complete",)]
+
+
+def test_queries_speak_the_dialect_both_databases_share() -> None:
+    names = [p.stem for p in (ROOT / "workbench" / "store" / "queries").glob("*.sql")]
+    foreign = ("?", "::", "now()", "EXCLUDE", "QUALIFY", "LIST(", "strftime", "epoch", "INSERT OR")
+
+    assert len(names) >= 11
+    assert [(n, word) for n in names for word in foreign if word in query(n).split("\n--")[-1]] == []
+
+
+# Chats --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stranger", [BOB, EVE], ids=["another user", "another org"])
+async def test_a_strangers_chat_is_as_if_it_were_not_there(store: Store, stranger: Caller) -> None:
+    chat = await two_turns(store)
+
+    with pytest.raises(NotFound):
+        await store.chat(stranger, chat.id)
+    assert await store.messages(stranger, chat.id) == []
+    assert (await store.chats(stranger)).num_rows == 0
+    with pytest.raises(InvalidRequest):
+        await store.fork(stranger, chat, 2)
+
+
+async def test_a_chat_comes_back_as_it_was(store: Store) -> None:
+    chat = ChatInfo(id=new_id(), system="Be terse.", model="claude-haiku-5-5", max_tokens=50)
+    await keep(store, a_turn(chat, "What  is\n this? " + "x" * 60))
+    back = await store.chat(ADA, chat.id)
+
+    assert (back.system, back.model, back.max_tokens, back.stored) == ("Be terse.", "claude-haiku-5-5", 50, True)
+    assert back.title == "What is this? " + "x" * 45 + "…"
+    assert back.created_at == NOON
+
+
+async def test_a_fork_has_the_first_turns_and_lives_on_its_own(store: Store) -> None:
+    chat = await two_turns(store)
+    fork = await store.fork(ADA, chat, 2)
+    await keep(store, a_turn(fork, "otherwise?", "Yes"))
+
+    kept = [(m.seq, m.role, m.content, m.token_count, m.status) for m in await store.messages(ADA, fork.id)]
+    assert kept == [
+        (1, "user", "hi", 10, "complete"),
+        (2, "assistant", "Hello", 5, "complete"),
+        (3, "user", "otherwise?", 10, "complete"),
+        (4, "assistant", "Yes", 5, "complete"),
+    ]
+    assert (await store.chat(ADA, fork.id)).forked_from == chat.id
+    assert len(await store.messages(ADA, chat.id)) == 4
+    assert await store.chat_cost(ADA, fork.id) == Decimal("0.00007")
+    ids = await store.backend.rows("SELECT COUNT(DISTINCT id), COUNT(*) FROM messages")
+    assert ids == [(8, 8)]
+
+
+@pytest.mark.parametrize("at", [-2, 0, 1, 3, 5, 6])
+async def test_a_fork_is_made_after_a_whole_turn_only(store: Store, at: int) -> None:
+    chat = await two_turns(store)
+
+    with pytest.raises(InvalidRequest, match=f"at must be one of 2, 4, not {at}"):
+        await store.fork(ADA, chat, at)
+    assert (await store.chats(ADA)).num_rows == 1
+
+
+async def test_a_turn_that_still_runs_is_not_forked(store: Store) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+
+    with pytest.raises(InvalidRequest, match="once the first turn has ended"):
+        await store.fork(ADA, turn.chat, 2)
+
+
+async def test_chats_lists_the_last_used_first_with_their_cost(store: Store) -> None:
+    first = await two_turns(store)
+    second = a_chat()
+    await keep(store, a_turn(second, "later", started_at=NOON.replace(hour=13), cost_usd=None))
+    listed = (await store.chats(ADA)).to_pylist()
+
+    assert [row["chat_id"] for row in listed] == [second.id, first.id]
+    assert [row["turns"] for row in listed] == [1, 2]
+    assert [row["total_tokens"] for row in listed] == [15, 45]
+    assert [row["cost_usd"] for row in listed] == [None, Decimal("0.000186")]
+    assert listed[1]["models"] == "claude-sonnet-5-5"
+    assert await store.chat_cost(ADA, second.id) is None
+
+
+@pytest.mark.parametrize(("search", "found"), [("HELLO", 1), ("hi", 1), ("100%", 0), ("_", 0), ("nothing", 0), ("", 1)])
+async def test_chats_searches_titles_and_messages_whatever_the_case(store: Store, search: str, found: int) -> None:
+    await two_turns(store)
+
+    assert (await store.chats(ADA, search)).num_rows == found
+
+
+async def test_no_chats_is_a_table_with_its_columns(store: Store) -> None:
+    empty = await store.chats(ADA)
+
+    assert empty.num_rows == 0
+    assert empty.column_names == [
+        "chat_id", "title", "created_at", "updated_at", "turns", "total_tokens", "cost_usd", "models", "forked_from",
+    ]  # fmt: skip
+    assert str(empty.schema.field("cost_usd").type) == "decimal128(18, 9)"
+
+
+# Many at once -------------------------------------------------------------------------------------------------------
+
+
+async def test_threads_and_event_loops_share_a_store_without_a_wrong_row(store: Store) -> None:
+    turns, loops = 12, 4
+    wrong: list[object] = []
+
+    async def talk(number: int) -> None:
+        caller = Caller(org_id=f"org-{number}", user_id=f"user-{number}")
+        chat = a_chat()
+        for count in range(1, turns + 1):
+            await keep(
+                store, a_turn(chat, f"question {count} of {number}", f"reply {count} of {number}", caller=caller)
+            )
+            messages, table, own = await asyncio.gather(
+                store.messages(caller, chat.id),
+                store.read_only(
+                    f"SELECT COUNT(*) AS n, SUM(output_tokens) AS o FROM usage WHERE org_id = 'org-{number}'"
+                ),
+                store.chats(caller, f"reply {count} of"),
+            )
+            said = [f"{what} {n} of {number}" for n in range(1, count + 1) for what in ("question", "reply")]
+            if [m.content for m in messages] != said or [m.seq for m in messages] != list(range(1, 2 * count + 1)):
+                wrong.append(messages)
+            if table.to_pylist() != [{"n": count, "o": 5 * count}] or own.num_rows != 1:
+                wrong.append((table, own))
+
+    def run(number: int) -> None:
+        try:
+            asyncio.run(talk(number))
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(loops)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+
+    assert wrong == []
+    assert await store.backend.rows("SELECT COUNT(*), SUM(output_tokens) FROM usage") == [(48, 240)]
+
+
+async def test_two_questions_at_once_in_one_chat_get_places_of_their_own(store: Store) -> None:
+    chat = a_chat()
+    await keep(store, a_turn(chat))
+    await asyncio.gather(*(keep(store, a_turn(chat, f"q{n}", f"r{n}")) for n in range(8)))
+    messages = await store.messages(ADA, chat.id)
+
+    assert [m.seq for m in messages] == list(range(1, 19))
+    pairs = list(zip(messages[2::2], messages[3::2], strict=True))
+    assert [question.content[1:] for question, _ in pairs] == [reply.content[1:] for _, reply in pairs]
+
+
+async def test_slow_analysts_keep_no_turn_waiting(store: Store) -> None:
+    slow = [asyncio.create_task(store.read_only(ENDLESS, seconds=60)) for _ in range(duckdb_file.ANALYSTS + 6)]
+    await asyncio.sleep(0)
+    turn = await keep(store, a_turn(a_chat()))
+
+    assert len(await store.messages(ADA, turn.chat.id)) == 2
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+
+
+# Opening and changing tables ----------------------------------------------------------------------------------------
+
+
+async def test_opening_again_changes_no_tables(path: str) -> None:
+    (await Store.open(path)).close()
+    first = rows(path, "SELECT * FROM schema_version")
+    (await Store.open(path)).close()
+
+    assert rows(path, "SELECT * FROM schema_version") == first
+    assert [(version, name) for version, name, _ in first] == [(1, "0001_ledger.sql")]
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    assert [int(name[:4]) for name, _ in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+
+
+KILLED_IN_MIGRATION = """
+import workbench.store.duckdb_file as file
+connect = file.duckdb.connect
+class Connection:
+    def __init__(self, real): self.real = real
+    def __getattr__(self, name): return getattr(self.real, name)
+    def execute(self, sql, *rest):
+        if sql.startswith(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
+        return self.real.execute(sql, *rest)
+file.duckdb.connect = lambda *a, **k: Connection(connect(*a, **k))
+asyncio.run(Store.open(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("before", ["BEGIN", "INSERT INTO schema_version", "COMMIT", "CHECKPOINT"])
+async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path: str, before: str) -> None:
+    assert outcome(KILLED_IN_MIGRATION, path, before)[2] == -signal.SIGKILL
+    store = await Store.open(path)
+    await two_turns(store)
+    store.close()
+
+    assert rows(path, "SELECT version FROM schema_version") == [(1,)]
+    assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = ("0002_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, broken])
+    with pytest.raises(StoreError, match="nowhere"):
+        await Store.open(path)
+
+    assert rows(path, "SELECT version FROM schema_version") == [(1,)]
+    assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
+
+
+async def test_a_later_migration_keeps_the_rows(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await Store.open(path)
+    await two_turns(store)
+    store.close()
+    monkeypatch.setattr(
+        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0002_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
+    )
+    store = await Store.open(path)
+
+    assert await store.backend.rows("SELECT note FROM chats") == [(None,)]
+    assert await store.backend.rows("SELECT COUNT(*) FROM messages") == [(4,)]
+    store.close()
+
+
+async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str) -> None:
+    (await Store.open(path)).close()
+    with duckdb.connect(path) as connection:
+        connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
+
+    with pytest.raises(
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 1\); update with"
+    ):
+        await Store.open(path)
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(2,)]
+
+
+@pytest.mark.parametrize("url", ["postgresql://localhost/x", "s3://bucket/x"])
+async def test_an_address_is_refused_until_there_is_a_backend_for_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="WORKBENCH_STORE"):
+        await Store.open(url)
+
+
+# Processes that die -------------------------------------------------------------------------------------------------
+
+RECORDING = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    chat = a_chat()
+    for n in range(100_000):
+        turn = a_turn(chat, f"question {n}", f"reply {n}")
+        await store.begin(turn)
+        print("began", turn.id, flush=True)
+        await store.record(turn)
+        print("kept", turn.id, flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_no_acknowledged_turn_is_lost_however_often_the_process_is_killed(path: str) -> None:
+    said: list[list[str]] = []
+    for lines in (1, 8, 21, 34):
+        with child(RECORDING, path) as process:
+            assert process.stdout is not None
+            said += [process.stdout.readline().split() for _ in range(lines)]
+            process.kill()
+    began = {id for what, id in said if what == "began"}
+    kept = {id for what, id in said if what == "kept"}
+    store = await Store.open(path)
+    status = dict(await store.backend.rows("SELECT id, status FROM usage"))
+    holds = await store.backend.rows("SELECT state, COUNT(*) FROM holds GROUP BY state")
+    torn = await store.backend.rows(
+        "SELECT chat_id FROM messages GROUP BY chat_id HAVING COUNT(*) % 2 = 1 OR COUNT(*) <> MAX(seq)"
+    )
+    streaming = await store.backend.rows("SELECT COUNT(*) FROM messages WHERE status = 'streaming'")
+    unlike = await store.backend.rows(
+        "SELECT COUNT(*) FROM usage u JOIN messages m ON m.id = u.message_id WHERE m.status <> u.status"
+    )
+    store.close()
+
+    assert len(kept) == 31
+    assert began <= set(status)
+    assert {status[id] for id in kept} == {"complete"}
+    assert "lost" in status.values()
+    assert "open" not in dict(holds)
+    assert (torn, streaming, unlike) == ([], [(0,)], [(0,)])
+
+
+DYING = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    turn = a_turn(a_chat(), "Tell me", "Once upon a time")
+    await store.begin(turn)
+    await store.checkpoint(turn)
+    print(turn.id, turn.chat.id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_a_turn_whose_process_died_is_lost_with_its_text_and_an_estimate(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, _, _ = outcome(DYING, path)
+    id, chat_id = out.split()
+    store = await Store.open(path)
+    question, reply = await store.messages(ADA, chat_id)
+    (usage,) = (await store.arrow("SELECT * FROM usage")).to_pylist()
+    holds = await store.backend.rows("SELECT id, state FROM holds")
+    store.close()
+    (await Store.open(path)).close()  # and only once
+
+    assert (question.content, reply.content, reply.status) == ("Tell me", "Once upon a time", "lost")
+    assert reply.blocks == [{"type": "text", "text": "Once upon a time"}]
+    # 60 tokens in were estimated; 16 characters of reply are 5 tokens: 60 x $2 + 5 x $10 a million
+    assert (usage["id"], usage["status"], usage["error_type"]) == (id, "lost", "process_died")
+    assert (usage["input_tokens"], usage["output_tokens"], usage["usage_estimated"]) == (60, 5, True)
+    assert usage["cost_usd"] == Decimal("0.00017")
+    assert holds == [(id, "lost")]
+    assert rows(path, "SELECT COUNT(*) FROM usage") == [(1,)]
+    assert [r.message for r in caplog.records].count("Turn of a dead process recorded as lost") == 1
+
+
+# Faults -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"hello " * 5000, b"SQLite format 3\0" + b"\0" * 9000])
+async def test_a_file_that_is_no_store_is_named_and_left_alone(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
+
+    with pytest.raises(StoreCorrupt, match="is not a workbench store; set WORKBENCH_STORE to another file, or move"):
+        await Store.open(path)
+    assert Path(path).read_bytes() == content
+
+
+async def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreCorrupt, match="is not a workbench store"):
+        await Store.open(str(tmp_path))
+
+
+async def test_a_database_with_tables_of_the_same_names_is_left_alone(path: str) -> None:
+    with duckdb.connect(path) as connection:
+        connection.execute("CREATE TABLE usage (mine INTEGER)")
+
+    with pytest.raises(StoreError, match="holds tables of its own"):
+        await Store.open(path)
+    assert rows(path, "SELECT COUNT(*) FROM usage") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        ('IO Error: Cannot open file "/x/s.duckdb": Permission denied', StoreError, "no permission to write the store"),
+        ('IO Error: Cannot open file "/x/s.duckdb": Read-only file system', StoreError, "no permission to write"),
+        ('IO Error: Cannot open file "/x/s.duckdb": Operation not permitted', StoreError, "no permission to write"),
+        ("[Errno 28] No space left on device", StoreError, "its disk is full; free some space"),
+        (
+            "IO Error: Trying to read a database file with version number 999, but we can only read 64 to 68.",
+            StoreError,
+            "newer DuckDB; update with: pip install -U duckdb",
+        ),
+        ('IO Error: Could not set lock on file "/x/s.duckdb": Resource busy', StoreBusy, "in use by another process"),
+        (
+            'IO Error: Could not set lock on file "/x/s": Conflicting lock is held in /usr/bin/my python (PID 42) by ada.',
+            StoreBusy,
+            "in use by /usr/bin/my python (PID 42); close that one, or set WORKBENCH_STORE",
+        ),
+        ("IO Error: Could not read enough bytes from file: attempted to read", StoreCorrupt, "left as it is"),
+        ("Something new\nwith a second line", StoreError, "failed (Something new); try again"),
+    ],
+)
+def test_each_fault_is_one_sentence_that_says_what_to_do(text: str, kind: type[StoreError], says: str) -> None:
+    error = classified(duckdb.IOException(text), "/x/s.duckdb")
+
+    assert type(error) is kind
+    assert says in str(error)
+    assert "/x/s.duckdb" in str(error)
+    assert "\n" not in str(error)
+    assert error.path == "/x/s.duckdb"
+
+
+FORBIDDEN = """
+asyncio.run(Store.open(":memory:"))  # imports all there is to import
+if os.geteuid() == 0: os.setuid(65534)  # root may write anywhere
+try: asyncio.run(Store.open(sys.argv[1]))
+except StoreError as error: print(type(error).__name__, error)
+"""
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    out, err, _ = outcome(FORBIDDEN, str(folder / "store.duckdb"))
+
+    assert err == ""
+    assert out.startswith(f"StoreError no permission to write the store {folder / 'store.duckdb'}; set WORKBENCH_STORE")
+
+
+HOLDING = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    print("open", flush=True)
+    sys.stdin.read()
+    store.close()
+asyncio.run(main())
+"""
+
+
+async def test_a_store_in_use_names_the_program_and_its_pid(path: str) -> None:
+    with child(HOLDING, path) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(StoreBusy) as caught:
+            await Store.open(path)
+        holder.communicate("")
+    (await Store.open(path)).close()
+
+    assert caught.value.pid == holder.pid
+    assert f"(PID {holder.pid}); close that one" in str(caught.value)
+    assert "python" in str(caught.value)
+
+
+async def test_a_second_store_in_the_same_process_is_refused_and_the_first_goes_on(store: Store, path: str) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+    with pytest.raises(StoreBusy, match="this very process") as caught:
+        await Store.open(path)
+    await store.record(turn)
+
+    assert caught.value.pid == os.getpid()
+    assert await store.backend.rows("SELECT status FROM usage") == [("complete",)]
+
+
+FULL = """
+def room(bytes): resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, resource.RLIM_INFINITY))
+async def refused(writing):
+    try: await writing
+    except StoreError as error: print(error)
+async def main():
+    store = await Store.open(sys.argv[1])
+    turn = await keep(store, a_turn(a_chat(), "one"))
+    used = os.path.getsize(sys.argv[1] + ".wal")
+    second = a_turn(turn.chat, "two")
+    room(used + 50)
+    await refused(store.begin(second))
+    room(resource.RLIM_INFINITY)
+    await store.begin(second)
+    room(os.path.getsize(sys.argv[1] + ".wal") + 50)
+    await refused(store.record(second))
+    print(await store.backend.rows("SELECT COUNT(*) FROM usage"))
+    room(resource.RLIM_INFINITY)
+    await store.record(second)
+    await keep(store, a_turn(turn.chat, "three"))
+    print([m.content for m in await store.messages(ADA, turn.chat.id)])
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_refuses_the_turn_and_once_there_is_room_the_store_goes_on(path: str) -> None:
+    out, err, _ = outcome(FULL, path)
+    full = f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe"
+
+    assert err == ""
+    assert out.splitlines() == [full, full, "[(1,)]", "['one', 'Hello', 'two', 'Hello', 'three', 'Hello']"]
+    assert rows(path, "SELECT status, COUNT(*) FROM usage GROUP BY ALL") == [("complete", 3)]
+
+
+FULL_AT_CHECKPOINT = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    chat, kept, errors = a_chat(), 0, []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, resource.RLIM_INFINITY))
+    while len(errors) < 3:  # DuckDB moves its journal into the file at 16 MB
+        try:
+            await keep(store, a_turn(chat, os.urandom(1_000_000).hex()))
+            kept += 1
+        except StoreError as error:
+            errors.append(str(error))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await keep(store, a_turn(chat))
+    print(*set(errors), sep="\\n")
+    ((complete,),) = await store.backend.rows("SELECT COUNT(*) FROM usage WHERE status = 'complete'")
+    print(kept > 0, complete == kept + 1)
+    store.close()
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_fills_while_the_journal_is_moved_loses_nothing_either(path: str) -> None:
+    out, err, _ = outcome(FULL_AT_CHECKPOINT, path)
+
+    assert err == ""
+    full = f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe"
+    assert out.splitlines() == [full, "True True"]
+
+
+# A damaged journal --------------------------------------------------------------------------------------------------
+
+KILLED = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    for n in range(20): await keep(store, a_turn(a_chat(), f"question {n}"))
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose process was killed after 20 turns, all of them in its journal."""
+    path = tmp_path_factory.mktemp("killed") / "store.duckdb"
+    outcome(KILLED, str(path))
+    return path
+
+
+def damaged(killed: Path, path: str, journal: bytes) -> None:
+    shutil.copy(killed, path)
+    Path(f"{path}.wal").write_bytes(journal)
+
+
+async def turns_after_opening(path: str) -> int:
+    store = await Store.open(path)
+    ((count,),) = await store.backend.rows("SELECT COUNT(*) FROM usage WHERE status = 'complete'")
+    await keep(store, a_turn(a_chat()))
+    store.close()
+    assert rows(path, "SELECT COUNT(*) FROM usage WHERE status = 'complete'") == [(count + 1,)]
+    return int(count)
+
+
+def aside(path: str) -> list[Path]:
+    return list(Path(path).parent.glob("*.wal.damaged-*"))
+
+
+async def test_a_whole_journal_is_read_without_a_word(
+    killed: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged(killed, path, Path(f"{killed}.wal").read_bytes())
+
+    assert await turns_after_opening(path) == 20
+    assert aside(path) == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("where", "least", "most"),
+    [(0.002, 0, 0), (0.5, 8, 12), (0.995, 18, 19)],
+    ids=["start", "middle", "end"],
+)
+@pytest.mark.parametrize("how", ["zeroed", "length", "cut"])
+async def test_a_damaged_journal_is_read_as_far_as_it_goes_and_set_aside(
+    killed: Path, path: str, caplog: pytest.LogCaptureFixture, where: float, least: int, most: int, how: str
+) -> None:
+    whole = Path(f"{killed}.wal").read_bytes()
+    at = int(len(whole) * where)
+    journal = {
+        "zeroed": whole[:at] + bytes(40) + whole[at + 40 :],
+        "length": whole[:at] + b"\xff" * 8 + whole[at + 8 :],
+        "cut": whole[:at] + b"\x01",
+    }[how]
+    damaged(killed, path, journal)
+
+    assert least <= await turns_after_opening(path) <= most
+    (kept,) = aside(path)
+    assert kept.read_bytes() == journal
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert str(kept) in record.getMessage()
+    assert "Everything before them is kept" in record.getMessage()
+    assert await turns_after_opening(path) >= least + 1  # and the next open finds nothing amiss
+    assert aside(path) == [kept]
+
+
+async def test_the_journal_of_another_file_is_set_aside(
+    killed: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (await Store.open(path)).close()
+    shutil.copy(f"{killed}.wal", f"{path}.wal")
+
+    assert await turns_after_opening(path) == 0
+    assert aside(path)[0].read_bytes() == Path(f"{killed}.wal").read_bytes()
+    assert [r.levelno for r in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("at", [0, 4096, 12288])
+async def test_a_damaged_file_is_left_as_it_was(path: str, at: int) -> None:
+    store = await Store.open(path)
+    await two_turns(store)
+    store.close()
+    content = bytearray(Path(path).read_bytes())
+    content[at : at + 8] = bytes(8)  # the checksum of a header
+    if at == 4096:
+        content[8192:8200] = bytes(8)  # there are two of these, and one is enough
+    Path(path).write_bytes(content)
+
+    with pytest.raises(StoreCorrupt, match="damaged and was left as it is"):
+        await Store.open(path)
+    assert Path(path).read_bytes() == bytes(content)
+
+
+async def test_half_a_file_is_damaged(path: str) -> None:
+    (await Store.open(path)).close()
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(StoreCorrupt, match="damaged and was left as it is"):
+        await Store.open(path)
+
+
+# SQL of an analyst's own --------------------------------------------------------------------------------------------
+
+ENDLESS = "SELECT SUM(a.i * b.i) FROM range(10000000) a(i), range(10000000) b(i)"
+
+
+async def still_works(store: Store) -> None:
+    assert (await store.read_only("SELECT 1 AS one")).to_pylist() == [{"one": 1}]
+    await keep(store, a_turn(a_chat()))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO orgs (id, created_at) VALUES ('x', now())",
+        "WITH new AS (INSERT INTO orgs (id, created_at) VALUES ('x', now()) RETURNING id) SELECT * FROM new",
+        "EXPLAIN ANALYZE INSERT INTO orgs (id, created_at) VALUES ('x', now())",
+        "SELECT * FROM query('INSERT INTO orgs (id, created_at) VALUES (''x'', now())')",
+        "UPDATE orgs SET id = 'x'",
+        "DELETE FROM orgs",
+        "TRUNCATE orgs",
+        "MERGE INTO orgs USING (SELECT 1 AS a) ON true WHEN MATCHED THEN DELETE",
+        "DROP TABLE orgs",
+        "ALTER TABLE orgs ADD COLUMN x TEXT",
+        "CREATE TABLE x (a INTEGER)",
+        "CREATE TEMP TABLE orgs AS SELECT 'x' AS id",
+        "CREATE TEMP VIEW orgs AS SELECT 'x' AS id",
+        "PRAGMA enable_profiling",
+        "PRAGMA database_list",
+        "SET threads = 1",
+        "SET enable_external_access = true",
+        "SET VARIABLE x = 1",
+        "RESET threads",
+        "ATTACH ':memory:' AS other",
+        "DETACH store",
+        "USE temp",
+        "COPY orgs TO 'out.csv'",
+        "COPY (SELECT 1) TO '/dev/stdout'",
+        "COPY orgs FROM 'in.csv'",
+        "EXPORT DATABASE 'out'",
+        "IMPORT DATABASE 'in'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "CALL enable_logging()",
+        "CHECKPOINT",
+        "VACUUM",
+        "PREPARE p AS SELECT 1",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "CREATE SECRET s (TYPE s3)",
+        "SELECT * FROM read_csv('FILE')",
+        "SELECT * FROM read_text('FILE')",
+        "SELECT * FROM read_blob('FILE')",
+        "SELECT * FROM read_json('FILE')",
+        "SELECT * FROM read_parquet('FILE')",
+        "SELECT * FROM sniff_csv('FILE')",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM 'FILE'",
+        "SELECT * FROM 'https://example.com/x.csv'",
+        "SELECT * FROM read_duckdb('FILE')",
+        "SELECT * FROM duckdb_secrets()",
+        "SELECT * FROM frame",
+        "SELECT getenv('HOME')",
+        "SELECT $1",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; DROP TABLE orgs",
+        "",
+        "-- nothing",
+        "SELECT\x00 1",
+    ],
+)
+async def test_an_analysts_query_reads_tables_and_nothing_else(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = duckdb.sql("SELECT 1 AS a").df()  # within reach of a query that looks for Python variables
+    file = tmp_path / "secret.csv"
+    file.write_text("a,b\n1,2\n")
+    tables = "SELECT table_name FROM information_schema.tables ORDER BY ALL"
+    before = await store.backend.rows(tables), await store.backend.rows("SELECT id FROM orgs")
+
+    with pytest.raises(InvalidRequest):
+        await store.read_only(sql.replace("FILE", file.name))
+
+    assert len(frame) == 1
+    assert (await store.backend.rows(tables), await store.backend.rows("SELECT id FROM orgs")) == before
+    assert await store.backend.rows("SELECT database_name FROM duckdb_databases() WHERE NOT internal") == [("store",)]
+    assert {p.name for p in tmp_path.iterdir()} <= {"secret.csv", "store.duckdb", "store.duckdb.wal"}
+    await still_works(store)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT COUNT(*) AS n FROM usage",
+        "SELECT COUNT(*) AS n FROM usage;",
+        "SELECT COUNT(*) AS n FROM usage ;; ;\n",
+        "/* how many */ SELECT COUNT(*) AS n FROM usage -- so many",
+        "FROM usage SELECT COUNT(*) AS n",
+        "WITH u AS (SELECT * FROM usage) SELECT COUNT(*) AS n FROM u",
+    ],
+)
+async def test_comments_and_semicolons_do_not_matter(store: Store, sql: str) -> None:
+    assert (await store.read_only(sql)).to_pylist() == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SHOW TABLES", "DESCRIBE usage", "SUMMARIZE usage", "EXPLAIN SELECT 1", "PIVOT users ON org_id USING COUNT(*)"],
+)
+async def test_looking_around_is_allowed(store: Store, sql: str) -> None:
+    assert (await store.read_only(sql)).num_rows > 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        ("SELECT id\nFROM orgs\nWHERE nope = 1", "LINE 3: WHERE nope = 1\n              ^"),
+        ("SELECT id\nFROM nope", "LINE 2: FROM nope\n             ^"),
+        ("SELEC 1", "LINE 1: SELEC 1\n        ^"),
+        ("SELECT 1\n/ 'x'::INT", "LINE 2: / 'x'::INT\n             ^"),
+    ],
+)
+async def test_the_error_of_a_query_shows_where(store: Store, sql: str, place: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await store.read_only(sql)
+
+    assert place in str(caught.value)
+    await still_works(store)
+
+
+@pytest.mark.parametrize("sql", [ENDLESS, "SELECT i FROM range(100000000000) r(i) WHERE i < 0"])
+async def test_a_query_that_takes_too_long_is_stopped(store: Store, sql: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"took longer than 0\.2 s and was stopped; narrow it"):
+        await store.read_only(sql, seconds=0.2)
+    await still_works(store)
+
+
+async def test_a_result_too_large_for_the_memory_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analyst, "LARGEST_RESULT", 1_000_000)
+    with pytest.raises(InvalidRequest, match="result is larger than"):
+        await store.read_only("SELECT i FROM range(100000000000) r(i)")
+    await still_works(store)
+
+
+async def test_a_cancelled_query_is_stopped(store: Store) -> None:
+    asked = [asyncio.create_task(store.read_only(ENDLESS, seconds=100)) for _ in range(duckdb_file.ANALYSTS)]
+    backend = store.backend
+    assert isinstance(backend, duckdb_file.DuckDBFile)
+    while len(backend._queries) < duckdb_file.ANALYSTS:
+        await asyncio.sleep(0.001)
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
+    await still_works(store)  # which an endless query would keep waiting
+
+
+async def test_many_bad_queries_leave_no_cursor_open(store: Store) -> None:
+    for _ in range(30):
+        with pytest.raises(InvalidRequest):
+            await store.read_only("SELECT nope")
+
+    backend = store.backend
+    assert isinstance(backend, duckdb_file.DuckDBFile)
+    assert backend._cursors == set()
+    assert backend._queries == set()
+
+
+# Closing ------------------------------------------------------------------------------------------------------------
+
+
+async def test_closing_finishes_what_is_being_written(path: str) -> None:
+    store = await Store.open(path)
+    turns = [a_turn(a_chat()) for _ in range(20)]
+    writing = [asyncio.create_task(keep(store, turn)) for turn in turns]
+    while len(await store.backend.rows("SELECT id FROM holds")) < 20:
+        await asyncio.sleep(0)
+    await asyncio.gather(*writing)
+    submitted = asyncio.create_task(store.checkpoint(turns[0]))
+    await asyncio.sleep(0)
+    store.close()
+    await submitted
+
+    assert rows(path, "SELECT COUNT(*) FROM usage") == [(20,)]
+    assert rows(path, "SELECT COUNT(*) FROM messages WHERE status = 'streaming'") == [(1,)]
+    assert not Path(f"{path}.wal").exists()
+
+
+async def test_a_closed_store_says_so_and_closing_again_is_harmless(path: str) -> None:
+    store = await Store.open(path)
+    store.close()
+    store.close()
+
+    for call in (
+        store.messages(ADA, "c"),
+        store.begin(a_turn(a_chat())),
+        store.chats(ADA),
+        store.read_only("SELECT 1"),
+    ):
+        with pytest.raises(StoreError, match="is closed; start a new session to open it again"):
+            await call
+
+
+async def test_closing_under_readers_ends_them_at_once_and_tells_them(path: str) -> None:
+    store = await Store.open(path)
+    reading = [asyncio.create_task(store.read_only(ENDLESS, seconds=1000)) for _ in range(6)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(store.close)
+    ends = await asyncio.gather(*reading, return_exceptions=True)
+
+    assert {(type(end), str(end)) for end in ends} == {
+        (StoreError, f"the store {path} is closed; start a new session to open it again")
+    }
+
+
+async def test_closing_joins_every_thread_and_frees_the_file(path: str) -> None:
+    store = await Store.open(path)
+    await two_turns(store)
+    assert [t for t in threading.enumerate() if t.name.startswith("workbench-store")] != []
+    store.close()
+
+    assert [t for t in threading.enumerate() if t.name.startswith("workbench-store")] == []
+    assert outcome("asyncio.run(Store.open(sys.argv[1]))", path) == ("", "", 0)
+
+
+FORGOTTEN = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    await two_turns(store)
+    await store.read_only("SELECT * FROM usage")
+    return store
+store = asyncio.run(main())
+"""
+FORGOTTEN_WHILE_READING = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    await two_turns(store)
+    reading = store.backend._submit(store.backend._readers, lambda c: print("reading", flush=True))
+    reading.result()
+    return store, store.backend.read_only(ENDLESS, seconds=1000)
+store, query = asyncio.run(main())
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+asyncio.run_coroutine_threadsafe(query, loop)
+while not store.backend._queries: pass
+"""
+RECORDED_AT_EXIT = """
+import atexit
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+def call(work): return asyncio.run_coroutine_threadsafe(work, loop).result()
+turns = []
+@atexit.register
+def end():
+    for turn in turns: call(store.record(turn))
+    loop.call_soon_threadsafe(loop.stop)
+store = call(Store.open(sys.argv[1]))
+for _ in range(2):
+    turns.append(a_turn(a_chat()))
+    call(store.begin(turns[-1]))
+"""
+LOOP_CLOSED_WHILE_WRITING = """
+async def main():
+    store = await Store.open(sys.argv[1])
+    turns = [await keep(store, a_turn(a_chat())) for _ in range(2)]
+    for turn in turns:
+        task = asyncio.create_task(store.record(turn))
+        await asyncio.sleep(0)
+        task.cancel()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("script", [FORGOTTEN, FORGOTTEN_WHILE_READING, RECORDED_AT_EXIT, LOOP_CLOSED_WHILE_WRITING])
+def test_a_program_that_never_closes_its_store_ends_quietly_with_everything_kept(path: str, script: str) -> None:
+    _, err, code = outcome(script, path)
+
+    assert (err, code) == ("", 0)
+    assert rows(path, "SELECT status, COUNT(*) FROM usage GROUP BY ALL") == [("complete", 2)]
+    assert not Path(f"{path}.wal").exists()
+
+
+def test_a_store_in_memory_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> int:
+        with contextlib.closing(await Store.open(":memory:")) as store:
+            await two_turns(store)
+            return len(await store.backend.rows("SELECT id FROM usage"))
+
+    assert asyncio.run(main()) == 2
+    assert list(tmp_path.iterdir()) == []
