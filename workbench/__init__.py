@@ -39,7 +39,7 @@ from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
-    from workbench.ledger import chats, sql, usage
+    from workbench.ledger import chats, plots, sql, usage
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.widget import ChatWidget
 
@@ -68,6 +68,7 @@ __all__ = [
     "WorkbenchError",
     "chats",
     "load_ipython_extension",
+    "plots",
     "sql",
     "usage",
 ]
@@ -76,6 +77,7 @@ _LAZY = {
     "Chat": "workbench.chat",
     "ReplyStream": "workbench.chat",
     "chats": "workbench.ledger",
+    "plots": "workbench.ledger",
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",

@@ -50,8 +50,8 @@ def window(
         [{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}]
     """
     turns = _answered(messages)
-    step = max(2, -(-limit // 4) * 2)
-    start = _start(len(turns) + 1, limit, step)
+    step = _step(limit)
+    start = first_sent(len(turns) + 1, limit)
     sizes = [sum(len(str(block)) for block in message.blocks) for message in turns]
     if max_tokens is not None:
         while start < len(turns) and estimate_tokens(sum(sizes[start:]) + len(question)) > max_tokens:
@@ -73,14 +73,19 @@ def text_blocks(text: str) -> list[Block]:
     return [{"type": "text", "text": text}]
 
 
-def _start(count: int, limit: int, step: int) -> int:
+def first_sent(count: int, limit: int) -> int:
     """Return the first message sent of ``count``: 0 up to the limit, then in steps, so that at most ``limit`` remain.
 
-    >>> [_start(n, 20, 10) for n in (1, 20, 21, 29, 30, 31)]
+    >>> [first_sent(n, 20) for n in (1, 20, 21, 29, 30, 31)]
     [0, 0, 10, 10, 10, 20]
     """
-    over = count - max(limit, 1)
+    over, step = count - max(limit, 1), _step(limit)
     return 0 if over <= 0 else -(-over // step) * step
+
+
+def _step(limit: int) -> int:
+    """Half the limit, in whole turns of two messages."""
+    return max(2, -(-limit // 4) * 2)
 
 
 def _answered(messages: Sequence[Message]) -> list[Message]:
