@@ -42,7 +42,8 @@ class Backend(Protocol):
         """Return the result of one statement of an analyst's own, which can neither write nor reach files or network.
 
         Raises:
-            InvalidRequest: it is not one statement, it fails, it would write, or it takes longer than ``seconds``.
+            InvalidRequest: it is not one statement that reads, it fails, it takes longer than ``seconds``, or its result
+                does not fit the memory.
         """
 
     def close(self) -> None:
