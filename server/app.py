@@ -65,8 +65,10 @@ def create_app(
             warming.cancel()
             with suppress(asyncio.CancelledError):
                 await warming
-            await engine.aclose()
-            await asyncio.to_thread(store.close)
+            try:
+                await engine.aclose()
+            finally:
+                await asyncio.to_thread(store.close)
 
     app = _Api(
         title="Claude workbench",

@@ -35,6 +35,7 @@ STREAM_HEADERS = {
     "cache-control": "no-cache, no-transform",
     "x-accel-buffering": "no",
 }
+_LINE_ENDS = [(letter.encode(), b"\\u%04x" % ord(letter)) for letter in "\u0085\u2028\u2029"]
 
 
 class Work:
@@ -195,6 +196,8 @@ class _Writer:
         self._pinging = asyncio.create_task(self._ping())
 
     async def write(self, events: bytes, *, more: bool = True) -> None:
+        if not events.isascii():
+            events = _on_its_lines(events)
         self._wrote_at = monotonic()
         try:
             async with asyncio.timeout(self._stall_seconds):
@@ -226,6 +229,13 @@ def _tokens(batch: list[Delta]) -> bytes:
         for delta in batch
         if delta.kind == "text" and delta.text
     )
+
+
+def _on_its_lines(events: bytes) -> bytes:
+    """Escape what is a letter in an event stream and a line end to many a reader: Python's splitlines for one."""
+    for raw, escaped in _LINE_ENDS:
+        events = events.replace(raw, escaped)
+    return events
 
 
 def _first(turn: LiveTurn, request_id: str) -> shapes.First:
