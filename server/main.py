@@ -115,7 +115,7 @@ class Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
-        self.app.state.service.not_ready = "the server is stopping"
+        self.app.state.service.stopping = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new connections, let the turns at work end, and end those that take too long."""

@@ -29,8 +29,14 @@ class Service:
         self.ping_seconds = ping_seconds
         self.stall_seconds = stall_seconds
         self.at_work: set[Work] = set()
-        self.not_ready: str | None = "the server is starting"
+        self.stopping = False
+        self.starting: str | None = "the server is starting"
+        """What a turn would still have to wait for, or why it would fail."""
+
+    @property
+    def not_ready(self) -> str | None:
         """Why new turns should go elsewhere, None when they are welcome."""
+        return "the server is stopping" if self.stopping else self.starting
 
     async def warm(self) -> None:
         """Connect to whoever answers, and try again while that fails."""
@@ -38,11 +44,11 @@ class Service:
             try:
                 await self.engine.warm()
             except WorkbenchError as error:
-                self.not_ready = str(error)
+                self.starting = str(error)
                 log.error("Nobody can answer yet", extra={"error": str(error)})
                 await asyncio.sleep(WARM_AGAIN_SECONDS)
             else:
-                self.not_ready = None
+                self.starting = None
                 return
 
     def end_turns(self) -> None:

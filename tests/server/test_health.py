@@ -24,7 +24,7 @@ def test_a_server_that_can_answer_is_alive_and_ready(server: LiveServer) -> None
 
 
 def test_a_server_that_stops_is_alive_and_not_ready(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.app.state.service, "not_ready", "the server is stopping")
+    monkeypatch.setattr(server.app.state.service, "stopping", True)
 
     assert server.client.get("/healthz").status_code == 200
     answer = server.client.get("/readyz")
