@@ -18,6 +18,7 @@ from workbench.errors import (
     InvalidRequest,
     ModelRetired,
     NotFound,
+    PromptError,
     RateLimited,
     StoreError,
     UpstreamError,
@@ -64,7 +65,7 @@ class Stopping(WorkbenchError):
 def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
     """Return the status, the title and the message; of an upstream's own words, none."""
     match error:
-        case ModelRetired() | InvalidRequest():
+        case ModelRetired() | InvalidRequest() | PromptError():
             return 400, "Bad Request", str(error)
         case ConfigurationError():
             return 503, "Configuration Error", str(error)

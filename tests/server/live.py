@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx2
 
 from server.app import create_app
-from server.main import Server
+from server.main import Server, listening_on
 from workbench.settings import read_settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class LiveServer:
         )
         self.app = create_app(settings, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
         self.server = _Announced(self.app, settings.env, drain_seconds)
-        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.listening = listening_on("127.0.0.1", 0)
         self.port = self.listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)

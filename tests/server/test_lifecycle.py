@@ -14,6 +14,7 @@ import duckdb
 import httpx2
 import pytest
 
+from server.main import listening_on
 from tests.faults.upstream import reply
 from tests.server.live import LiveServer, events, text_of
 from tests.server.process import ServerProcess
@@ -240,3 +241,8 @@ def test_two_streams_at_once_end_whole(server: LiveServer, upstream: ScriptedUps
         assert [next(first)["token"], next(second)["token"]] == ["a", "a"]
         upstream.release(2)
         assert [text_of(list(first)), text_of(list(second))] == [" b", " b"]
+
+
+def test_short_answers_do_not_wait_for_an_acknowledgement() -> None:
+    with listening_on("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
