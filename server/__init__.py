@@ -1,1 +1,1 @@
-"""The workbench's engine behind HTTP: ``POST /chat`` and ``POST /chat/stream``."""
+"""HTTP around the same engine: routes, identity, server-sent events, errors, logs."""

@@ -1,0 +1,95 @@
+"""The application: routes around one engine over one store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from server import problems, shapes
+from server.auth import refuse_production
+from server.edge import Edge
+from server.routes import chat, health
+from server.service import Service
+from server.stream import PING_SECONDS, STALL_SECONDS
+from workbench.engine import Engine
+from workbench.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from workbench.settings import Settings
+
+DESCRIPTION = """Chat with Claude over HTTP; every turn, token and dollar is kept in a ledger.
+
+Callers name their org and user in the headers `x-org-id` and `x-user-id`. Every answer carries `x-request-id`; every
+failure, on any path, is a `Problem`.
+"""
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["schemas"].update(shapes.COMPONENTS)
+        return document
+
+
+def create_app(
+    settings: Settings, *, ping_seconds: float = PING_SECONDS, stall_seconds: float = STALL_SECONDS
+) -> FastAPI:
+    """Return the server's ASGI application; its lifespan opens and closes the store.
+
+    Args:
+        settings: Whose model, store and origins.
+        ping_seconds: Silence in a stream after which a comment is sent.
+        stall_seconds: How long a client may read nothing before it is taken for gone.
+
+    Raises:
+        ConfigurationError: these settings demand a protection that is not there.
+    """
+    refuse_production(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = await Store.open(settings.store)
+        engine = Engine(settings, store)
+        app.state.service = service = Service(engine, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
+        warming = asyncio.create_task(service.warm())
+        try:
+            yield
+        finally:
+            warming.cancel()
+            with suppress(asyncio.CancelledError):
+                await warming
+            try:
+                await engine.aclose()
+            finally:
+                await asyncio.to_thread(store.close)
+
+    app = _Api(
+        title="Claude workbench",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        middleware=[Middleware(Edge, allowed_origins=settings.cors_origins), _cors(settings.cors_origins)],
+    )
+    problems.install(app)
+    app.include_router(chat.router)
+    app.include_router(health.router)
+    return app
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["authorization", "x-org-id", "x-user-id", "x-request-id", "idempotency-key"],
+        expose_headers=["x-request-id", "retry-after"],
+    )

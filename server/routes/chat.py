@@ -1,0 +1,140 @@
+"""`POST /chat` and `POST /chat/stream`: one turn, in one piece or as it comes."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from server import shapes
+from server.auth import ID_PATTERN, Identified
+from server.service import Service, Shared
+from server.stream import StreamedReply, WholeReply
+from workbench.turns import Caller, LiveTurn
+
+router = APIRouter(tags=["chat"])
+
+
+class ChatRequest(BaseModel):
+    """A message, and the chat it belongs to."""
+
+    # what clients of the predecessor send besides is ignored; "5" is no number
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        json_schema_extra={
+            "examples": [{"message": "What is 2+2?"}, {"message": "Why?", "chat_id": "…", "max_tokens": 64}]
+        },
+    )
+
+    message: str = Field(description="what to ask")
+    chat_id: str | None = Field(
+        None, pattern=ID_PATTERN, description="the chat to go on with; without it a new one begins"
+    )
+    model: str | None = Field(
+        None, pattern=r"^[!-~]{1,200}$", description="who answers this turn; `local` is the embedded model"
+    )
+    max_tokens: int | None = Field(None, ge=1, description="less than the server's bound; never more is given")
+    prompt: None = Field(None, description="named prompts are not there yet")
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _not_yet(cls, value: object) -> None:
+        if value is not None:
+            raise ValueError("named prompts are not there yet; leave it out")
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": shapes.REFERENCES[shapes.Problem]}},
+    }
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _problem("the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"),
+    403: _problem("the request comes from a page of another origin"),
+    404: _problem("no such chat, or it belongs to somebody else"),
+    413: _problem("the body is larger than 1 MiB"),
+    415: _problem("the body is not `application/json`"),
+    422: _problem("a field does not fit"),
+    502: _problem("the upstream failed, or refused our key or the request"),
+    503: _problem("no key is configured; the upstream is overloaded or its rate limit exceeded; the store fails"),
+    504: _problem("the upstream did not answer in time"),
+}
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "oneOf": [
+                    shapes.REFERENCES[shape] for shape in (shapes.First, shapes.Token, shapes.Done, shapes.Failed)
+                ]
+            },
+        }
+    },
+}
+_EXAMPLE_STREAM = """data: {"token":"","done":false,"chat_id":"…","message_id":"…","model":"claude-sonnet-5-5","request_id":"…"}
+
+data: {"token":"Code","done":false}
+
+data: {"token":" flows","done":false}
+
+data: {"token":"","done":true,"fullText":"Code flows","usage":{…},"cost_usd":"0.00021","chat_id":"…","message_id":"…","stop_reason":"end_turn"}
+
+"""
+_REPLY: dict[str, Any] = {
+    "description": "the reply, once it is in the ledger",
+    "content": {"application/json": {"schema": shapes.REFERENCES[shapes.ChatReply]}},
+}
+_STREAM: dict[str, Any] = {
+    "description": (
+        "Unnamed events, each with `token` and `done`: the first names the chat, then one event a piece, and exactly one "
+        "last event, after the turn is in the ledger, or with `error` when it broke. `: ping` after 15 s of silence."
+    ),
+    "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE_STREAM}},
+}
+
+
+@router.post(
+    "/chat",
+    summary="Ask, and get the reply in one piece",
+    status_code=200,
+    response_class=WholeReply,
+    responses={200: _REPLY, **_PROBLEMS},
+)
+async def chat(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> WholeReply:
+    """Ask in a new chat, or go on with the one named."""
+    request_id = request.state.request_id
+    return WholeReply(await _turn(body, caller, service, request_id), request_id, service.at_work)
+
+
+@router.post(
+    "/chat/stream",
+    summary="Ask, and get the reply as it comes",
+    status_code=200,
+    response_class=StreamedReply,
+    responses={200: _STREAM, **_PROBLEMS},
+)
+async def stream(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> StreamedReply:
+    """Ask in a new chat, or go on with the one named. What fails before the first event has a status of its own."""
+    request_id = request.state.request_id
+    return StreamedReply(
+        await _turn(body, caller, service, request_id),
+        request_id,
+        service.at_work,
+        ping_seconds=service.ping_seconds,
+        stall_seconds=service.stall_seconds,
+    )
+
+
+async def _turn(
+    body: ChatRequest, caller: Caller, service: Service, request_id: str
+) -> AbstractAsyncContextManager[LiveTurn]:
+    """Return the turn that was asked for, not yet begun."""
+    engine = service.engine
+    known = await engine.store.chat(caller, body.chat_id) if body.chat_id else engine.new_chat()
+    return engine.turn(caller, known, body.message, model=body.model, max_tokens=body.max_tokens, request_id=request_id)

@@ -1,0 +1,40 @@
+"""Whether the server lives, and whether it can answer."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from server import shapes
+from server.problems import refusal
+from server.service import Shared
+
+router = APIRouter(tags=["health"])
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {
+        "description": "starting, stopping, or nobody is there who could answer",
+        "content": {"application/json": {"schema": shapes.REFERENCES[shapes.Problem]}},
+    }
+}
+
+
+@router.get("/healthz", summary="Alive?")
+async def healthz() -> JSONResponse:
+    """Answer at once, whatever else goes on."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", summary="Ready for chats?", responses=_NOT_READY)
+async def readyz(request: Request, service: Shared) -> Response:
+    """Answer 200 when the store and the connection to the model work."""
+    if service.not_ready is not None:
+        return refusal(503, service.not_ready, request.state.request_id)
+    await service.engine.store.backend.rows("SELECT 1")
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Show what there is."""
+    return RedirectResponse("/docs")

@@ -1,0 +1,65 @@
+"""What all requests share while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from server.stream import PING_SECONDS, STALL_SECONDS, Work
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.engine import Engine
+
+log = logging.getLogger("server")
+
+WARM_AGAIN_SECONDS = 30.0
+
+
+class Service:
+    """The engine, the turns at work, and whether new ones are welcome."""
+
+    def __init__(
+        self, engine: Engine, *, ping_seconds: float = PING_SECONDS, stall_seconds: float = STALL_SECONDS
+    ) -> None:
+        self.engine = engine
+        self.ping_seconds = ping_seconds
+        self.stall_seconds = stall_seconds
+        self.at_work: set[Work] = set()
+        self.stopping = False
+        self.starting: str | None = "the server is starting"
+        """What a turn would still have to wait for, or why it would fail."""
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why new turns should go elsewhere, None when they are welcome."""
+        return "the server is stopping" if self.stopping else self.starting
+
+    async def warm(self) -> None:
+        """Connect to whoever answers, and try again while that fails."""
+        while True:
+            try:
+                await self.engine.warm()
+            except WorkbenchError as error:
+                self.starting = str(error)
+                log.error("Nobody can answer yet", extra={"error": str(error)})
+                await asyncio.sleep(WARM_AGAIN_SECONDS)
+            else:
+                self.starting = None
+                return
+
+    def end_turns(self) -> None:
+        """End the turns that are still at work; each is recorded, and its client told."""
+        for work in list(self.at_work):
+            work.end("server")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Shared = Annotated[Service, Depends(_service)]

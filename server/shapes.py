@@ -1,0 +1,148 @@
+"""What the server says, as types: they are encoded to answers and described in the OpenAPI document."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from workbench import turns
+
+encode = msgspec.json.Encoder().encode
+
+ChatId = Annotated[str, Meta(description="name it in the next request to go on with this chat")]
+MessageId = Annotated[str, Meta(description="of the reply")]
+Cost = Annotated[
+    str | None, Meta(description="US dollars, decimal; null when the price is not known", examples=["0.0078"])
+]
+RequestId = Annotated[str, Meta(description="also in the x-request-id header, the log and the ledger")]
+RetryAfter = Annotated[int, Meta(description="seconds")] | UnsetType
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """Tokens of one turn; `input_tokens` is the whole prompt, the sum of uncached, cache reads and cache writes."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    uncached_input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+
+
+class ChatReply(msgspec.Struct, kw_only=True):
+    """The reply to `POST /chat`."""
+
+    chat_id: ChatId
+    message_id: MessageId
+    reply: Annotated[str, Meta(examples=["2 + 2 equals 4."])]
+    created_at: Annotated[str, Meta(description="UTC", examples=["2026-11-23T10:30:00.000Z"])]
+    usage: Usage
+    cost_usd: Cost
+    model: Annotated[str, Meta(description="who answered; `local` is the embedded model, not Claude")]
+    stop_reason: str | None
+    prompt: None
+    request_id: RequestId
+
+
+class First(msgspec.Struct, kw_only=True):
+    """The first event of a stream: the turn has begun."""
+
+    token: Literal[""] = ""
+    done: Literal[False] = False
+    chat_id: ChatId
+    message_id: MessageId
+    model: str
+    request_id: RequestId
+
+
+class Token(msgspec.Struct, kw_only=True):
+    """A piece of the reply."""
+
+    token: Annotated[str, Meta(examples=["Code"])]
+    done: Literal[False] = False
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """The last event of a stream that went well; the turn is in the ledger."""
+
+    token: Literal[""] = ""
+    done: Literal[True] = True
+    fullText: str  # noqa: N815  # the predecessor's name, which its clients read
+    usage: Usage
+    cost_usd: Cost
+    chat_id: ChatId
+    message_id: MessageId
+    stop_reason: str | None
+
+
+class Failed(msgspec.Struct, kw_only=True):
+    """The last event of a stream that broke; what had come is in the ledger."""
+
+    token: Literal[""] = ""
+    done: Literal[True] = True
+    error: Annotated[str, Meta(examples=["Stream failed"])]
+    message: Annotated[str, Meta(examples=["Rate limit exceeded"])]
+    type: str
+    retryable: bool
+    retry_after: RetryAfter = UNSET
+    usage: Usage
+    cost_usd: Cost
+    chat_id: ChatId
+    message_id: MessageId
+    request_id: RequestId
+
+
+class Problem(msgspec.Struct, kw_only=True):
+    """Why a request was not answered."""
+
+    error: Annotated[str, Meta(examples=["Validation Error"])]
+    message: Annotated[str, Meta(description="what to do")]
+    type: Annotated[str, Meta(description="stable code of the kind of error", examples=["validation_error"])]
+    retryable: Annotated[bool, Meta(description="whether asking the same again later can help")]
+    retry_after: RetryAfter = UNSET
+    resets_at: Annotated[str, Meta(description="when the budget begins anew, UTC")] | UnsetType = UNSET
+    request_id: RequestId
+
+
+_SHAPES = (ChatReply, First, Token, Done, Failed, Problem)
+_references, COMPONENTS = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
+REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=True))
+
+
+def usage(counted: turns.Usage) -> Usage:
+    """Return the counts of a turn as the server says them."""
+    return Usage(
+        input_tokens=counted.input_tokens,
+        output_tokens=counted.output_tokens,
+        total_tokens=counted.total_tokens,
+        uncached_input_tokens=counted.uncached_input_tokens,
+        cache_read_tokens=counted.cache_read_tokens,
+        cache_write_tokens=counted.cache_write_tokens,
+    )
+
+
+def cost(usd: Decimal | None) -> str | None:
+    """Return an amount as a plain decimal: a JSON number would be read as a float.
+
+    >>> from decimal import Decimal
+    >>> cost(Decimal("0.001819000")), cost(Decimal("0E-9")), cost(Decimal("100")), cost(None)
+    ('0.001819', '0', '100', None)
+    """
+    return None if usd is None else f"{usd.normalize():f}"
+
+
+def instant(at: datetime) -> str:
+    """Return a time as clients of JavaScript write it: UTC, milliseconds, Z.
+
+    >>> from datetime import datetime, timezone
+    >>> instant(datetime(2026, 11, 23, 10, 30, 0, 123456, tzinfo=timezone.utc))
+    '2026-11-23T10:30:00.123Z'
+    """
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

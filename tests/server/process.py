@@ -1,0 +1,77 @@
+"""The server as a process of its own: its log, its signals, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx2
+
+from tests.server.live import PATIENCE
+
+if TYPE_CHECKING:
+    import signal
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from server.main import serve
+from workbench.settings import settings
+s = settings()
+sys.exit(serve(s, s.host, s.port, drain_seconds=float(sys.argv[1])))
+"""
+
+
+class ServerProcess:
+    """Runs the server until the end of the block; its log lines are read as they come."""
+
+    def __init__(self, store: Path, *, drain_seconds: float | None = None, **environment: str) -> None:
+        ours = {"WORKBENCH_STORE": str(store), "PORT": "0", "PYTHONPATH": str(ROOT)} | environment
+        program = ["-m", "server"] if drain_seconds is None else ["-c", PROGRAM, str(drain_seconds)]
+        self.process = subprocess.Popen(
+            [sys.executable, *program], cwd=store.parent, env=os.environ | ours, stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+        self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        self.url = f"http://127.0.0.1:{self.logged('Server running')['port']}"
+        self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.close()
+        self.process.kill()
+        self.ended()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self._new.put(line)
+        self._new.put(None)
+        self.process.stderr.close()
+
+    def logged(self, message: str) -> dict[str, Any]:
+        """The next log line with this message."""
+        while (line := self._new.get(timeout=PATIENCE)) is not None:
+            if (entry := json.loads(line))["message"] == message:
+                return entry
+        raise AssertionError(f"it ended without saying {message!r}: {self.lines}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the end; return the exit code."""
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code

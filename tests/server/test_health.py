@@ -1,0 +1,103 @@
+"""Probes and the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from server import shapes
+from tests.faults.upstream import fault, reply
+from tests.server.live import LiveServer, events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.faults.upstream import ScriptedUpstream
+
+
+def test_a_server_that_can_answer_is_alive_and_ready(server: LiveServer) -> None:
+    assert server.client.get("/healthz").json() == {"status": "ok"}
+    assert server.client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_server_that_stops_is_alive_and_not_ready(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.app.state.service, "stopping", True)
+
+    assert server.client.get("/healthz").status_code == 200
+    answer = server.client.get("/readyz")
+    assert (answer.status_code, answer.json()["message"]) == (503, "the server is stopping")
+
+
+def test_a_server_without_anybody_who_answers_says_so(tmp_path: Path) -> None:
+    server = LiveServer(tmp_path, upstream=None, CLAUDE_MODEL="claude-sonnet-5-5")
+    server.start()
+    while "starting" in (ready := server.client.get("/readyz")).text:
+        assert ready.status_code == 503
+    answer = server.post("/chat", "hi")
+    server.__exit__()
+
+    assert ready.status_code == 503
+    assert ready.json()["message"] == "Claude API not configured. Please set ANTHROPIC_API_KEY."
+    assert answer.json()["error"] == "Configuration Error"
+
+
+def test_the_root_leads_to_the_documentation(server: LiveServer) -> None:
+    assert server.client.get("/").headers["location"] == "/docs"
+    assert "swagger" in server.client.get("/docs").text
+
+
+@pytest.fixture(scope="module")
+def document(_server: LiveServer) -> dict[str, Any]:
+    return _server.client.get("/openapi.json").json()
+
+
+def test_every_route_is_documented_with_its_problems(document: dict[str, Any]) -> None:
+    assert set(document["paths"]) == {"/chat", "/chat/stream", "/healthz", "/readyz"}
+    for path in ("/chat", "/chat/stream"):
+        responses = document["paths"][path]["post"]["responses"]
+        assert set(responses) == {"200", "400", "403", "404", "413", "415", "422", "502", "503", "504"}
+        problem = responses["422"]["content"]["application/json"]["schema"]
+        assert problem == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_the_document_refers_to_nothing_that_is_not_in_it(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+
+    assert named <= set(document["components"]["schemas"])
+    assert {"ChatRequest", "ChatReply", "First", "Token", "Done", "Failed", "Problem", "Usage"} <= named
+
+
+def test_the_stream_is_documented_as_events(document: dict[str, Any]) -> None:
+    content = document["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
+
+    assert list(content) == ["text/event-stream"]
+    schema = content["text/event-stream"]["itemSchema"]["properties"]["data"]["contentSchema"]
+    assert len(schema["oneOf"]) == 4
+
+
+def test_requests_are_documented_with_examples(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["ChatRequest"]["examples"][0] == {"message": "What is 2+2?"}
+
+
+def test_what_is_said_is_what_is_documented(server: LiveServer, upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("a b"), reply("a b"), fault("cut"))
+    whole = server.post("/chat", "hi")
+    with server.stream("hi") as answer:
+        told = list(events(answer))
+    with server.stream("hi") as answer:
+        failed = list(events(answer))[-1]
+    problem = server.post("/chat", "").json()
+
+    for said, shape in (
+        (whole.json(), shapes.ChatReply),
+        (told[0], shapes.First),
+        (told[1], shapes.Token),
+        (told[-1], shapes.Done),
+        (failed, shapes.Failed),
+        (problem, shapes.Problem),
+    ):
+        assert msgspec.to_builtins(msgspec.convert(said, shape)) == said
