@@ -1,4 +1,4 @@
-"""The command line: ``workbench ask``, ``usage``, ``chats``, ``serve``, ``lab``, ``demo``.
+"""The command line: ``workbench ask``, ``usage``, ``chats``, ``serve``, ``lab``, ``doctor``, ``demo``.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Only what ``--help`` needs is imported here; each command
 imports the rest when it runs.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from workbench.cli import ask, demo, lab, serve, tables
+from workbench.cli import ask, demo, doctor, lab, serve, tables
 from workbench.cli.terminal import complain
 from workbench.errors import InvalidRequest, WorkbenchError
 
@@ -98,6 +98,7 @@ app.command()(tables.chats)
 app.command()(serve.serve)
 app.command(context_settings={"ignore_unknown_options": True})(lab.lab)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 
 
 def main() -> None:
