@@ -665,6 +665,10 @@ def test_help_and_version_load_nothing_heavy(folder: Path) -> None:
     assert output.splitlines()[-1] == b"[]"
 
 
+def test_help_shows_examples_as_they_are_typed() -> None:
+    assert '\n    workbench ask --continue "And 3+3?"\n' in run("ask", "--help").stdout
+
+
 def test_shells_can_complete_commands(folder: Path) -> None:
     asked = {"_WORKBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "workbench us", "COMP_CWORD": "1"}
     with Command(folder, "", environment=asked) as command:

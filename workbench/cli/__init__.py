@@ -92,7 +92,7 @@ def options(
     logging.getLogger("workbench").addHandler(logging.NullHandler())
 
 
-app.command()(ask.ask)
+app.command(epilog=ask.EXAMPLES)(ask.ask)
 app.command()(tables.usage)
 app.command()(tables.chats)
 app.command()(serve.serve)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
     from workbench.turns import Reply
 
+EXAMPLES = """\b
+Examples:
+  workbench ask "What is 2+2?"
+  workbench ask --continue "And 3+3?"
+  git diff | workbench ask "What does this change?" > review.md"""
 SHORT_ID = 8
 """The last characters of a chat's id tell chats apart; the first ones are the time."""
 
@@ -44,14 +49,9 @@ def ask(
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the reply once it is whole.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out the line on tokens and cost.")] = False,
 ) -> None:
-    r"""Ask one question; the reply appears as it comes, and is kept.
+    """Ask one question; the reply appears as it comes, and is kept.
 
     Piped input is the question, or is put before it.
-
-    \b
-      workbench ask "What is 2+2?"
-      workbench ask --continue "And 3+3?"
-      git diff | workbench ask "What does this change?" > review.md
     """
     if chat and continue_:
         raise InvalidRequest("--chat and --continue both name a chat; give one of them")
