@@ -1,0 +1,84 @@
+"""What reaches people's terminals: text without control characters, quiet notes, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import Console, RenderableType
+
+WIDE = 200
+"""Columns of a table that goes to a file or a pipe: nothing is cut there to fit a screen nobody looks at."""
+
+# all of C0 and C1 but tab and newline: they move the cursor, ring, rename the window, hide or fake what stands there
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    r"""Return a text as a terminal may have it, whoever wrote it.
+
+    >>> clean("a\x1b[31mred\x07\tb\r\n")
+    'a[31mred\tb\n'
+    """
+    return _CONTROLS.sub("", text)
+
+
+def write(text: str) -> None:
+    """Write to stdout, at once: as it is into a file or a pipe, cleaned onto a terminal."""
+    sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def write_json(value: object) -> None:
+    """Write a value as JSON for other programs."""
+    write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def moment(time: datetime) -> str:
+    """Return a time for other programs: UTC, milliseconds, Z."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def note(text: str) -> None:
+    """Say something beside the output, quietly, on stderr."""
+    _say(text, style="dim")
+
+
+def complain(text: str) -> None:
+    """Say on stderr, in one line, what went wrong."""
+    _say(text, lead="Error: ")
+
+
+def _say(text: str, *, lead: str = "", style: str = "") -> None:
+    from rich.text import Text
+
+    line = Text.assemble((lead, "bold red"), (" ".join(clean(text).split()), style))
+    stderr().print(line, soft_wrap=True)
+
+
+@cache
+def stderr() -> Console:
+    """Return the console of stderr; it knows whether colours are wanted."""
+    from rich.console import Console  # 50 ms that `--help` need not wait for
+
+    return Console(stderr=True, highlight=False)
+
+
+def show(what: RenderableType) -> None:
+    """Show a table or a styled text on stdout."""
+    from rich.console import Console
+
+    fitted = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if fitted else WIDE)
+    with console.capture() as captured:
+        console.print(what)
+    # rich pads every line to the width of the table
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()
