@@ -8,7 +8,8 @@ import logging
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from anyio import CancelScope
 
@@ -36,6 +37,13 @@ LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
 
+class Observer(Protocol):
+    """Somebody who shows chats and wants to know what others add to them."""
+
+    def recorded(self, turn: LiveTurn) -> None:
+        """A turn has ended and is in the store."""
+
+
 class Engine:
     """Runs turns for any number of callers. It belongs to the event loop it is first used on."""
 
@@ -45,6 +53,7 @@ class Engine:
         self._upstreams: dict[str, Claude] = {}
         self._connecting = asyncio.Lock()
         self._unsaved: list[LiveTurn] = []
+        self.observers: WeakSet[Observer] = WeakSet()
 
     # Chats ----------------------------------------------------------------------------------------------------------
 
@@ -183,6 +192,8 @@ class Engine:
             self._unsaved.append(turn)
             error.reply = turn.reply
             raise
+        for observer in tuple(self.observers):
+            observer.recorded(turn)
 
     async def _save_unsaved(self) -> None:
         """Write the turns that could not be written when they ended; no new one begins before that succeeds."""

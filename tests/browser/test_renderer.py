@@ -470,7 +470,6 @@ def test_a_turn_from_send_to_footer(page: Page) -> None:
         input_tokens=1204,
         output_tokens=2,
         cost_usd="0.003",
-        final=False,
     )
     assert reply.locator(".wb-footer").text_content() == "1,204 in · 2 out · $0.0030"
     assert page.locator(".wb-cost").text_content() == "$0.0030"

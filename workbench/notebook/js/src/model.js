@@ -11,6 +11,8 @@ const RETRYABLE = ["interrupted", "failed", "lost"];
  *   live      {turn, messageId, seq, usage} of the reply that is arriving, else null
  *   pending   {c, text, retryOf, acked}: asked and not yet started by Python, else null; a retry has no text
  *   stopping  the reader pressed Stop and the turn has not ended yet
+ *   progress  what Python does before what is pending can begin, '' if nothing to speak of
+ *   earlier   how many older messages are in the store only
  *   refusal   {error, message, type, retryable, retryAfter} of a turn refused before it began, else null
  *   resyncing a snapshot was asked for; until it comes, deltas are of no use
  */
@@ -23,6 +25,8 @@ export class ChatState {
   messages = [];
   live = null;
   pending = null;
+  progress = "";
+  earlier = 0;
   stopping = false;
   refusal = null;
   costUsd = null;
@@ -72,9 +76,14 @@ export class ChatState {
   /** What is pending never arrived, or was refused: forget it and return its text. */
   withdraw() {
     const text = this.pending?.text ?? "";
-    this.pending = null;
+    this.#settle();
     this.stopping = false;
     return text;
+  }
+
+  #settle() {
+    this.pending = null;
+    this.progress = "";
   }
 
   /**
@@ -87,17 +96,17 @@ export class ChatState {
     return verdict;
   }
 
-  snap({ chat_id, title, model, local, messages, live, cost_usd }) {
-    const errors = new Map(this.messages.map(({ id, error }) => [id, error]));
+  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd }) {
     this.chatId = chat_id;
     this.title = title ?? "";
     this.model = model ?? "";
     this.local = Boolean(local);
     this.loaded = true;
+    this.earlier = earlier ?? 0;
     this.costUsd = cost_usd ?? null;
     this.resyncing = false;
-    this.messages = messages.map(({ message_id, role, status, text, footer }) =>
-      newMessage(message_id, role, status, text, { footer, error: errors.get(message_id) ?? null }),
+    this.messages = messages.map(({ message_id, role, status, text, footer, error }) =>
+      newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null }),
     );
     this.live = null;
     if (live) {
@@ -105,7 +114,12 @@ export class ChatState {
       Object.assign(reply, { status: "streaming", text: live.text, error: null });
       this.live = { turn: live.turn, messageId: live.message_id, seq: live.seq, usage: null };
     }
-    if (this.pending?.acked && this.#contains(this.pending)) this.pending = null; // its start was missed
+    if (asked) {
+      // what another view asked; our own, if Python does not know it yet, must not be forgotten over it
+      if (!this.pending || this.pending.acked) {
+        this.pending = { c: asked.c, text: asked.text ?? null, retryOf: asked.retry_of ?? null, acked: true };
+      }
+    } else if (this.pending?.acked && this.#contains(this.pending)) this.#settle(); // its start was missed
     if (!this.busy) this.stopping = false;
   }
 
@@ -114,16 +128,17 @@ export class ChatState {
     return this.messages.findLast(({ role }) => role === "user")?.text === text;
   }
 
-  start({ turn, message_id, user_message_id, text, model }) {
+  start({ turn, message_id, user_message_id, text, model, title }) {
     if (this.live?.turn === turn) return "ok"; // a snapshot brought it already
     const missed = this.live !== null;
     const at = this.messages.findIndex(({ id }) => id === user_message_id);
     if (at >= 0) this.messages.length = at + 1; // a retry: the failed reply gives way to the new one
     else this.#append(newMessage(user_message_id, "user", "complete", text));
-    if (this.pending?.text === text || (this.pending?.retryOf && at >= 0)) this.pending = null;
+    if (this.pending?.text === text || (this.pending?.retryOf && at >= 0)) this.#settle();
     this.#append(newMessage(message_id, "assistant"));
     this.live = { turn, messageId: message_id, seq: 0, usage: null };
     this.model = model || this.model;
+    this.title = title || this.title;
     this.refusal = null;
     return missed ? "resync" : "ok";
   }
@@ -161,8 +176,12 @@ export class ChatState {
     return "resync";
   }
 
-  error({ turn, c, error, message, type, retryable, retry_after }) {
-    const details = { error: error || "Chat failed", message, type, retryable, retryAfter: retry_after ?? null };
+  status({ text }) {
+    this.progress = text;
+  }
+
+  error({ turn, c, ...rest }) {
+    const details = detailsOf(rest);
     if (turn === null || turn === undefined) {
       const mine = c === undefined || c === null || c === this.pending?.c;
       if (!mine) return "ok";
@@ -188,10 +207,15 @@ const APPLY = {
   snap: (chat, message) => chat.snap(message),
   start: (chat, message) => chat.start(message),
   d: (chat, message) => chat.delta(message),
+  status: (chat, message) => chat.status(message),
   usage: (chat, message) => chat.usage(message),
   end: (chat, message) => chat.end(message),
   err: (chat, message) => chat.error(message),
 };
+
+const detailsOf = ({ error, message, type, retryable, retry_after }) => ({
+  error: error || "Chat failed", message, type, retryable, retryAfter: retry_after ?? null,
+});
 
 function newMessage(id, role, status = "streaming", text = "", { footer = "", error = null } = {}) {
   return { id, role, status, text, footer: footer ?? "", thinking: false, error };

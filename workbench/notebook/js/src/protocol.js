@@ -8,15 +8,20 @@
 //
 //   Python -> JS
 //     {t:'ack', c}
-//     {t:'snap', chat_id, title, model, local, messages:[{message_id, role, status, text, footer?}],
-//      live:{turn, message_id, seq, text}|null, cost_usd}
-//     {t:'start', turn, message_id, user_message_id, text, model}
+//     {t:'snap', chat_id, title, model, local, earlier, messages:[{message_id, role, status, text, footer?, error?}],
+//      asked:{c, text|null, retry_of|null}|null, live:{turn, message_id, seq, text}|null, cost_usd}
+//     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
+//     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
-//     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd, final}
+//     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
+// snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
+// error of a message has the fields of an err. A failed turn is told twice, by err and, once it is recorded, by end.
+// A start for a user message that is there already replaces what follows it: that is a retry. A stop of what never
+// began is answered by an err of type 'stopped'.
 // end.len counts Unicode code points (Python's len), not UTF-16 units. Amounts of money are decimal strings or null
 // (unknown). No message has a key `id` at its top: ipykernel reads a string there as an address.
 
@@ -39,6 +44,7 @@ export const retry = (messageId) => ({ t: "retry", message_id: messageId });
 const REQUIRED = {
   ack: { c: "string" },
   snap: { chat_id: "string", messages: "object" },
+  status: { text: "string" },
   start: { turn: "string", message_id: "string", text: "string" },
   d: { turn: "string", seq: "number", s: "string" },
   usage: { turn: "string" },

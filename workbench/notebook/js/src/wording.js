@@ -15,6 +15,8 @@ export function usageLine({ input_tokens, output_tokens, cost_usd }) {
   return `${count(input_tokens)} in · ${count(output_tokens)} out · ${dollars(cost_usd)}`;
 }
 
+export const earlierLine = (n) => `${count(n)} earlier message${n === 1 ? " is" : "s are"} in the store: chat.messages`;
+
 export const THINKING = "thinking…";
 export const STOPPING = "stopping…";
 export const QUEUED = "kernel busy - queued";

@@ -104,13 +104,39 @@ test("an error in a turn fails it; a retry replaces the failed reply", () => {
   assert.equal(chat.pending, null);
 });
 
+test("a snapshot brings what was asked and the errors of messages", () => {
+  const chat = new ChatState();
+  const failed = { message_id: "a0", role: "assistant", status: "failed", text: "", error: { message: "m", type: "t", retryable: false } };
+  chat.apply({ ...SNAP, messages: [failed], asked: { c: "theirs", text: "hi", retry_of: null } });
+  assert.deepEqual([reply(chat).error.message, reply(chat).error.error], ["m", "Chat failed"]);
+  assert.deepEqual([chat.busy, chat.pending.text], [true, "hi"]);
+  chat.apply({ t: "err", turn: null, c: "theirs", message: "m", type: "t", retryable: false });
+  assert.equal(chat.withdraw(), "hi");
+});
+
+test("what another view asked does not push out what was not delivered yet", () => {
+  const chat = chatAfter();
+  chat.asked("c9", { text: "mine" });
+  chat.apply({ ...SNAP, asked: { c: "theirs", text: "theirs", retry_of: null } });
+  assert.equal(chat.pending.text, "mine");
+});
+
+test("progress is told until the turn begins", () => {
+  const chat = chatAfter();
+  chat.asked("c9", { text: "hi" });
+  chat.apply({ t: "status", text: "fetching" });
+  assert.equal(chat.progress, "fetching");
+  chat.apply(START);
+  assert.equal(chat.progress, "");
+});
+
 test("an error that will come again offers no retry", () => {
   const chat = chatAfter(START, { t: "err", turn: "t1", error: "E", message: "m", type: "t", retryable: false });
   assert.equal(chat.retryable, null);
 });
 
 test("the running turn counts towards the cost, and an unknown cost stays unknown", () => {
-  const usage = { t: "usage", turn: "t1", input_tokens: 10, output_tokens: 1, cost_usd: "0.25", final: false };
+  const usage = { t: "usage", turn: "t1", input_tokens: 10, output_tokens: 1, cost_usd: "0.25" };
   assert.equal(chatAfter(START, usage).totalCost, "0.75");
   assert.equal(chatAfter(START, { ...usage, cost_usd: null }).totalCost, null);
 });

@@ -2,7 +2,7 @@
 // the reader is at the bottom.
 
 import { h, setText } from "../dom.js";
-import { QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
+import { earlierLine, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
 import { MessageView } from "./message.js";
 
 const NEAR = 24; // px from the bottom that still count as the bottom
@@ -12,6 +12,7 @@ export class MessageLog {
   #pending = null;
   #waiting = h("div", { class: "wb-state wb-waiting", "data-kind": "waiting", hidden: true }, h("span"));
   #empty = h("p", { class: "wb-empty" }, "Ask anything. The reply, its tokens and its cost are kept in your ledger.");
+  #earlier = h("p", { class: "wb-earlier", hidden: true });
   #following = true;
   #top = 0;
 
@@ -20,6 +21,7 @@ export class MessageLog {
     this.element = h(
       "div",
       { class: "wb-log", role: "log", "aria-live": "polite", "aria-label": "Messages", tabindex: 0 },
+      this.#earlier,
       this.#empty,
       this.#waiting,
     );
@@ -79,11 +81,13 @@ export class MessageLog {
     for (const [id, view] of this.#views) if (!kept.has(id)) view.element.remove();
     this.#views = kept;
     this.#updatePending(chat, link);
+    setText(this.#earlier, earlierLine(chat.earlier));
+    this.#earlier.hidden = chat.earlier === 0;
     this.#empty.hidden = !chat.loaded || chat.messages.length > 0 || chat.pending !== null;
     this.follow();
   }
 
-  #updatePending({ pending, stopping }, link) {
+  #updatePending({ pending, stopping, progress }, link) {
     const text = pending?.text ?? null;
     if (text === null) {
       this.#pending?.element.remove();
@@ -94,7 +98,7 @@ export class MessageLog {
       if (this.#pending.element.nextSibling !== this.#waiting) this.#waiting.before(this.#pending.element);
     }
     const silent = pending && !pending.acked && link !== "ready";
-    const waiting = silent ? (link === "lost" ? UNDELIVERED : QUEUED) : stopping ? STOPPING : THINKING;
+    const waiting = silent ? (link === "lost" ? UNDELIVERED : QUEUED) : stopping ? STOPPING : progress || THINKING;
     setText(this.#waiting.firstChild, waiting);
     this.#waiting.hidden = pending === null;
   }

@@ -1,0 +1,1 @@
+"""The workbench inside notebooks: the chat box and the magics."""

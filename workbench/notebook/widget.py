@@ -1,0 +1,92 @@
+"""The chat box of a chat, for notebooks."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.chat import Chat
+from workbench.notebook.live import LiveChat
+from workbench.notebook.messages import PROTOCOL
+from workbench.notebook.transcript import as_markdown, as_text, shown
+from workbench.runtime import runtime
+
+log = logging.getLogger("workbench.notebook")
+
+STATIC = Path(__file__).parent / "static"
+
+
+class ChatWidget(anywidget.AnyWidget):
+    """The chat box of one chat: the last value of a cell shows it.
+
+    It answers while other cells run. Every turn is in the ledger, with source ``widget``. Closing the page stops
+    nothing; :meth:`close` of a chat's last widget stops the reply that is being written, for nobody else could.
+
+    Args:
+        chat: The chat; a new one by default.
+        height: How high the box is, a CSS length.
+
+    Example::
+
+        wb.ChatWidget()
+        wb.Chat(system="You are terse.").widget(height="600px")
+    """
+
+    _esm = STATIC / "chat.js"
+    _css = STATIC / "chat.css"
+
+    # Traits carry ids and settings; text travels as numbered deltas, 115 times fewer bytes than syncing it.
+    chat_id = traitlets.Unicode().tag(sync=True)
+    protocol = traitlets.Int(PROTOCOL).tag(sync=True)
+    height = traitlets.Unicode("480px").tag(sync=True)
+
+    def __init__(self, chat: Chat | None = None, *, height: str = "480px") -> None:
+        self.chat = Chat() if chat is None else chat
+        self._runtime = runtime()
+        self._context = copy_context()
+        super().__init__(chat_id=self.chat.id, height=height)
+        self._live = LiveChat.of(self.chat, self._runtime.engine)
+        self._live.join(self)
+        self.on_msg(self._heard)
+
+    def close(self) -> None:
+        """Take the box off the page; a reply that only this box shows is stopped, and recorded with what came."""
+        self._live.leave(self)
+        super().close()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message to every view of this widget; on the engine's loop only."""
+        try:
+            # ipykernel gives what the page says next to whoever spoke last: this speaks as the thread that heard last.
+            # Spoken from the loop's own context, Stop would wait for the cell that runs (6.5 s of a sleep of 8 s).
+            self._context.run(self.send, message)
+        except Exception:  # a page that cannot be reached must not end a turn that is paid for
+            log.exception("A message of the chat widget was not sent")
+
+    def _heard(self, _: object, message: object, buffers: object) -> None:
+        # in a thread of a kernel's subshell: hand over and return, touch nothing else
+        self._context = copy_context()
+        self._runtime.start(self._live.handle(self, message))
+
+    @traitlets.observe("comm")
+    def _keep_route(self, change: Any) -> None:
+        # The context alone does not help before the page has said anything, when one cell shows the widget and goes on.
+        if hasattr(change["new"], "_reply_subshell_for"):
+            change["new"]._reply_subshell_for = lambda data, default: default
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The box, and what was said for where no widget can be: GitHub, or the notebook opened without its kernel."""
+        data, metadata = super()._repr_mimebundle_()  # type: ignore[misc]  # None only of a widget without a view
+        messages = shown(self.chat.messages)
+        data["text/plain"] = as_text(messages) or repr(self)
+        if messages:
+            data["text/markdown"] = as_markdown(messages)
+        return data, metadata
+
+    def __repr__(self) -> str:
+        return f"<ChatWidget of {self.chat!r}>"
