@@ -1,0 +1,22 @@
+"""What pytest needs to run the notebooks: a store of their own, and the embedded model whatever ``.env`` says."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if item.path.suffix != ".ipynb":
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        folder = item.config._tmp_path_factory.mktemp("notebook")  # type: ignore[attr-defined]
+        patch.setenv("WORKBENCH_STORE", os.fspath(folder / "store.duckdb"))
+        patch.setenv("CLAUDE_MODEL", "local")
+        return (yield)
