@@ -408,6 +408,7 @@ def _start(path: Path, *, own: bool) -> _Running:
     params.cache_ram_mib = 256  # keeps 8 MB for every chat of 650 tokens it has seen, up to 8 GB if left alone
     if not own:
         params.sampling.temp, params.sampling.top_p = 0.2, 0.9  # what its makers advise; at 0.8 it rambles
+        params.sampling.dry_multiplier, params.sampling.dry_allowed_length = 0.8, 12  # else 'hello' may go on for ever
     params.fit_params = own  # reads the file twice to fit a model to the machine: 0.25 s, and ours fits any
     params.cpuparams.n_threads = _threads()
     try:
