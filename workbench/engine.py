@@ -102,7 +102,7 @@ class Engine:
                 yield turn
         except UpstreamError as error:
             failure = error
-            turn.status, turn.error_type, turn.billed = "failed", error.type, error.billed
+            turn.status, turn.error_type = "failed", error.type
             raise
         finally:
             turn.duration_ms = round((time.monotonic() - begun) * 1000)
