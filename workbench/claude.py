@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import random
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from workbench.errors import (
+    ConfigurationError,
     UpstreamError,
     UpstreamOverloaded,
     UpstreamRateLimited,
@@ -29,11 +32,13 @@ from workbench.errors import (
 from workbench.turns import Answer, Delta, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     import anthropic
 
     from workbench.turns import Request
+
+T = TypeVar("T")
 
 ATTEMPTS = 3
 LONGEST_WAIT = 30.0
@@ -54,6 +59,7 @@ class Claude:
         caching: bool = True,
         read_timeout: float = 300,
         pause: float = 0.5,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Prepare; nothing is sent and ``anthropic`` not imported before the first call.
 
@@ -64,13 +70,18 @@ class Claude:
             caching: Ask for prompt caching; pointless where nobody charges.
             read_timeout: Seconds without a byte after which the call counts as lost. Claude pings more often.
             pause: Seconds before the first retry, doubled for the next.
+            sleep: What waits before a retry.
+
+        Raises:
+            ConfigurationError: the key cannot be sent as it is, or the base URL is no address.
         """
         self.name = name
-        self._api_key = api_key or "none"
-        self._base_url = base_url
+        self._api_key = _sendable(api_key or "") or "none"
+        self._base_url = _address(base_url) if base_url else None
         self._caching = caching
         self._read_timeout = read_timeout
         self._pause = pause
+        self._sleep = sleep
         self._client: anthropic.AsyncAnthropic | None = None
         self._opening = asyncio.Lock()
 
@@ -94,16 +105,18 @@ class Claude:
 
     async def _opened(self, request: Request, answer: Answer, stack: AsyncExitStack) -> AsyncIterator[list[Delta]]:
         for attempt in range(1, ATTEMPTS + 1):
+            billed = answer.billed
             try:
                 async with AsyncExitStack() as trial:
                     batches = await self._attempt(request, answer, trial)
                     stack.push_async_callback(trial.pop_all().aclose)
                     return batches
             except UpstreamError as error:
+                error.billed = answer.billed = billed or error.billed
                 wait = self._wait(attempt, error)
                 if wait is None:
                     raise
-            await asyncio.sleep(wait)
+            await self._sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
     def _wait(self, attempt: int, error: UpstreamError) -> float | None:
@@ -115,34 +128,34 @@ class Claude:
         return self._pause * (1 << attempt - 1) * random.uniform(0.75, 1)
 
     async def _attempt(self, request: Request, answer: Answer, stack: AsyncExitStack) -> AsyncIterator[list[Delta]]:
-        import anthropic
-
-        client = await self.connect()
-        try:
-            response = await stack.enter_async_context(
-                client.messages.with_streaming_response.create(**self._body(request), stream=True)
-            )
-        except anthropic.APIStatusError as error:
-            raise self._refusal(error, request.model) from None
-        except anthropic.APITimeoutError as error:
-            raise self._timeout(error) from None
-        except anthropic.APIConnectionError as error:
-            raise self._unreachable(error) from None
+        response = await self._response(request, answer, stack)
         answer.request_id = response.headers.get("request-id")
-        kind = response.headers.get("content-type", "text/event-stream")
+        kind = response.headers.get("content-type", "text/event-stream").lower()
         if not kind.startswith("text/event-stream"):
-            raise UpstreamRefused(
-                f"{self.name} answered with {kind.split(';')[0]!r} instead of a stream of events; "
-                "is ANTHROPIC_BASE_URL the address of a server that speaks the Anthropic Messages API?",
-                status=response.status_code,
-                billed=False,
-            )
+            raise self._no_stream(kind.split(";")[0], response.status_code)
         batches = self._batches(response, answer)
         stack.push_async_callback(batches.aclose)
         first: list[Delta] = []
         while not answer.started:
             first += await anext(batches)
         return _resumed(first, batches)
+
+    async def _response(
+        self, request: Request, answer: Answer, stack: AsyncExitStack
+    ) -> anthropic.AsyncAPIResponse[Any]:
+        client = await self.connect()
+        import anthropic
+
+        sent = client.messages.with_streaming_response.create(**self._body(request), stream=True)
+        answer.billed = True  # it may be, from here on, unless the answer says that it is not
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                return await stack.enter_async_context(sent)
+        except anthropic.APIStatusError as error:
+            failed = self._refusal(error, request.model)
+        except _transport_errors() as error:
+            failed = self._unreachable(error)
+        raise failed  # out here, without a context: the original error holds the request, and so the key
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -170,30 +183,36 @@ class Claude:
                     api_key=self._api_key,
                     base_url=self._base_url,
                     max_retries=0,  # ours: the client would obey any retry-after, however long
-                    timeout=anthropic.Timeout(self._read_timeout, connect=5.0),
+                    timeout=anthropic.Timeout(None, connect=5.0),  # reads have a deadline of ours, see _read
                     http_client=anthropic.DefaultAioHttpClient(),
                 )
             return self._client
 
     async def _batches(self, response: anthropic.AsyncAPIResponse[Any], answer: Answer) -> AsyncGenerator[list[Delta]]:
         split, fold = EventSplitter(), Fold(answer)
-        body = response.iter_bytes()
-        while not answer.finished:
-            deltas: list[Delta] = []
-            try:
-                for data in split.feed(await anext(body)):
-                    fold.apply(data, deltas)
-            except StopAsyncIteration:
-                raise self._broken_off() from None
-            except _transport_errors() as error:
-                raise self._broken(error) from None
-            except StreamFault as fault:
-                if answer.started:
-                    yield deltas  # what came before the fault counts, and from here on nothing is tried again
-                raise self._fault(fault) from None
-            yield deltas
-            await asyncio.sleep(0)  # a stream with data waiting would never let others run
-        await _drain(body)
+        async with aclosing(response.http_response.aiter_bytes()) as body:
+            while not answer.finished:
+                deltas: list[Delta] = []
+                try:
+                    fold.apply(split.feed(await self._read(body, answer)), deltas)
+                except StreamFault as fault:
+                    if answer.started:
+                        yield deltas  # what came before the fault counts, and from here on nothing is tried again
+                    raise self._fault(fault, answer) from None
+                yield deltas
+                await asyncio.sleep(0)  # a stream with data waiting would never let others run
+            await _drain(body)
+
+    async def _read(self, body: AsyncIterator[bytes], answer: Answer) -> bytes:
+        """Return what came next. The deadline is ours since after a malformed chunk aiohttp waits for ever."""
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                return await anext(body)
+        except StopAsyncIteration:
+            failed = self._broken_off(answer)
+        except _transport_errors() as error:
+            failed = self._broken(error, answer)
+        raise failed
 
     # How a call can fail, and what each failure is called here ------------------------------------------------------
 
@@ -215,10 +234,20 @@ class Claude:
             made.retryable = retry == "true"
         return made
 
-    def _fault(self, fault: StreamFault) -> UpstreamError:
+    def _no_stream(self, kind: str, status: int) -> UpstreamError:
+        return UpstreamRefused(
+            f"{self.name} answered with {kind!r} instead of a stream of events; "
+            "is ANTHROPIC_BASE_URL the address of a server that speaks the Anthropic Messages API?",
+            status=status,
+            billed=kind == "application/json",  # a reply after all, from a server that cannot stream
+        )
+
+    def _fault(self, fault: StreamFault, answer: Answer) -> UpstreamError:
         if fault.kind is None:
             return UpstreamError(f"{self.name} sent something that is no event stream: {fault.message}")
-        return self._classified(fault.kind, None, self._quoted(fault.message), model="")
+        made = self._classified(fault.kind, None, self._quoted(fault.message), model="")
+        made.billed = answer.started
+        return made
 
     def _classified(
         self, kind: str | None, status: int | None, detail: str, *, model: str, spend_limit: bool = False
@@ -259,37 +288,67 @@ class Claude:
         return self._quoted(error.api_message) if isinstance(error.api_message, str) else ""
 
     def _quoted(self, text: str) -> str:
-        line = " ".join(text.replace(self._api_key, "…").split())
+        if self._api_key != "none":
+            text = text.replace(self._api_key, "…")
+        line = " ".join(text.split())
         return f": {line[:300]}" if line else ""
 
-    def _timeout(self, error: Exception) -> UpstreamError:
-        return UpstreamTimeout(
-            f"{self.name} did not answer in time; check the connection and ask again", billed=not _never_sent(error)
-        )
-
     def _unreachable(self, error: Exception) -> UpstreamError:
+        billed = not _never_sent(error)
+        if "Timeout" in type(error).__name__:
+            return UpstreamTimeout(
+                f"{self.name} did not answer in time; check the connection and ask again", billed=billed
+            )
         return UpstreamError(
             f"{self.name} cannot be reached; check the network, ANTHROPIC_BASE_URL and any proxy",
             type="connection_failed",
             summary="Connection failed",
-            billed=not _never_sent(error),
+            billed=billed,
         )
 
-    def _broken_off(self) -> UpstreamError:
+    def _broken_off(self, answer: Answer) -> UpstreamError:
+        what = "'s reply broke off before its end" if answer.started else " answered without a word"
         return UpstreamError(
-            f"{self.name}'s reply broke off before its end; what came is kept, ask again to go on",
-            type="broke_off",
-            summary="Claude's reply broke off",
+            f"{self.name}{what}; {_next(answer)}", type="broke_off", summary="Claude's reply broke off"
         )
 
-    def _broken(self, error: Exception) -> UpstreamError:
-        if "Timeout" in type(error).__name__:
-            return UpstreamTimeout(f"{self.name} stopped sending in mid-reply; what came is kept, ask again to go on")
+    def _broken(self, error: Exception, answer: Answer) -> UpstreamError:
+        where = "in mid-reply" if answer.started else "before the first word"
+        if isinstance(error, TimeoutError):
+            return UpstreamTimeout(f"{self.name} stopped sending {where}; {_next(answer)}")
         return UpstreamError(
-            f"the connection to {self.name} broke in mid-reply; what came is kept, ask again to go on",
+            f"the connection to {self.name} broke {where}; {_next(answer)}",
             type="connection_failed",
             summary="Connection failed",
         )
+
+
+def _next(answer: Answer) -> str:
+    return "what came is kept, ask again to go on" if answer.started else "ask again"
+
+
+def _sendable(key: str) -> str:
+    """Return the key without the space around it; what cannot stand in a header must not end up in a traceback."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigurationError(
+            "ANTHROPIC_API_KEY holds characters that no key has (spaces, line ends or letters beyond ASCII); "
+            "copy it again from the Anthropic console"
+        )
+    return key
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in url
+    except ValueError:  # a port that is no number, half a pair of brackets
+        fine = False
+    if "@" in url:
+        raise ConfigurationError("ANTHROPIC_BASE_URL holds a user or a password; only ANTHROPIC_API_KEY is sent")
+    if not fine:
+        raise ConfigurationError(f"ANTHROPIC_BASE_URL is {url!r}, which is no address; write http://HOST:PORT")
+    return url
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -298,23 +357,42 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     >>> retry_after({"retry-after": "3"}), retry_after({"retry-after-ms": "250"}), retry_after({"retry-after": "soon"})
     (3.0, 0.25, None)
     """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    seconds = _number(headers.get("retry-after"))
+    return _until(headers.get("retry-after", "")) if seconds is None else seconds
+
+
+def _number(text: str | None) -> float | None:
     try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(headers["retry-after"]))
-    except KeyError:
-        return None
+        number = float(text or "")
     except ValueError:
-        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
+
+
+def _until(text: str) -> float | None:
+    try:
+        date = email.utils.parsedate_tz(text)
         return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    except (ValueError, OverflowError):  # a date that no calendar has
+        return None
 
 
 def _never_sent(error: BaseException | None) -> bool:
-    """Whether the connection itself failed, so that nothing can have been charged."""
+    """Whether there was no connection, so that nothing can have been charged."""
     import aiohttp
+    import httpx2
 
     while error is not None:
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        if isinstance(
+            error,
+            aiohttp.ClientConnectorError
+            | aiohttp.ConnectionTimeoutError
+            | aiohttp.InvalidURL
+            | httpx2.UnsupportedProtocol,
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -322,9 +400,17 @@ def _never_sent(error: BaseException | None) -> bool:
 
 def _transport_errors() -> tuple[type[Exception], ...]:
     import aiohttp
+    import anthropic
     import httpx2
 
-    return (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, TimeoutError, OSError)
+    return (
+        anthropic.APIConnectionError,
+        httpx2.HTTPError,
+        httpx2.StreamError,
+        aiohttp.ClientError,
+        TimeoutError,
+        OSError,
+    )
 
 
 async def _resumed(first: list[Delta], rest: AsyncIterator[list[Delta]]) -> AsyncGenerator[list[Delta]]:
@@ -473,6 +559,7 @@ class _DeltaNamed(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_name = msgspec.json.Decoder(_Named).decode
 _decode_delta_name = msgspec.json.Decoder(_DeltaNamed).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KNOWN = {
     "message_start",
     "content_block_start",
@@ -489,6 +576,7 @@ _GROWS: dict[str, tuple[str, Literal["text", "thinking", "tool"] | None]] = {
     "input_json_delta": ("partial_json", "tool"),
     "signature_delta": ("signature", None),
 }
+_STRINGS = ("type", *(key for key, _ in _GROWS.values()))
 
 
 class Fold:
@@ -497,12 +585,18 @@ class Fold:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    def apply(self, data: bytes, deltas: list[Delta]) -> None:
-        """Apply the data of one event; what people may see of it is added to ``deltas``.
+    def apply(self, events: list[bytes], deltas: list[Delta]) -> None:
+        """Apply the data of events up to the last one of a reply; what people may see of it is added to ``deltas``.
 
         Raises:
             StreamFault: an ``error`` event, or data that is not in the API's format.
         """
+        for data in events:
+            if self._answer.finished:
+                return
+            self._apply(data, deltas)
+
+    def _apply(self, data: bytes, deltas: list[Delta]) -> None:
         event = self._decoded(data)
         if event is None:
             return
@@ -510,11 +604,9 @@ class Fold:
             self._answer.started = True
         match event.type:
             case "content_block_delta":
-                if event.delta is not None:
-                    self._extend(event.index, event.delta, deltas)
+                self._extend(event.index, _present(event.delta, event), deltas)
             case "content_block_start":
-                if event.content_block is not None:
-                    self._open(event.index, event.content_block, deltas)
+                self._open(event.index, _present(event.content_block, event), deltas)
             case "content_block_stop":
                 self._close(event.index)
             case "message_start":
@@ -534,13 +626,18 @@ class Fold:
             if _of_the_future(data):
                 return None
             raise StreamFault(None, str(error)) from None
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             raise StreamFault(None, str(error)) from None
         if not event.type and event.error is not None:
             event.type = "error"  # llama.cpp's shape
         return event if event.type in _KNOWN else None
 
     def _open(self, index: int, block: dict[str, Any], deltas: list[Delta]) -> None:
+        if not isinstance(block.get("citations", []), list | None):
+            raise StreamFault(None, "a block whose citations are no list")
+        for key in _STRINGS:  # what is not one now could not be joined with what follows, nor recorded
+            if not isinstance(block.get(key, ""), str | None):
+                raise StreamFault(None, f"a block whose {key} is no text")
         self._answer.open_block(index, block)
         if block.get("type") in ("thinking", "redacted_thinking"):
             deltas.append(Delta(str(block.get("thinking") or ""), "thinking", index))
@@ -556,7 +653,10 @@ class Fold:
                 if kind is not None:
                     deltas.append(Delta(piece, kind, index))
             elif delta.type == "citations_delta" and delta.citation is not None:
-                self._answer.block(index).setdefault("citations", []).append(delta.citation)
+                block = self._answer.block(index)
+                if not block.get("citations"):  # it may begin as null
+                    block["citations"] = []
+                block["citations"].append(delta.citation)
         except KeyError:
             raise StreamFault(None, f"a piece of block {index}, which was never opened") from None
 
@@ -570,8 +670,8 @@ class Fold:
         if arguments is not None:
             try:
                 block["input"] = msgspec.json.decode(arguments or "{}")
-            except msgspec.DecodeError as error:
-                raise StreamFault(None, f"arguments of a tool call: {error}") from None
+            except _UNREADABLE:  # cut short by max_tokens, and no reason to lose the rest
+                block["partial_json"] = arguments
 
     def _end(self, event: _Event) -> None:
         if event.delta is not None:
@@ -579,11 +679,18 @@ class Fold:
             self._answer.stop_details = event.delta.stop_details or self._answer.stop_details
         if event.usage is not None:
             self._count(event.usage)
-            self._answer.counted = event.usage.output_tokens is not None
+            # there may be several such events; the last one says why it stopped
+            self._answer.counted = event.usage.output_tokens is not None and self._answer.stop_reason is not None
 
     def _count(self, wire: WireUsage | None) -> None:
         if wire is not None:
             self._answer.usage = updated(self._answer.usage, wire)
+
+
+def _present(part: T | None, event: _Event) -> T:
+    if part is None:
+        raise StreamFault(None, f"a {event.type} that lacks its content")
+    return part
 
 
 def _of_the_future(data: bytes) -> bool:
@@ -592,7 +699,7 @@ def _of_the_future(data: bytes) -> bool:
         if _decode_name(data).type not in _KNOWN:
             return True
         name = _decode_delta_name(data).delta.type
-    except msgspec.ValidationError:
+    except _UNREADABLE:
         return False
     return bool(name) and name not in (*_GROWS, "citations_delta")
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -22,7 +23,8 @@ from workbench.pricing import cost_and_source, worst_case
 from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from typing import Any
 
     from workbench.settings import Settings
     from workbench.store import Store
@@ -51,8 +53,9 @@ class Engine:
         self.settings = settings
         self.store = store
         self._upstreams: dict[str, Claude] = {}
-        self._connecting = asyncio.Lock()
+        self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._unsaved: list[LiveTurn] = []
+        self._saving = asyncio.Lock()
         self.observers: WeakSet[Observer] = WeakSet()
 
     # Chats ----------------------------------------------------------------------------------------------------------
@@ -97,21 +100,31 @@ class Engine:
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
         ``reply``, and is written with the next turn.
         """
+        _check(question, max_tokens)
         await self._save_unsaved()
         model = self.model_for(model or chat.model)
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, request = await self._prepared(caller, chat, question, model, max_tokens, request_id)
-        await self.store.begin(turn)
+        recorded = self._recorded(turn, len(request.messages))
+        async with recorded as begun, upstream.stream(request, turn.answer) as batches:
+            turn.upstream = _timed(turn, batches, begun)
+            yield turn
+
+    @asynccontextmanager
+    async def _recorded(self, turn: LiveTurn, message_count: int) -> AsyncIterator[float]:
+        """Write the question and, at the end, the outcome, whatever happens in the block; give the time it began."""
+        cancelled = await _to_the_end(lambda: self.store.begin(turn))
         begun = time.monotonic()
-        self._log_start(turn, len(request.messages))
+        self._log_start(turn, message_count)
+        saving = asyncio.create_task(self._checkpoints(turn))
         failure: UpstreamError | None = None
         try:
-            async with upstream.stream(request, turn.answer) as batches:
-                turn.upstream = self._observed(turn, batches, begun)
-                yield turn
+            if cancelled is not None:
+                raise cancelled
+            yield begun
         except UpstreamError as error:
             failure = error
-            turn.status, turn.error_type, turn.billed = "failed", error.type, error.billed
+            turn.status, turn.error_type = "failed", error.type
             raise
         finally:
             turn.duration_ms = round((time.monotonic() - begun) * 1000)
@@ -121,8 +134,10 @@ class Engine:
             if failure is not None:
                 failure.reply = turn.reply
             self._log_end(turn, failure)
-            with CancelScope(shield=True):  # a browser that goes away cancels us here, mid-write
-                await self._record(turn)
+            saving.cancel()
+            cancelled = await _to_the_end(lambda: self._record(turn, saving))
+            if cancelled is not None:
+                raise cancelled
 
     async def _prepared(
         self,
@@ -133,7 +148,6 @@ class Engine:
         max_tokens: int | None,
         request_id: str | None,
     ) -> tuple[LiveTurn, Request]:
-        _check(question)
         settings = self.settings
         bound = min(max_tokens or settings.max_tokens, chat.max_tokens or settings.max_tokens, settings.max_tokens)
         room = None
@@ -167,45 +181,49 @@ class Engine:
         )
         return turn, request
 
-    async def _observed(
-        self, turn: LiveTurn, batches: AsyncIterator[list[Delta]], begun: float
-    ) -> AsyncIterator[list[Delta]]:
-        """Note when the first token came, and save what has come every two seconds."""
-        saved = begun
-        async for batch in batches:
-            now = time.monotonic()
-            if turn.ttft_ms is None and batch:
-                turn.ttft_ms = round((now - begun) * 1000)
-            if batch:
-                yield batch
-            if now - saved >= CHECKPOINT_SECONDS:
-                saved = now
-                try:
-                    await self.store.checkpoint(turn)
-                except StoreError as error:  # the end of the turn is written again, and reports it
-                    log.warning("Partial reply not saved", extra={"requestId": turn.request_id, "error": str(error)})
+    async def _checkpoints(self, turn: LiveTurn) -> None:
+        """Save every two seconds what has come, for the case that this process dies."""
+        saved = 0
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            if turn.answer.characters == saved:
+                continue
+            saved = turn.answer.characters
+            cancelled = await _to_the_end(lambda: self._checkpoint(turn))
+            if cancelled is not None:
+                raise cancelled
 
-    async def _record(self, turn: LiveTurn) -> None:
+    async def _checkpoint(self, turn: LiveTurn) -> None:
+        try:
+            await self.store.checkpoint(turn)
+        except StoreError as error:  # the end of the turn is written again, and reports it
+            log.warning("Partial reply not saved", extra={"requestId": turn.request_id, "error": error.type})
+
+    async def _record(self, turn: LiveTurn, saving: asyncio.Task[None]) -> None:
+        await asyncio.wait([saving])  # a partial reply written after the whole one would undo it
         try:
             await self.store.record(turn)
         except StoreError as error:
             self._unsaved.append(turn)
             error.reply = turn.reply
+            ids = {"requestId": turn.request_id, "chatId": turn.chat.id}
+            log.error("Turn not saved yet", extra={**ids, "error": error.type})
             raise
         for observer in tuple(self.observers):
             observer.recorded(turn)
 
     async def _save_unsaved(self) -> None:
         """Write the turns that could not be written when they ended; no new one begins before that succeeds."""
-        while self._unsaved:
-            await self.store.record(self._unsaved[0])
-            self._unsaved.pop(0)
+        async with self._saving:
+            while self._unsaved:
+                await self.store.record(self._unsaved[0])
+                self._unsaved.pop(0)
 
     # Who answers ----------------------------------------------------------------------------------------------------
 
     async def _upstream(self, model: str) -> Claude:
         where = LOCAL_MODEL if model == LOCAL_MODEL else "claude"
-        async with self._connecting:
+        async with self._connecting[where]:  # fetching the embedded model takes minutes, and keeps up nobody else
             if where not in self._upstreams:
                 self._upstreams[where] = await (self._embedded() if where == LOCAL_MODEL else self._claude())
                 shown = {"model": model, "maxTokens": self.settings.max_tokens}
@@ -237,10 +255,15 @@ class Engine:
         await upstream.connect()
 
     async def aclose(self) -> None:
-        """Close the connections. Live turns must have ended."""
+        """Close the connections. Live turns must have ended.
+
+        Raises:
+            StoreError: turns that could not be written when they ended cannot be written now either.
+        """
         for upstream in self._upstreams.values():
             await upstream.aclose()
         self._upstreams.clear()
+        await self._save_unsaved()
 
     # The log --------------------------------------------------------------------------------------------------------
 
@@ -276,7 +299,41 @@ class Engine:
         )
 
 
-def _check(question: str) -> None:
+async def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.CancelledError | None:
+    """Do work that must not be left half done; return the cancellation that arrived meanwhile, if one did.
+
+    If the work fails, its error is raised and takes the place of a cancellation.
+
+    A browser that goes away, a stop button and a loop that shuts down all cancel, some of them twice. The last one
+    cancels the work's own task too: it is then done once more, so doing it twice must be harmless.
+    """
+    cancelled = None
+    with CancelScope(shield=True):  # a scope of anyio's cancels at every turn of the loop, not once
+        for _ in range(2):
+            task = asyncio.create_task(work())
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+            if not task.cancelled():
+                break
+        task.result()
+    return cancelled
+
+
+async def _timed(turn: LiveTurn, batches: AsyncIterator[list[Delta]], begun: float) -> AsyncIterator[list[Delta]]:
+    """Note when the first token came."""
+    async for batch in batches:
+        if batch:
+            if turn.ttft_ms is None:
+                turn.ttft_ms = round((time.monotonic() - begun) * 1000)
+            yield batch
+
+
+def _check(question: str, max_tokens: int | None) -> None:
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidRequest(f"max_tokens is {max_tokens}; a reply needs at least 1")
     if not question.strip():
         raise InvalidRequest("the message is empty; write something to ask")
     if len(question) > LONGEST_QUESTION:

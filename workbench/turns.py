@@ -153,12 +153,16 @@ class Answer:
     usage: Usage = EMPTY_USAGE
     counted: bool = False
     """Whether ``usage.output_tokens`` is the upstream's own final count."""
+    billed: bool = False
+    """Whether the upstream may charge for the call: it was sent, and no answer says that it is for nothing."""
     started: bool = False
     stop_reason: str | None = None
     stop_details: dict[str, Any] | None = None
     request_id: str | None = None
     """The upstream's own id of the call, for questions to its support."""
     finished: bool = False
+    characters: int = 0
+    """Of what was generated so far, as far as it was sent: text, thinking, arguments of tool calls."""
     _blocks: dict[int, Block] = field(default_factory=dict)
     # joined on demand: adding to one growing string copies it for every delta
     _parts: dict[tuple[int, str], list[str]] = field(default_factory=dict)
@@ -166,6 +170,7 @@ class Answer:
     def open_block(self, index: int, block: Block) -> None:
         """Begin the block of that number."""
         self._blocks[index] = block
+        self.characters += len(str(block.get("text") or block.get("thinking") or block.get("input") or ""))
 
     def block(self, index: int) -> Block:
         """Return a block that was opened; KeyError when it was not."""
@@ -177,6 +182,8 @@ class Answer:
         if parts is None:
             parts = self._parts[index, key] = [self._blocks[index].get(key) or ""]
         parts.append(piece)
+        if key != "signature":
+            self.characters += len(piece)
 
     def close_block(self, index: int) -> Block:
         """Return the block of that number, which nothing will be added to any more; KeyError when there is none."""
@@ -222,12 +229,8 @@ def estimated(answer: Answer) -> Usage:
     """Return the usage of an answer that broke off: input as announced, output counted from what arrived."""
     if answer.counted:
         return answer.usage
-    characters = sum(
-        len(str(block.get("text") or block.get("thinking") or block.get("input") or "")) for block in answer.blocks
-    )
-    return replace(
-        answer.usage, output_tokens=max(answer.usage.output_tokens, estimate_tokens(characters)), estimated=True
-    )
+    tokens = max(answer.usage.output_tokens, estimate_tokens(answer.characters))
+    return replace(answer.usage, output_tokens=tokens, estimated=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,19 +310,17 @@ class LiveTurn:
     upstream: AsyncIterator[list[Delta]] | None = None
     status: Status = "interrupted"
     error_type: str | None = None
-    billed: bool = True
     ttft_ms: int | None = None
     duration_ms: int = 0
     cost_usd: Decimal | None = None
     price_source: str = "unknown"
 
-    async def batches(self) -> AsyncIterator[list[Delta]]:
-        """Yield the deltas as the upstream sent them together: the cheap way to pass a stream on."""
+    def batches(self) -> AsyncIterator[list[Delta]]:
+        """Return the deltas in the lists in which the upstream sent them: the cheap way to pass a stream on."""
         upstream, self.upstream = self.upstream, None
         if upstream is None:
             raise RuntimeError("a live turn can be read once; its reply is in .reply")
-        async for batch in upstream:
-            yield batch
+        return upstream
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         async for batch in self.batches():
@@ -331,7 +332,9 @@ class LiveTurn:
         """What the turn used; estimated, and marked so, when it ended before its final counts."""
         if self.answer.started:
             return estimated(self.answer)
-        return Usage(uncached_input_tokens=self.input_estimate, estimated=True) if self.billed else EMPTY_USAGE
+        if self.answer.billed:
+            return Usage(uncached_input_tokens=self.input_estimate, estimated=True)
+        return EMPTY_USAGE
 
     @property
     def question_tokens(self) -> int:
