@@ -47,7 +47,9 @@ def in_project(scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, requ
 class TestInANotebook:
     def test_a_reply_appears_once_as_html_with_its_footer(self, scripted: ScriptedUpstream) -> None:
         scripted.script(reply("**Four** it is"))
-        _, asked, again = outputs("import workbench as wb", "chat = wb.Chat(); reply = chat.ask('2+2?'); reply", "reply")
+        _, asked, again = outputs(
+            "import workbench as wb", "chat = wb.Chat(); reply = chat.ask('2+2?'); reply", "reply"
+        )
 
         (shown,) = asked  # the value of the cell is not shown a second time
         assert shown.output_type == "display_data"
@@ -103,7 +105,9 @@ def test_what_is_sent_to_a_cell_stays_in_proportion_to_the_reply(monkeypatch: py
     sent: list[int] = []
     clock = iter(range(10_000_000))
     monkeypatch.setattr("workbench.show.time.monotonic", lambda: next(clock))  # every update is due
-    monkeypatch.setattr(Cell, "_show", lambda self, text, footer="": (sent.append(len(text)), setattr(self, "_shown_at", 0)))
+    monkeypatch.setattr(
+        Cell, "_show", lambda self, text, footer="": (sent.append(len(text)), setattr(self, "_shown_at", 0))
+    )
     cell = Cell(None)
     for _ in range(20_000):
         cell.add(["word "])

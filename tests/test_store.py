@@ -1088,12 +1088,13 @@ async def test_closing_under_readers_ends_them_at_once_and_tells_them(path: str)
 
 
 async def test_closing_joins_every_thread_and_frees_the_file(path: str) -> None:
+    before = {*threading.enumerate()}
     store = await Store.open(path)
     await two_turns(store)
-    assert [t for t in threading.enumerate() if t.name.startswith("workbench-store")] != []
+    assert {t for t in threading.enumerate() if t.name.startswith("workbench-store")} - before
     store.close()
 
-    assert [t for t in threading.enumerate() if t.name.startswith("workbench-store")] == []
+    assert {t for t in threading.enumerate() if t.name.startswith("workbench-store")} - before == set()
     assert outcome("asyncio.run(Store.open(sys.argv[1]))", path) == ("", "", 0)
 
 

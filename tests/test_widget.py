@@ -143,7 +143,7 @@ def test_hello_is_acknowledged_and_answered_by_a_snapshot() -> None:
             "messages": [],
             "asked": None,
             "live": None,
-            "cost_usd": "0.000000000",
+            "cost_usd": "0",
         },
     ]
 

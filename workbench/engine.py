@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
     from workbench.turns import Caller, Delta
 
-log = logging.getLogger("workbench")
+log = logging.getLogger("workbench.engine")
 
 CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from workbench.turns import LOCAL_MODEL
+from workbench.wording import plain
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo
@@ -153,7 +154,7 @@ def cost_and_source(model: str, usage: Usage, at: datetime) -> tuple[Decimal | N
     price = price_of(model, at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
     if price is None:
         return None, "unknown"
-    return cost_of(usage, price).quantize(LEDGER_DIGITS), price.source
+    return plain(cost_of(usage, price).quantize(LEDGER_DIGITS)), price.source
 
 
 def worst_case(model: str, input_tokens: int, max_tokens: int, at: datetime) -> Decimal | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from concurrent.futures import Future
@@ -32,6 +33,10 @@ INTERRUPT_SECONDS = 0.5
 """A signal that comes just before a thread begins to wait does not wake it; it is noticed after so long at the latest."""
 LAST_WORDS = 10.0
 """Seconds that live turns have to be recorded when the process ends."""
+
+
+# what the engine logs is for servers: here the footers and the errors say it; whoever configures logging still gets it
+logging.getLogger("workbench.engine").addHandler(logging.NullHandler())
 
 
 class Running(Generic[T]):
@@ -144,6 +149,9 @@ async def _open(settings: Settings) -> Engine:
     from workbench.engine import Engine
     from workbench.store import Store
 
+    # the store closes itself at exit too: turns must have been recorded before that, and what is registered last runs first
+    atexit.unregister(close)
+    atexit.register(close)
     return Engine(settings, await Store.open(settings.store))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.markdown import safe_html
 from workbench.wording import dollars
 
 if TYPE_CHECKING:
@@ -101,20 +102,23 @@ class Message:
     an assistant message, its output tokens; of a user message, the input tokens it added (None until known).
     """
 
-    id: str
-    chat_id: str
+    id: str = field(repr=False)
+    chat_id: str = field(repr=False)
     seq: int
     role: Role
     content: str
     blocks: Sequence[Block] = field(default=(), repr=False)
     token_count: int | None = None
     status: MessageStatus = "complete"
-    stop_reason: str | None = None
-    model: str | None = None
-    created_at: datetime
+    stop_reason: str | None = field(default=None, repr=False)
+    model: str | None = field(default=None, repr=False)
+    created_at: datetime = field(repr=False)
 
     def _repr_markdown_(self) -> str:
         return f"**{self.role}**\n\n{self.content}"
+
+    def _repr_html_(self) -> str:
+        return safe_html(self._repr_markdown_())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -261,6 +265,9 @@ class Reply:
     def _repr_markdown_(self) -> str:
         return self.text
 
+    def _repr_html_(self) -> str:
+        return safe_html(self.text)  # where there is HTML too, notebooks leave the Markdown alone
+
     @property
     def footer(self) -> str:
         """One quiet line on how the reply came about: model, tokens, cost, seconds."""
@@ -331,7 +338,13 @@ class LiveTurn:
     def usage(self) -> Usage:
         """What the turn used; estimated, and marked so, when it ended before its final counts."""
         if self.answer.started:
-            return estimated(self.answer)
+            usage = estimated(self.answer)
+            # llama.cpp leaves the first event out, and the input count with it, when a reply begins with half a letter
+            return (
+                usage
+                if usage.input_tokens
+                else replace(usage, uncached_input_tokens=self.input_estimate, estimated=True)
+            )
         if self.answer.billed:
             return Usage(uncached_input_tokens=self.input_estimate, estimated=True)
         return EMPTY_USAGE
@@ -339,10 +352,10 @@ class LiveTurn:
     @property
     def question_tokens(self) -> int:
         """The input tokens the question added to the chat; of the first question, the system prompt included."""
-        usage = self.usage
-        if self.left_out_messages or (usage.estimated and not self.answer.started):
+        announced = self.answer.usage.input_tokens
+        if self.left_out_messages or not announced:
             return estimate_tokens(len(self.question))
-        return max(0, usage.input_tokens - self.context_tokens)
+        return max(0, announced - self.context_tokens)
 
     @property
     def reply(self) -> Reply:

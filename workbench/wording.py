@@ -5,6 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 
 
+def plain(amount: Decimal) -> Decimal:
+    """Return the same amount without the zeros at its end, which say nothing to a reader.
+
+    >>> plain(Decimal("0E-9")), plain(Decimal("10.000")), plain(Decimal("0.002420000"))
+    (Decimal('0'), Decimal('10'), Decimal('0.00242'))
+    """
+    digits = f"{amount:f}"
+    return Decimal(digits.rstrip("0").rstrip(".")) if "." in digits else Decimal(digits)
+
+
 def dollars(amount: Decimal | None) -> str:
     """Return an amount as people write it: whole dollars from $10, cents from one cent, else four digits or more.
 

@@ -6,7 +6,6 @@ imports the rest when it runs.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -88,8 +87,6 @@ def options(
     if store:
         # into the environment and not past it: the kernels that `lab` starts must find the same store
         os.environ["WORKBENCH_STORE"] = store if "://" in store else str(Path(store).expanduser().absolute())
-    # what the engine logs is for servers; here the footer and the errors say it
-    logging.getLogger("workbench").addHandler(logging.NullHandler())
 
 
 app.command(epilog=ask.EXAMPLES)(ask.ask)

@@ -9,10 +9,10 @@ from workbench.errors import InvalidRequest
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Caller
+from workbench.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from decimal import Decimal
 
     import pandas as pd
     import pyarrow as pa
@@ -149,10 +149,5 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
     for field in table.schema:
         if pa.types.is_decimal(field.type):
-            frame[field.name] = frame[field.name].map(_plain, na_action="ignore")
+            frame[field.name] = frame[field.name].map(plain, na_action="ignore")
     return frame
-
-
-def _plain(amount: Decimal) -> Decimal:
-    """The same amount without the zeros at its end: Decimal('0E-9') says nothing to a reader."""
-    return amount.normalize() if amount else abs(amount.normalize())

@@ -16,6 +16,7 @@ from workbench.pricing import cost_and_source
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, ChatInfo, Message, Usage, estimate_tokens
+from workbench.wording import plain
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -161,7 +162,7 @@ class Store:
     async def chat_cost(self, caller: Caller, chat_id: str) -> Decimal | None:
         """Return what a chat has cost in US dollars, None when the price of a call was not known."""
         ((cost, unpriced),) = await self.backend.rows(query("chat_cost"), chat_id, caller.org_id)
-        return None if unpriced else cost
+        return None if unpriced else plain(cost)
 
     # One turn -------------------------------------------------------------------------------------------------------
 
