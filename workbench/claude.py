@@ -437,7 +437,7 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 class EventSplitter:
     r"""Splits a stream of bytes into the data of its server-sent events, wherever the bytes were cut.
 
-    >>> EventSplitter().feed(b'event: ping\\ndata: {"type":"ping"}\\n\\nda')
+    >>> EventSplitter().feed(b'event: ping\ndata: {"type":"ping"}\n\nda')
     [b'{"type":"ping"}']
     """
 
