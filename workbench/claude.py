@@ -43,6 +43,8 @@ T = TypeVar("T")
 ATTEMPTS = 3
 LONGEST_WAIT = 30.0
 """Seconds a retry may wait; an upstream that asks for more is reported instead, with its ``retry_after``."""
+DRAIN_SECONDS = 0.05
+"""How long the end of a body may take after the last event of a reply."""
 LARGEST_EVENT = 32 * 1024 * 1024
 """Bytes; the API's own limit of a body."""
 
@@ -422,7 +424,7 @@ async def _resumed(first: list[Delta], rest: AsyncIterator[list[Delta]]) -> Asyn
 async def _drain(body: AsyncIterator[bytes]) -> None:
     """Read what follows the last event, so that the connection can be used again; not for long."""
     try:
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in body:
                 pass
     except _transport_errors():  # a timeout is one of them
