@@ -39,7 +39,7 @@ from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
-    from workbench.ledger import chats, plots, sql, usage
+    from workbench.ledger import chats, history_costs, plots, sql, usage
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.widget import ChatWidget
 
@@ -67,6 +67,7 @@ __all__ = [
     "Usage",
     "WorkbenchError",
     "chats",
+    "history_costs",
     "load_ipython_extension",
     "plots",
     "sql",
@@ -77,6 +78,7 @@ _LAZY = {
     "Chat": "workbench.chat",
     "ReplyStream": "workbench.chat",
     "chats": "workbench.ledger",
+    "history_costs": "workbench.ledger",
     "plots": "workbench.ledger",
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",

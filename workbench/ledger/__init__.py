@@ -2,5 +2,6 @@
 
 from workbench.ledger import plots
 from workbench.ledger.frames import chats, sql, usage
+from workbench.ledger.policies import history_costs
 
-__all__ = ["chats", "plots", "sql", "usage"]
+__all__ = ["chats", "history_costs", "plots", "sql", "usage"]

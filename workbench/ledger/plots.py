@@ -77,8 +77,7 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     Args:
         turns: How many turns the chat has.
         model: Whose list prices.
-        shape: ``system_tokens``, ``question_tokens``, ``reply_tokens``, ``limit``; see
-            :func:`workbench.ledger.policies.history_costs`.
+        shape: ``system_tokens``, ``question_tokens``, ``reply_tokens``, ``limit``; see ``wb.history_costs``.
 
     Returns:
         The axes: US dollars so far by turn, a line per policy.
