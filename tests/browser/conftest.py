@@ -1,4 +1,4 @@
-"""One headless Chromium for the tests of a module."""
+"""One headless Chromium for the tests of a module, and one JupyterLab for all of them."""
 
 from __future__ import annotations
 
@@ -8,38 +8,50 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.lab import FLAGS, JupyterLab
+from tests.faults.upstream import ScriptedUpstream
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+
+def _chromium() -> str:
+    """The path of Debian's Chromium; without it the test skips, but fails in CI."""
+    if chromium := shutil.which("chromium"):
+        return chromium
+    missing = "no chromium on PATH; install it with: apt-get install chromium fonts-dejavu-core"
+    if os.environ.get("CI"):
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
 
 
 # Not session-scoped: Playwright's sync API keeps an event loop running in this thread until it is stopped, and every
 # async test that follows would fail with "cannot be called from a running event loop".
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, headless; skips without it, but fails in CI."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        missing = "no chromium on PATH; install it with: apt-get install chromium fonts-dejavu-core"
-        if os.environ.get("CI"):
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
-
+    """Debian's Chromium, headless."""
+    chromium = _chromium()
     from playwright.sync_api import sync_playwright  # takes 0.2 s, and only these tests need it
 
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         yield chrome
         chrome.close()
+
+
+@pytest.fixture(scope="session")
+def lab_upstream() -> Iterator[ScriptedUpstream]:
+    """Who answers the kernels of ``lab``."""
+    with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def lab(lab_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
+    """A JupyterLab whose kernels ask the scripted upstream and keep their chats in a folder of their own."""
+    _chromium()
+    folder = tmp_path_factory.mktemp("lab")
+    with JupyterLab(folder, ANTHROPIC_BASE_URL=lab_upstream.url, ANTHROPIC_API_KEY="sk-ant-test") as lab:
+        yield lab

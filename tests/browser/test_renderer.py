@@ -230,6 +230,13 @@ def test_closed_code_is_highlighted_and_copied_whole(page: Page) -> None:
     assert page.locator(".wb-copy").first.text_content() == "Copied"
 
 
+def test_closed_code_is_highlighted_as_soon_as_something_follows(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "```python\nimport os\n```\n\nT")
+    assert page.locator(".wb-code .hljs-keyword").all_text_contents() == ["import"]
+
+
 def test_open_code_is_not_highlighted_yet(page: Page) -> None:
     show(page)
     start(page)
@@ -423,7 +430,7 @@ def test_it_says_hello_and_shows_the_snapshot(page: Page) -> None:
     assert hello["c"]
     assert page.locator(".wb-title").text_content() == "Prime numbers"
     assert page.locator(".wb-model").text_content() == "claude-sonnet-5-5"
-    assert page.locator(".wb-cost").text_content() == "$0.0123"
+    assert page.locator(".wb-cost").text_content() == "$0.01"
     assert page.locator(".wb-message").evaluate_all("all => all.map(m => [m.dataset.role, m.dataset.status])") == [
         ["user", "complete"],
         ["assistant", "complete"],

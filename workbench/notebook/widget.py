@@ -80,7 +80,7 @@ class ChatWidget(anywidget.AnyWidget):
             change["new"]._reply_subshell_for = lambda data, default: default
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The box, and what was said for where no widget can be: GitHub, or the notebook opened without its kernel."""
+        """The box, and what was said until now for where there are no widgets: GitHub, nbconvert."""
         data, metadata = super()._repr_mimebundle_()  # type: ignore[misc]  # None only of a widget without a view
         messages = shown(self.chat.messages)
         data["text/plain"] = as_text(messages) or repr(self)

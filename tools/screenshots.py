@@ -1,0 +1,125 @@
+"""Pictures of the chat box in JupyterLab, and of notebooks: ``python -m tools.screenshots FOLDER [NOTEBOOK ...]``.
+
+The chat box is taken in the middle of a reply of the embedded model, in JupyterLab's light and dark theme, wide and as
+narrow as a phone. Notebooks are copied, run from top to bottom and taken in full length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import sync_playwright
+
+from tests.browser.lab import FLAGS, JupyterLab, Notebook
+from tests.faults.upstream import ScriptedUpstream, reply
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+CELL = """import workbench as wb
+
+chat = wb.Chat(system="You are a helpful teacher of Python.")
+chat.widget()"""
+QUESTIONS = ["What is pandas, in one sentence?", "How do I read a CSV file with pandas? Show the code."]
+SCRIPTED = [
+    "pandas is a Python library for **tables**: it reads, cleans, groups and plots them.",
+    """Use `read_csv`; it returns a `DataFrame`:
+
+```python
+import pandas as pd
+
+orders = pd.read_csv("orders.csv", parse_dates=["day"])
+orders.head()  # the first five rows
+```
+
+| argument | what it does |
+|---|---|
+| `sep=";"` | another separator |
+| `usecols=["day"]` | only these columns |
+
+A file of several gigabytes is better read in parts: pass `chunksize` and you get an iterator of small tables, """,
+]
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(prog="python -m tools.screenshots", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("notebooks", type=Path, nargs="*", help="run and taken in full length")
+    parser.add_argument("--scripted", action="store_true", help="a written reply instead of the embedded model's")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    chromium = shutil.which("chromium") or parser.error("no chromium on PATH")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ScriptedUpstream() as upstream,
+        JupyterLab(Path(scratch), **(_asking(upstream) if options.scripted else NOBODY)) as lab,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        for notebook in options.notebooks:
+            _notebook(lab, browser, notebook, options.folder)
+        for theme in THEMES:
+            _chat(lab, browser, theme, options.folder, upstream if options.scripted else None)
+        browser.close()
+
+
+NOBODY = {"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": ""}
+
+
+def _asking(upstream: ScriptedUpstream) -> dict[str, str]:
+    return {"ANTHROPIC_API_KEY": "sk-ant-none", "ANTHROPIC_BASE_URL": upstream.url}
+
+
+def _chat(lab: JupyterLab, browser: Browser, theme: str, folder: Path, upstream: ScriptedUpstream | None) -> None:
+    """Take the chat box in mid-reply, wide and narrow."""
+    name = lab.new_notebook(f"chat-{theme}.ipynb", CELL)
+    notebook = Notebook(lab, browser, name, viewport={"width": 1200, "height": 720})
+    page = notebook.page
+    page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", THEMES[theme])
+    page.evaluate("jupyterapp.shell.collapseLeft(); jupyterapp.shell.collapseRight()")
+    page.locator(f"body[data-jp-theme-name='{THEMES[theme]}']").wait_for(state="attached")
+    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+    box = page.locator(".wb-chat")
+    if upstream is not None:
+        upstream.script(reply(SCRIPTED[0]), reply(SCRIPTED[1], pause_after=60))
+    for question in QUESTIONS:
+        box.locator(".wb-send").wait_for()
+        box.locator(".wb-input").fill(question)
+        box.locator(".wb-input").press("Enter")
+        if question is not QUESTIONS[-1]:
+            box.locator(".wb-message[data-role=assistant][data-status=complete]").first.wait_for()
+    last = box.locator(".wb-message[data-role=assistant]").nth(len(QUESTIONS) - 1)
+    page.wait_for_function("(element) => element.innerText.length > 290", arg=last.element_handle())
+    page.screenshot(path=folder / f"widget-{theme}.png")
+    page.set_viewport_size({"width": 440, "height": 720})
+    page.screenshot(path=folder / f"widget-{theme}-narrow.png")
+    box.locator(".wb-input").press("Escape")  # a short reply may have ended by now
+    box.locator(".wb-send").wait_for()
+    page.screenshot(path=folder / f"widget-{theme}-ended.png")
+    notebook.close()
+
+
+def _notebook(lab: JupyterLab, browser: Browser, path: Path, folder: Path) -> None:
+    """Run a notebook and take it from top to bottom."""
+    shutil.copy(path, lab.notebooks)
+    notebook = Notebook(lab, browser, path.name)
+    page = notebook.page
+    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+    notebook.wait_until_done()
+    bottom = page.evaluate(
+        "document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0,"
+        " [...document.querySelectorAll('.jp-Notebook-cell')].at(-1).getBoundingClientRect().bottom"
+    )
+    page.set_viewport_size({"width": 1200, "height": round(bottom) + 50})
+    page.screenshot(path=folder / f"{path.stem}.png")
+    notebook.close()
+
+
+if __name__ == "__main__":
+    main()
