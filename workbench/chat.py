@@ -31,8 +31,8 @@ class Chat:
         model: Who answers, a model id or ``local``; by default CLAUDE_MODEL, and without a key the embedded model.
         max_tokens: Upper bound of each reply in tokens, at most CLAUDE_MAX_TOKENS.
         title: What lists call the chat; by default how its first question begins.
-        org: On whose account; an id.
-        user: On whose behalf; an id.
+        org: Whose chat; an org's id.
+        user: Whose chat; a user's id.
 
     Raises:
         ConfigurationError: nobody is configured who could answer; ModelRetired names a model's successor.

@@ -106,7 +106,8 @@ def sql(query: str) -> pd.DataFrame:
     """Return the result of a query over the store; it can neither write nor touch files, network or Python objects.
 
     Raises:
-        InvalidRequest: it is not one statement, cannot be run, would write, or takes longer than 30 s.
+        InvalidRequest: it is not one statement, cannot be run, would write, takes longer than 30 s or returns more
+            than 1 GB.
 
     Example::
 

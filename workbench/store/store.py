@@ -63,6 +63,7 @@ class Store:
         """Open the store at a path and record the turns a dead process left behind as ``lost``.
 
         Raises:
+            ConfigurationError: it is an address and not a path.
             StoreError: see :class:`~workbench.store.duckdb_file.DuckDBFile`.
         """
         if "://" in url:
