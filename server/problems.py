@@ -27,6 +27,7 @@ from workbench.errors import (
     UpstreamTimeout,
     WorkbenchError,
 )
+from workbench.wording import instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ def described(error: Exception, failed: str, request_id: str) -> tuple[int, shap
         type=error.type,
         retryable=error.retryable,
         retry_after=UNSET if seconds is None else math.ceil(seconds),
-        resets_at=UNSET if resets_at is None else shapes.instant(resets_at),
+        resets_at=UNSET if resets_at is None else instant(resets_at),
         request_id=request_id,
     )
 

@@ -285,6 +285,14 @@ def test_usage_by_call_is_one_row_per_call() -> None:
 
 
 @pytest.mark.usefixtures("three_calls")
+def test_an_hour_is_a_time_in_utc_like_any_other() -> None:
+    first_call, *_ = json.loads(run("usage", "--by", "call", "--json").output)
+    first_hour, *_ = json.loads(run("usage", "--by", "hour", "--json").output)
+
+    assert first_hour["hour"] == f"{first_call['started_at'][:13]}:00:00.000Z"
+
+
+@pytest.mark.usefixtures("three_calls")
 def test_usage_as_csv_has_the_rows_of_the_json() -> None:
     head, *lines = run("usage", "--by", "model", "--csv").output.splitlines()
 

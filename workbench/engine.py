@@ -21,6 +21,7 @@ from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import cost_and_source, worst_case
 from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
+from workbench.wording import exact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -294,7 +295,7 @@ class Engine:
                 "totalTokens": usage.total_tokens,
                 "responseLength": len(turn.answer.text),
                 "ttftMs": turn.ttft_ms,
-                "costUsd": None if turn.cost_usd is None else str(turn.cost_usd),
+                "costUsd": exact(turn.cost_usd),
             },
         )
 
