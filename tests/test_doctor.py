@@ -138,7 +138,7 @@ def test_a_file_that_is_no_store_fails(no_key: Path) -> None:
     code, state, text = finding("store")
 
     assert (code, state) == (1, "fail")
-    assert "not a valid DuckDB database file" in text and "set WORKBENCH_STORE to another path" in text
+    assert "is not a workbench store; set WORKBENCH_STORE to another file" in text
 
 
 def test_somebody_elses_database_fails(no_key: Path) -> None:

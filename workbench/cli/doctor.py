@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from workbench.cli.terminal import clean, show, write_json
-from workbench.errors import ConfigurationError, WorkbenchError
+from workbench.errors import ConfigurationError, StoreBusy, WorkbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -306,19 +306,18 @@ def _store(url: str) -> Iterator[Finding]:
 def _store_file(path: Path) -> Finding:
     import duckdb
 
+    from workbench.store.faults import classified
     from workbench.store.migrations import MIGRATIONS
 
-    elsewhere = "set WORKBENCH_STORE to another path, or move that file away"
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             ((version, chats, calls),) = connection.execute(CONTENTS).fetchall()
     except duckdb.CatalogException:
-        return Finding("store", "fail", f"{path} is a DuckDB file of something else", elsewhere)
+        mend = "set WORKBENCH_STORE to another path, or move that file away"
+        return Finding("store", "fail", f"{path} is a DuckDB file of something else", mend)
     except duckdb.Error as error:
-        reason = str(error).strip().splitlines()[0]
-        if "lock on file" in reason:  # the rest of the line names the program and its PID
-            return Finding("store", "warn", reason, "close that program if the workbench cannot open the store")
-        return Finding("store", "fail", f"{path} cannot be opened: {reason}", elsewhere)
+        reason = classified(error, str(path))
+        return Finding("store", "warn" if isinstance(reason, StoreBusy) else "fail", str(reason))
     if version > len(MIGRATIONS):
         return Finding("store", "fail", f"{path} is of a newer workbench", "pip install -U claude-workbench")
     size = path.stat().st_size / 1e6
