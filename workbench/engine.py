@@ -230,7 +230,7 @@ class Engine:
                 shown = {"model": model, "maxTokens": self.settings.max_tokens}
                 log.info("Claude service initialized", extra=shown)
                 if where == LOCAL_MODEL:
-                    log.warning("No ANTHROPIC_API_KEY: the embedded model answers, not Claude", extra={"model": model})
+                    log.warning("The embedded model answers, not Claude", extra={"model": model})
             return self._upstreams[where]
 
     async def _claude(self) -> Claude:

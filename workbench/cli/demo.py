@@ -26,7 +26,7 @@ def demo() -> None:
 
     chat = Chat(system="Answer in one short sentence.", title="Demo")
     if chat.model == LOCAL_MODEL:
-        write("No ANTHROPIC_API_KEY is set: a small embedded model answers, not Claude.\n\n")
+        write("A small embedded model answers, not Claude; it needs no key and costs nothing.\n\n")
     for question in QUESTIONS:
         show(Text(f"> {question}", style="bold"))
         if code := follow(chat.stream(question, max_tokens=MOST_TOKENS), Shown(chat_id=False)):
