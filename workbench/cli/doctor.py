@@ -216,11 +216,20 @@ def _who_answers(known: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding("Claude", "fail", str(error))
     if model == LOCAL_MODEL:
-        hint = "set ANTHROPIC_API_KEY to ask Claude"
-        return Finding("Claude", "ok", f"the embedded model answers, not Claude; {hint}")
+        hint = "unset CLAUDE_MODEL" if known.has_upstream else "set ANTHROPIC_API_KEY"
+        return Finding("Claude", "ok", f"the embedded model answers, not Claude; {hint} to ask Claude")
     key = f"with the key {masked(known.api_key.get_secret_value())}" if known.api_key else "without a key"
     where = f" at {_without_password(known.base_url)}" if known.base_url else ""
     return Finding("Claude", "ok", f"{model}{where}, {key}")
+
+
+def _is_local(known: Settings) -> bool:
+    from workbench.turns import LOCAL_MODEL
+
+    try:
+        return known.choose_model() == LOCAL_MODEL
+    except ConfigurationError:
+        return False
 
 
 def masked(key: str) -> str:
@@ -276,7 +285,7 @@ async def _one_token(known: Settings) -> str:
 def _embedded_model(known: Settings) -> Iterator[Finding]:
     from workbench import local
 
-    needed = not known.has_upstream and known.env == "development"
+    needed = _is_local(known)
     for check in local.check(known.local_gguf):
         if check.ok:
             yield Finding(check.name, "ok", check.detail)
