@@ -36,6 +36,7 @@ log = logging.getLogger("workbench.engine")
 CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
 """Characters; the API takes 32 MB of JSON."""
+NOT_TEXT = "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
 LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
@@ -342,9 +343,7 @@ def _check(question: str, max_tokens: int | None) -> None:
             f"the message has {len(question):,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
         )
     if "\x00" in question or any("\ud800" <= character <= "\udfff" for character in question):
-        raise InvalidRequest(
-            "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
-        )
+        raise InvalidRequest(NOT_TEXT)
 
 
 def _opaque(caller: Caller) -> str:
