@@ -469,6 +469,18 @@ def test_demo_shows_three_turns_then_what_they_used_and_where_they_are(
     assert [said(message) for message in scripted.last.body["messages"]][1:4:2] == ["Four", "2+2"]
 
 
+def test_demo_names_commands_that_work_where_workbench_is_on_no_path(
+    scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    scripted.script(reply("Four"), reply("2+2"), reply("Because"))
+
+    shown = next(line for line in run("demo").stdout.splitlines() if line.endswith("all chats"))
+
+    command = shown.removesuffix("all chats").split()
+    assert subprocess.run([*command, "--help"], check=False, timeout=60).returncode == 0
+
+
 # In a process of its own --------------------------------------------------------------------------------------------
 
 
