@@ -122,11 +122,11 @@ def _costs(calls: pd.DataFrame, priced_as: str | None) -> list[Decimal]:
 
 def _growth_finding(calls: pd.DataFrame) -> str:
     first, last = calls.input_tokens.iloc[0], calls.input_tokens.iloc[-1]
+    if len(calls) == 1:
+        return f"Turn 1 sent {first:,} tokens"
     cached = calls.cache_read_tokens.sum() / max(1, calls.input_tokens.sum())
     grown = f"Turn {len(calls)} sent {last / max(1, first):.1f} times what turn 1 did"
-    return (
-        f"{grown}; {cached:.0%} of all input came from the cache" if len(calls) > 1 else f"Turn 1 sent {first:,} tokens"
-    )
+    return f"{grown}; {cached:.0%} of all input came from the cache"
 
 
 def _figure(rows: int) -> tuple[Figure, tuple[Axes, ...]]:
