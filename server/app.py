@@ -16,6 +16,7 @@ from server.edge import Edge
 from server.routes import chat, health
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
+from workbench import __version__
 from workbench.engine import Engine
 from workbench.store import Store
 
@@ -72,7 +73,7 @@ def create_app(
 
     app = _Api(
         title="Claude workbench",
-        version="0.1.0",
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,

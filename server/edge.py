@@ -74,7 +74,7 @@ class Edge:
         if reason := foreign(headers, self.allowed_origins):
             await refusal(403, reason, request_id)(scope, receive, send)
         elif _announced(headers) > LARGEST_BODY:
-            await refusal(413, "the body is larger than 1 MiB; shorten it", request_id)(scope, receive, send)
+            await refusal(413, None, request_id)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -98,7 +98,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > LARGEST_BODY:
-            raise HTTPException(413, "the body is larger than 1 MiB; shorten it")
+            raise HTTPException(413)
         return message
 
     return receive_limited

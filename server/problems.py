@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from server import shapes
+from workbench.engine import NOT_TEXT
 from workbench.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -27,6 +28,7 @@ from workbench.errors import (
     UpstreamTimeout,
     WorkbenchError,
 )
+from workbench.wording import instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +40,6 @@ log = logging.getLogger("server")
 
 FAILED = {"/chat": "Chat failed", "/chat/stream": "Stream failed"}
 """The predecessor's titles for what fails upstream, by path."""
-NOT_TEXT = "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
 
 # status: title, type, what to say when nothing better is known
 _STATUSES = {
@@ -109,7 +110,7 @@ def described(error: Exception, failed: str, request_id: str) -> tuple[int, shap
         type=error.type,
         retryable=error.retryable,
         retry_after=UNSET if seconds is None else math.ceil(seconds),
-        resets_at=UNSET if resets_at is None else shapes.instant(resets_at),
+        resets_at=UNSET if resets_at is None else instant(resets_at),
         request_id=request_id,
     )
 
@@ -134,8 +135,8 @@ def internal_error(error: Exception, request_id: str) -> Response:
     return answer(*described(error, "", request_id))
 
 
-def refusal(status: int, message: str, request_id: str) -> Response:
-    """Return the answer to a request that is refused before it reaches a route."""
+def refusal(status: int, message: str | None, request_id: str) -> Response:
+    """Return the answer to a request that is refused before it reaches a route; without a message, the status's own."""
     return answer(*_plain(status, request_id, message))
 
 
@@ -153,8 +154,8 @@ async def _on_workbench_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    # the library's own words for 400 ("error parsing the body"), 404 and 405 say less than ours
-    message = None if error.status_code in (404, 405) or error.detail.startswith("There was") else error.detail
+    # the library's own words for 400 ("error parsing the body") and these say less than ours
+    message = None if error.status_code in (404, 405, 413) or error.detail.startswith("There was") else error.detail
     return answer(*_plain(error.status_code, request.state.request_id, message), error.headers)
 
 

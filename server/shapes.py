@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from decimal import Decimal
-
     from workbench import turns
 
 encode = msgspec.json.Encoder().encode
@@ -118,31 +114,4 @@ REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=T
 
 def usage(counted: turns.Usage) -> Usage:
     """Return the counts of a turn as the server says them."""
-    return Usage(
-        input_tokens=counted.input_tokens,
-        output_tokens=counted.output_tokens,
-        total_tokens=counted.total_tokens,
-        uncached_input_tokens=counted.uncached_input_tokens,
-        cache_read_tokens=counted.cache_read_tokens,
-        cache_write_tokens=counted.cache_write_tokens,
-    )
-
-
-def cost(usd: Decimal | None) -> str | None:
-    """Return an amount as a plain decimal: a JSON number would be read as a float.
-
-    >>> from decimal import Decimal
-    >>> cost(Decimal("0.001819000")), cost(Decimal("0E-9")), cost(Decimal("100")), cost(None)
-    ('0.001819', '0', '100', None)
-    """
-    return None if usd is None else f"{usd.normalize():f}"
-
-
-def instant(at: datetime) -> str:
-    """Return a time as clients of JavaScript write it: UTC, milliseconds, Z.
-
-    >>> from datetime import datetime, timezone
-    >>> instant(datetime(2026, 11, 23, 10, 30, 0, 123456, tzinfo=timezone.utc))
-    '2026-11-23T10:30:00.123Z'
-    """
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.convert(counted, Usage, from_attributes=True)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from server import shapes
 from server.problems import Stopping, described
 from server.shapes import encode
+from workbench.wording import exact, instant
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -172,7 +173,7 @@ class StreamedReply(TurnResponse):
             retryable=problem.retryable,
             retry_after=problem.retry_after,
             usage=shapes.usage(turn.usage),
-            cost_usd=shapes.cost(turn.cost_usd),
+            cost_usd=exact(turn.cost_usd),
             chat_id=turn.chat.id,
             message_id=turn.message_id,
             request_id=self.request_id,
@@ -246,7 +247,7 @@ def _done(reply: Reply) -> shapes.Done:
     return shapes.Done(
         fullText=reply.text,
         usage=shapes.usage(reply.usage),
-        cost_usd=shapes.cost(reply.cost_usd),
+        cost_usd=exact(reply.cost_usd),
         chat_id=reply.chat_id,
         message_id=reply.message_id,
         stop_reason=reply.stop_reason,
@@ -258,9 +259,9 @@ def _chat_reply(reply: Reply, request_id: str) -> shapes.ChatReply:
         chat_id=reply.chat_id,
         message_id=reply.message_id,
         reply=reply.text,
-        created_at=shapes.instant(reply.created_at),
+        created_at=instant(reply.created_at),
         usage=shapes.usage(reply.usage),
-        cost_usd=shapes.cost(reply.cost_usd),
+        cost_usd=exact(reply.cost_usd),
         model=reply.model,
         stop_reason=reply.stop_reason,
         prompt=None,

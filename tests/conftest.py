@@ -1,4 +1,4 @@
-"""The workbench of this process, answered by a scripted upstream, with a store of its own."""
+"""A scripted upstream, and the workbench of this process answered by one, with a store of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_MODEL", "CLAUDE_MAX_TOKENS", "APP_ENV")
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(running: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
+    """The one scripted upstream of all tests, forgetful between them."""
+    running.reset()
+    yield running
+    assert running.crashes == []
 
 
 @pytest.fixture

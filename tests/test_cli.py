@@ -285,6 +285,14 @@ def test_usage_by_call_is_one_row_per_call() -> None:
 
 
 @pytest.mark.usefixtures("three_calls")
+def test_an_hour_is_a_time_in_utc_like_any_other() -> None:
+    first_call, *_ = json.loads(run("usage", "--by", "call", "--json").output)
+    first_hour, *_ = json.loads(run("usage", "--by", "hour", "--json").output)
+
+    assert first_hour["hour"] == f"{first_call['started_at'][:13]}:00:00.000Z"
+
+
+@pytest.mark.usefixtures("three_calls")
 def test_usage_as_csv_has_the_rows_of_the_json() -> None:
     head, *lines = run("usage", "--by", "model", "--csv").output.splitlines()
 
@@ -459,6 +467,18 @@ def test_demo_shows_three_turns_then_what_they_used_and_where_they_are(
     ]
     assert f"Kept in {no_key / 'store.duckdb'}" in lines
     assert [said(message) for message in scripted.last.body["messages"]][1:4:2] == ["Four", "2+2"]
+
+
+def test_demo_names_commands_that_work_where_workbench_is_on_no_path(
+    scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    scripted.script(reply("Four"), reply("2+2"), reply("Because"))
+
+    shown = next(line for line in run("demo").stdout.splitlines() if line.endswith("all chats"))
+
+    command = shown.removesuffix("all chats").split()
+    assert subprocess.run([*command, "--help"], check=False, timeout=60).returncode == 0
 
 
 # In a process of its own --------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_a_file_that_is_no_store_fails(no_key: Path) -> None:
     code, state, text = finding("store")
 
     assert (code, state) == (1, "fail")
-    assert "not a valid DuckDB database file" in text and "set WORKBENCH_STORE to another path" in text
+    assert "is not a workbench store; set WORKBENCH_STORE to another file" in text
 
 
 def test_somebody_elses_database_fails(no_key: Path) -> None:
@@ -196,11 +196,14 @@ def test_weights_that_are_missing_are_told_and_not_fetched(no_key: Path, monkeyp
     assert not (no_key / "cache").exists()
 
 
-@pytest.mark.parametrize(("key", "expected"), [("", (1, "fail")), (KEY, (0, "warn"))])
+@pytest.mark.parametrize(
+    ("key", "model", "expected"), [("", "", (1, "fail")), (KEY, "", (0, "warn")), (KEY, "local", (1, "fail"))]
+)
 def test_a_missing_engine_fails_only_if_it_is_needed(
-    key: str, expected: tuple[int, str], no_key: Path, monkeypatch: pytest.MonkeyPatch
+    key: str, model: str, expected: tuple[int, str], no_key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    monkeypatch.setenv("CLAUDE_MODEL", model)
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
 
     code, state, text = finding("local engine")

@@ -82,19 +82,6 @@ def _step(statements: Sequence[Statement]) -> str:
     return "checkpoint" if query("end_message") in texts else "other"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(running: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
-    running.reset()
-    yield running
-    assert running.crashes == []
-
-
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds waited before retries, none of them really."""

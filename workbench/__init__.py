@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.widget import ChatWidget
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BudgetExceeded",
     "Chat",

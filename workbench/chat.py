@@ -31,8 +31,8 @@ class Chat:
         model: Who answers, a model id or ``local``; by default CLAUDE_MODEL, and without a key the embedded model.
         max_tokens: Upper bound of each reply in tokens, at most CLAUDE_MAX_TOKENS.
         title: What lists call the chat; by default how its first question begins.
-        org: On whose account; an id.
-        user: On whose behalf; an id.
+        org: Whose chat; an org's id.
+        user: Whose chat; a user's id.
 
     Raises:
         ConfigurationError: nobody is configured who could answer; ModelRetired names a model's successor.
@@ -127,12 +127,8 @@ class Chat:
         """Return a new chat that begins with the first ``at`` messages of this one.
 
         Raises:
-            InvalidRequest: there are not so many messages, or the last of them is a question.
+            InvalidRequest: ``at`` is not the end of a turn of this chat.
         """
-        messages = self.messages
-        if not 0 < at <= len(messages) or messages[at - 1].role == "user":
-            ends = [m.seq for m in messages if m.role == "assistant"]
-            raise InvalidRequest(f"a chat can be forked after a reply, so at must be one of {ends}, not {at}")
         fork = Chat.__new__(Chat)
         fork._runtime, fork._caller = self._runtime, self._caller
         fork._info = self._runtime.run(self._runtime.engine.store.fork(self._caller, self._info, at))

@@ -21,6 +21,7 @@ from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import cost_and_source, worst_case
 from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
+from workbench.wording import exact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -35,6 +36,7 @@ log = logging.getLogger("workbench.engine")
 CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
 """Characters; the API takes 32 MB of JSON."""
+NOT_TEXT = "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
 LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
@@ -229,7 +231,7 @@ class Engine:
                 shown = {"model": model, "maxTokens": self.settings.max_tokens}
                 log.info("Claude service initialized", extra=shown)
                 if where == LOCAL_MODEL:
-                    log.warning("No ANTHROPIC_API_KEY: the embedded model answers, not Claude", extra={"model": model})
+                    log.warning("The embedded model answers, not Claude", extra={"model": model})
             return self._upstreams[where]
 
     async def _claude(self) -> Claude:
@@ -294,7 +296,7 @@ class Engine:
                 "totalTokens": usage.total_tokens,
                 "responseLength": len(turn.answer.text),
                 "ttftMs": turn.ttft_ms,
-                "costUsd": None if turn.cost_usd is None else str(turn.cost_usd),
+                "costUsd": exact(turn.cost_usd),
             },
         )
 
@@ -341,9 +343,7 @@ def _check(question: str, max_tokens: int | None) -> None:
             f"the message has {len(question):,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
         )
     if "\x00" in question or any("\ud800" <= character <= "\udfff" for character in question):
-        raise InvalidRequest(
-            "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
-        )
+        raise InvalidRequest(NOT_TEXT)
 
 
 def _opaque(caller: Caller) -> str:

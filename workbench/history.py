@@ -1,7 +1,7 @@
 """Which messages of a chat are sent with the next question.
 
 A window that slides by one turn changes the front of the prompt every turn, and a prompt cache only helps while the
-front stays the same: over 40 turns that costs 2.7 times as much as never trimming. So the history grows to its bound
+front stays the same: over 40 turns that costs 2.9 times as much as never trimming. So the history grows to its bound
 and is then cut to half at once; the next turns share their front again. Where to cut depends only on how many
 messages there are, so every process decides alike and nothing needs to be remembered.
 """

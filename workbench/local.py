@@ -69,7 +69,7 @@ SMOLLM2 = Weights(
 )
 
 
-# -- the weights ------------------------------------------------------------------------------------------------
+# The weights ----------------------------------------------------------------------------------------------------------
 
 
 def weights_path(weights: Weights = SMOLLM2, directory: Path | None = None) -> Path:
@@ -101,7 +101,8 @@ def fetch_weights(progress: bool | Report = True, *, weights: Weights = SMOLLM2,
         weights: Which weights; tests use smaller ones.
         directory: Where to keep them; the user's cache if not given.
 
-    Raises ConfigurationError, if they cannot be had: it says why and what to do instead.
+    Raises:
+        ConfigurationError: they cannot be had; it says why and what to do instead.
     """
     path = weights_path(weights, directory)
     if _is_whole(path, weights):  # needs no lock, so a read-only cache made in advance works too
@@ -316,7 +317,7 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
-# -- the server -------------------------------------------------------------------------------------------------
+# The server -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,8 @@ def embedded_model(gguf: Path | None = None, *, progress: bool | Report = True) 
         gguf: Another model, from WORKBENCH_LOCAL_GGUF; each file gets a server of its own.
         progress: As for :func:`fetch_weights`.
 
-    Raises ConfigurationError, if the model cannot be had: it says what to install or set.
+    Raises:
+        ConfigurationError: the model cannot be had; it says what to install or set.
     """
     path = (weights_path() if gguf is None else gguf.expanduser()).resolve()
     if running := _running.get(path):
@@ -518,7 +520,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-# -- what can be said without starting anything -----------------------------------------------------------------
+# What can be said without starting anything ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from workbench.errors import ModelRetired
 
 SUCCESSORS = {"haiku": "claude-haiku-5-5", "sonnet": "claude-sonnet-5-5", "opus": "claude-opus-5-5"}
 
-# A name stands for every model it begins, dated or not. First day on which requests fail. Source: https://platform.claude.com/docs/en/about-claude/model-deprecations
+# First day on which requests fail. A name stands for every model it begins, dated or not.
+# Source: https://platform.claude.com/docs/en/about-claude/model-deprecations
 RETIRED = {
     "claude-1": date(2024, 11, 6),
     "claude-instant": date(2024, 11, 6),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MILLION = Decimal(1_000_000)
 LEDGER_DIGITS = Decimal("0.000000001")
-"""The ledger keeps nine decimals of a dollar: a hundredth of the cheapest token there is."""
+"""The ledger keeps nine decimals of a dollar: a tenth of the cheapest token there is."""
 
 
 @dataclass(frozen=True, slots=True)

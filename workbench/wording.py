@@ -1,8 +1,13 @@
-"""How amounts are written for people, the same in notebooks, terminals, plots and the widget."""
+"""How amounts and times are written: for people in notebooks, terminals and plots, for programs in JSON and CSV."""
 
 from __future__ import annotations
 
+from datetime import UTC
 from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def plain(amount: Decimal) -> Decimal:
@@ -29,3 +34,22 @@ def dollars(amount: Decimal | None) -> str:
             return f"{sign}${size:,.{digits}f}"
     small = f"{size:.9f}".rstrip("0").rstrip(".")
     return "$0" if small == "0" else f"{sign}${small}"
+
+
+def exact(amount: Decimal | None) -> str | None:
+    """Return an amount for programs, as a text: a JSON number would be read as a float.
+
+    >>> [exact(Decimal(x)) for x in ("0.001819000", "0E-9", "2E-8", "100")], exact(None)
+    (['0.001819', '0', '0.00000002', '100'], None)
+    """
+    return None if amount is None else f"{plain(amount):f}"
+
+
+def instant(at: datetime) -> str:
+    """Return a time for programs, as JavaScript writes it: UTC, milliseconds, Z.
+
+    >>> from datetime import datetime
+    >>> instant(datetime.fromisoformat("2026-11-23T11:30:00.123456+01:00"))
+    '2026-11-23T10:30:00.123Z'
+    """
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""One scripted upstream for all tests of this folder, forgetful between them."""
+"""The SDK's own client, connected to the scripted upstream."""
 
 from __future__ import annotations
 
@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING
 import anthropic
 import pytest
 
-from tests.faults.upstream import ScriptedUpstream
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
-
-@pytest.fixture(scope="session")
-def running() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(running: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
-    running.reset()
-    yield running
-    assert running.crashes == []
+    from tests.faults.upstream import ScriptedUpstream
 
 
 @pytest.fixture

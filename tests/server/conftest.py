@@ -7,31 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.upstream import ScriptedUpstream
 from tests.server.live import LiveServer
 from workbench.claude import Claude
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture(scope="session")
-def _upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
-    _upstream.reset()
-    return _upstream
+    from tests.faults.upstream import ScriptedUpstream
 
 
 @pytest.fixture(scope="session")
-def _server(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def _server(running: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.engine.Claude", partial(Claude, pause=0.01))  # retries wait less
-        with LiveServer(tmp_path_factory.mktemp("server"), upstream=_upstream.url) as server:
+        with LiveServer(tmp_path_factory.mktemp("server"), upstream=running.url) as server:
             yield server
 
 

@@ -152,6 +152,7 @@ def test_a_body_over_a_mebibyte_is_refused_whether_announced_or_not(
     )
 
     assert (answer.status_code, answer.json()["error"]) == (413, "Payload Too Large")
+    assert answer.json()["message"] == "the body is larger than 1 MiB; shorten it"
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 

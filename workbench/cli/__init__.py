@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from workbench import __version__
 from workbench.cli import ask, demo, doctor, lab, serve, tables
 from workbench.cli.terminal import complain
 from workbench.errors import InvalidRequest, WorkbenchError
@@ -60,12 +61,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"workbench {version('claude-workbench')}")
-        except PackageNotFoundError:
-            typer.echo("workbench, not installed as a package, so of no version")
+        typer.echo(f"workbench {__version__}")
         raise typer.Exit
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.terminal import moment, note, write, write_json
+from workbench.cli.terminal import note, write, write_json
 from workbench.errors import InvalidRequest, NotFound, WorkbenchError
+from workbench.wording import exact, instant
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
@@ -200,7 +201,7 @@ def reply_as_json(reply: Reply) -> dict[str, Any]:
         "model": reply.model,
         "status": reply.status,
         "stop_reason": reply.stop_reason,
-        "created_at": moment(reply.created_at),
+        "created_at": instant(reply.created_at),
         "usage": {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
@@ -209,7 +210,7 @@ def reply_as_json(reply: Reply) -> dict[str, Any]:
             "cache_read_tokens": usage.cache_read_tokens,
             "cache_write_tokens": usage.cache_write_tokens,
         },
-        "cost_usd": None if reply.cost_usd is None else f"{reply.cost_usd.normalize():f}",
+        "cost_usd": exact(reply.cost_usd),
         "ttft_ms": reply.ttft_ms,
         "duration_ms": reply.duration_ms,
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from os.path import relpath
+from shutil import which
 from typing import TYPE_CHECKING
 
 import typer
@@ -26,7 +29,7 @@ def demo() -> None:
 
     chat = Chat(system="Answer in one short sentence.", title="Demo")
     if chat.model == LOCAL_MODEL:
-        write("No ANTHROPIC_API_KEY is set: a small embedded model answers, not Claude.\n\n")
+        write("A small embedded model answers, not Claude; it needs no key and costs nothing.\n\n")
     for question in QUESTIONS:
         show(Text(f"> {question}", style="bold"))
         if code := follow(chat.stream(question, max_tokens=MOST_TOKENS), Shown(chat_id=False)):
@@ -43,10 +46,11 @@ def _show_usage(chat: Chat) -> None:
     calls = [{"turn": n, **row} for n, row in enumerate(rows_of(usage(chat=chat)), start=1)]
     print_usage(calls, ["turn", "model", "status"])
     write(f"\nKept in {settings().store}\n\n")
+    program = "workbench" if which("workbench") else f"{relpath(sys.executable)} -m workbench"  # as after `make demo`
     for command, shows in (
         (f'ask --chat {chat.id[-SHORT_ID:]} "And 3+3?"', "go on with this chat"),
         ("chats", "all chats"),
         ("usage", "what all of them used and cost"),
         ("lab", "the same in notebooks"),
     ):
-        write(f"  workbench {command:<32} {shows}\n")
+        write(f"  {program} {command:<32} {shows}\n")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from workbench.cli.terminal import clean, show, write_json
-from workbench.errors import ConfigurationError, WorkbenchError
+from workbench.errors import ConfigurationError, StoreBusy, WorkbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,11 +216,20 @@ def _who_answers(known: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding("Claude", "fail", str(error))
     if model == LOCAL_MODEL:
-        hint = "set ANTHROPIC_API_KEY to ask Claude"
-        return Finding("Claude", "ok", f"the embedded model answers, not Claude; {hint}")
+        hint = "unset CLAUDE_MODEL" if known.has_upstream else "set ANTHROPIC_API_KEY"
+        return Finding("Claude", "ok", f"the embedded model answers, not Claude; {hint} to ask Claude")
     key = f"with the key {masked(known.api_key.get_secret_value())}" if known.api_key else "without a key"
     where = f" at {_without_password(known.base_url)}" if known.base_url else ""
     return Finding("Claude", "ok", f"{model}{where}, {key}")
+
+
+def _is_local(known: Settings) -> bool:
+    from workbench.turns import LOCAL_MODEL
+
+    try:
+        return known.choose_model() == LOCAL_MODEL
+    except ConfigurationError:
+        return False
 
 
 def masked(key: str) -> str:
@@ -276,7 +285,7 @@ async def _one_token(known: Settings) -> str:
 def _embedded_model(known: Settings) -> Iterator[Finding]:
     from workbench import local
 
-    needed = not known.has_upstream and known.env == "development"
+    needed = _is_local(known)
     for check in local.check(known.local_gguf):
         if check.ok:
             yield Finding(check.name, "ok", check.detail)
@@ -306,19 +315,18 @@ def _store(url: str) -> Iterator[Finding]:
 def _store_file(path: Path) -> Finding:
     import duckdb
 
+    from workbench.store.faults import classified
     from workbench.store.migrations import MIGRATIONS
 
-    elsewhere = "set WORKBENCH_STORE to another path, or move that file away"
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             ((version, chats, calls),) = connection.execute(CONTENTS).fetchall()
     except duckdb.CatalogException:
-        return Finding("store", "fail", f"{path} is a DuckDB file of something else", elsewhere)
+        mend = "set WORKBENCH_STORE to another path, or move that file away"
+        return Finding("store", "fail", f"{path} is a DuckDB file of something else", mend)
     except duckdb.Error as error:
-        reason = str(error).strip().splitlines()[0]
-        if "lock on file" in reason:  # the rest of the line names the program and its PID
-            return Finding("store", "warn", reason, "close that program if the workbench cannot open the store")
-        return Finding("store", "fail", f"{path} cannot be opened: {reason}", elsewhere)
+        reason = classified(error, str(path))
+        return Finding("store", "warn" if isinstance(reason, StoreBusy) else "fail", str(reason))
     if version > len(MIGRATIONS):
         return Finding("store", "fail", f"{path} is of a newer workbench", "pip install -U claude-workbench")
     size = path.stat().st_size / 1e6

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.ask import SHORT_ID
-from workbench.cli.terminal import clean, moment, note, show, write, write_json
-from workbench.wording import dollars
+from workbench.cli.terminal import clean, note, show, write, write_json
+from workbench.wording import dollars, exact, instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,7 +188,8 @@ def _print_csv(frame: pd.DataFrame) -> None:
 def _portable(value: Any, name: str) -> Any:
     """A value as JSON and CSV have it: exact amounts as texts, times in UTC."""
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return exact(value)
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d}" if name in DAYS else moment(value)
+        # an hour comes without its time zone, which is UTC
+        return f"{value:%Y-%m-%d}" if name in DAYS else instant(value if value.tzinfo else value.replace(tzinfo=UTC))
     return value

@@ -10,8 +10,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from rich.console import Console, RenderableType
 
 WIDE = 200
@@ -39,11 +37,6 @@ def write(text: str) -> None:
 def write_json(value: object) -> None:
     """Write a value as JSON for other programs."""
     write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def moment(time: datetime) -> str:
-    """Return a time for other programs: UTC, milliseconds, Z."""
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def note(text: str) -> None:

@@ -85,8 +85,9 @@ def usage(
         wb.usage(since="2026-11-01")["cost_usd"].sum()
     """
     chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
-    parameters = (org, _moment(since), _moment(until), chat_id)
-    return _frame(_read(_summed([by] if isinstance(by, str) else by) if by else query("usage"), *parameters))
+    statement = _summed([by] if isinstance(by, str) else by) if by else query("usage")
+    calls = runtime().engine.store.arrow(statement, org, _moment(since), _moment(until), chat_id)
+    return _frame(runtime().run(calls))
 
 
 def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFrame:
@@ -106,7 +107,8 @@ def sql(query: str) -> pd.DataFrame:
     """Return the result of a query over the store; it can neither write nor touch files, network or Python objects.
 
     Raises:
-        InvalidRequest: it is not one statement, cannot be run, would write, or takes longer than 30 s.
+        InvalidRequest: it is not one statement, cannot be run, would write, takes longer than 30 s or returns more
+            than 1 GB.
 
     Example::
 
@@ -135,10 +137,6 @@ def _moment(value: Moment | None) -> datetime | None:
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _read(sql: str, *parameters: object) -> pa.Table:
-    return runtime().run(runtime().engine.store.arrow(sql, *parameters))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -6,15 +6,14 @@ everything is readable at 640 pixels and in grey. The axes are returned, for tho
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
 from workbench.ledger.frames import usage
-from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs
-from workbench.pricing import cost_of, price_of
+from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
+from workbench.pricing import cost_of
 from workbench.turns import LOCAL_MODEL, Usage
 from workbench.wording import dollars
 
@@ -115,20 +114,18 @@ def _costs(calls: pd.DataFrame, priced_as: str | None) -> list[Decimal]:
         if calls.cost_usd.isna().any():
             raise InvalidRequest("the price of a turn is not known; name a model with priced_as")
         return costs
-    price = price_of(priced_as, datetime.now(UTC))
-    if price is None:
-        raise InvalidRequest(f"there is no price for model {priced_as!r}; name one of Claude's models")
+    price = list_price(priced_as)
     counts = calls[["uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "output_tokens"]]
     return [cost_of(Usage(**dict(zip(counts.columns, row, strict=True))), price) for row in counts.to_numpy().tolist()]
 
 
 def _growth_finding(calls: pd.DataFrame) -> str:
     first, last = calls.input_tokens.iloc[0], calls.input_tokens.iloc[-1]
+    if len(calls) == 1:
+        return f"Turn 1 sent {first:,} tokens"
     cached = calls.cache_read_tokens.sum() / max(1, calls.input_tokens.sum())
     grown = f"Turn {len(calls)} sent {last / max(1, first):.1f} times what turn 1 did"
-    return (
-        f"{grown}; {cached:.0%} of all input came from the cache" if len(calls) > 1 else f"Turn 1 sent {first:,} tokens"
-    )
+    return f"{grown}; {cached:.0%} of all input came from the cache"
 
 
 def _figure(rows: int) -> tuple[Figure, tuple[Axes, ...]]:

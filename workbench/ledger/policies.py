@@ -63,9 +63,7 @@ def history_costs(
     """
     import pandas as pd
 
-    price = price_of(model, datetime.now(UTC))
-    if price is None:
-        raise InvalidRequest(f"there is no price for model {model!r}; name one of Claude's models")
+    price = list_price(model)
     lengths = (system_tokens, question_tokens, reply_tokens)
     starts: dict[str, Callable[[int], int]] = {
         WHOLE: lambda count: 0,
@@ -80,6 +78,14 @@ def history_costs(
     ]
     names = ["policy", "cached", "turn", "messages", "input_tokens", "cache_read_tokens", "cost_usd", "cost_so_far_usd"]
     return pd.DataFrame(rows, columns=names)
+
+
+def list_price(model: str) -> Price:
+    """Return today's price of a model; InvalidRequest when it has none that is known."""
+    price = price_of(model, datetime.now(UTC))
+    if price is None:
+        raise InvalidRequest(f"there is no price for model {model!r}; name one of Claude's models")
+    return price
 
 
 def _turns(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workbench.errors import ConfigurationError, InvalidRequest, NotFound
+from workbench.history import text_blocks
 from workbench.ids import new_id
 from workbench.pricing import cost_and_source
 from workbench.store.backend import Statement
@@ -19,6 +20,7 @@ from workbench.turns import DEFAULT_ID, ChatInfo, Message, Usage, estimate_token
 from workbench.wording import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
     import pyarrow as pa
@@ -63,6 +65,7 @@ class Store:
         """Open the store at a path and record the turns a dead process left behind as ``lost``.
 
         Raises:
+            ConfigurationError: it is an address and not a path.
             StoreError: see :class:`~workbench.store.duckdb_file.DuckDBFile`.
         """
         if "://" in url:
@@ -180,7 +183,7 @@ class Store:
                     "UPDATE chats SET updated_at = $1 WHERE id = $2 AND org_id = $3", (now, chat.id, caller.org_id)
                 )
             )
-        question = _blocks([{"type": "text", "text": turn.question}])
+        question = _blocks(text_blocks(turn.question))
         place = (chat.id, caller.org_id)
         statements += [
             Statement(
@@ -192,20 +195,7 @@ class Store:
             ),
             Statement(
                 query("new_hold"),
-                (
-                    turn.id,
-                    turn.request_id,
-                    caller.org_id,
-                    caller.user_id,
-                    chat.id,
-                    turn.message_id,
-                    caller.source,
-                    turn.model,
-                    now,
-                    now + timedelta(seconds=HOLD_SECONDS),
-                    turn.worst_case_usd,
-                    turn.input_estimate,
-                ),
+                (*_call(turn), now + timedelta(seconds=HOLD_SECONDS), turn.worst_case_usd, turn.input_estimate),
             ),
         ]
         await self.backend.write(statements)
@@ -241,16 +231,8 @@ class Store:
                     (turn.question_tokens, turn.question_id, caller.org_id),
                 ),
                 _usage_row(
-                    id=turn.id,
-                    request_id=turn.request_id,
-                    org_id=caller.org_id,
-                    user_id=caller.user_id,
-                    chat_id=turn.chat.id,
-                    message_id=turn.message_id,
-                    source=caller.source,
-                    model=turn.model,
-                    started_at=turn.started_at,
-                    usage=usage,
+                    _call(turn),
+                    usage,
                     status=turn.status,
                     ttft_ms=turn.ttft_ms,
                     duration_ms=turn.duration_ms,
@@ -328,7 +310,8 @@ class Store:
     async def _record_lost(self) -> None:
         """Record turns whose process died. The file has one owner, so at its start no open turn is alive."""
         for row in await self.backend.rows(query("open_holds")):
-            id, request_id, org_id, user_id, chat_id, message_id, source, model, started_at, tokens, text, blocks = row
+            *call, tokens, text, blocks = row
+            id, request_id, org_id, _, chat_id, message_id, _, model, started_at = call
             usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
             cost, price_source = cost_and_source(model, usage, started_at)
             await self.backend.write(
@@ -337,16 +320,8 @@ class Store:
                         message_id, org_id, text, msgspec.json.decode(blocks), "lost", None, usage.output_tokens
                     ),
                     _usage_row(
-                        id=id,
-                        request_id=request_id,
-                        org_id=org_id,
-                        user_id=user_id,
-                        chat_id=chat_id,
-                        message_id=message_id,
-                        source=source,
-                        model=model,
-                        started_at=started_at,
-                        usage=usage,
+                        call,
+                        usage,
                         status="lost",
                         error_type="process_died",
                         cost_usd=cost,
@@ -363,18 +338,26 @@ def _title(question: str) -> str:
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1] + "…"
 
 
+def _call(turn: LiveTurn) -> tuple[Any, ...]:
+    """Which call it is: the columns with which a hold and its usage row both begin."""
+    caller = turn.caller
+    return (
+        turn.id,
+        turn.request_id,
+        caller.org_id,
+        caller.user_id,
+        turn.chat.id,
+        turn.message_id,
+        caller.source,
+        turn.model,
+        turn.started_at,
+    )
+
+
 def _usage_row(
-    *,
-    id: str,
-    request_id: str,
-    org_id: str,
-    user_id: str,
-    chat_id: str,
-    message_id: str,
-    source: str,
-    model: str,
-    started_at: datetime,
+    call: Sequence[Any],
     usage: Usage,
+    *,
     status: Status,
     cost_usd: Decimal | None,
     price_source: str,
@@ -389,15 +372,7 @@ def _usage_row(
     return Statement(
         query("new_usage"),
         (
-            id,
-            request_id,
-            org_id,
-            user_id,
-            chat_id,
-            message_id,
-            source,
-            model,
-            started_at,
+            *call,
             ttft_ms,
             duration_ms,
             usage.input_tokens,
