@@ -1155,6 +1155,29 @@ def test_a_program_that_never_closes_its_store_ends_quietly_with_everything_kept
     assert not Path(f"{path}.wal").exists()
 
 
+FORKED_WHILE_OPEN = """
+store = asyncio.run(Store.open(sys.argv[1]))
+asyncio.run(two_turns(store))
+child = os.fork()
+if child == 0:
+    sys.exit()
+ended = os.waitpid(child, 0)[1]
+asyncio.run(two_turns(store))
+print(os.waitstatus_to_exitcode(ended), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_that_ends_leaves_the_file_to_its_parent(path: str) -> None:
+    childs_code, _, code = outcome(
+        FORKED_WHILE_OPEN, path
+    )  # DuckDB complains on stderr of what the child leaves to the system
+
+    assert (childs_code, code) == ("0\n", -signal.SIGKILL)
+    assert rows(path, "SELECT status, COUNT(*) FROM usage GROUP BY ALL") == [("complete", 4)]
+
+
 def test_a_store_in_memory_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

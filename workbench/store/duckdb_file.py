@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 import duckdb
 
@@ -70,6 +71,7 @@ class DuckDBFile:
         self._queries: set[Query] = set()
         self._closing = threading.Lock()
         self._closed = False
+        _made.add(self)
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; on return they are durable."""
@@ -213,6 +215,27 @@ class DuckDBFile:
             yield
         except (duckdb.Error, OSError) as error:
             raise classified(error, self.path) from None
+
+
+_made: WeakSet[DuckDBFile] = WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: never touch the parent's files.
+
+    DuckDB ends with its last connection, and then moves the journal into the file: under the parent, whose next turns
+    would go to a journal that has no name any more.
+    """
+    import ctypes
+
+    for file in _made:
+        file._closing = threading.Lock()  # another thread of the parent may have held it
+        file._closed = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))  # never freed, not even at exit
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Workers:
