@@ -55,8 +55,8 @@ class Running(Generic[T]):
 
     def wait(self) -> None:
         """Wait until it has ended, however it did."""
-        while not wait_for([self.ended], INTERRUPT_SECONDS).done:
-            pass
+        while not (_forked or wait_for([self.ended], INTERRUPT_SECONDS).done):
+            pass  # in a forked child it never ends: its thread is the parent's
 
     def _begin(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._task = self._loop.create_task(coroutine)
@@ -88,8 +88,10 @@ class Runtime:
         """The engine, its store opened on first use.
 
         Raises:
+            ConfigurationError: this process was forked from the one the runtime is of.
             StoreError: the store cannot be opened; the next use tries again.
         """
+        refuse_forked()
         with self._opening:
             if self._engine is None:
                 self._engine = self.run(_open(self.settings))
@@ -167,15 +169,20 @@ def runtime() -> Runtime:
         ConfigurationError: a setting does not fit, or the process was forked from one that uses the workbench.
     """
     global _runtime
+    refuse_forked()
+    with _lock:
+        if _runtime is None:
+            _runtime = Runtime(settings())
+        return _runtime
+
+
+def refuse_forked() -> None:
+    """Raise ConfigurationError in a process that was forked from one that uses the workbench."""
     if _forked:
         raise ConfigurationError(
             "the workbench is in use in the process this one was forked from and cannot be used here; "
             "start processes with the 'spawn' method, or ask in the parent process"
         )
-    with _lock:
-        if _runtime is None:
-            _runtime = Runtime(settings())
-        return _runtime
 
 
 def close() -> None:
