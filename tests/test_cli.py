@@ -594,6 +594,23 @@ def test_a_full_disk_is_one_sentence(folder: Path, upstream: ScriptedUpstream) -
     assert stderr.startswith(f"Error: the store {folder / 'store.duckdb'} cannot be written, its disk is full; free")
 
 
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="a call that only Linux has")
+def test_a_disk_that_fills_in_mid_reply_ends_in_sentences_too(folder: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("Hello brave new world", pause_after=2))
+    with Command(folder, upstream.url, "ask", "-q", "hi") as command:
+        command.read_until(b"Hello brave")
+        resource.prlimit(command.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        upstream.release()
+        code, stdout, stderr = command.results()
+
+    assert (code, stdout) == (1, " new world\n")
+    full = f"the store {folder / 'store.duckdb'} cannot be written, its disk is full; free some space and go on, "
+    assert stderr.splitlines() == [
+        f"Error: {full}what was saved is safe",
+        f"Not every turn could be saved at the end, the next start records those as lost: {full}what was saved is safe",
+    ]
+
+
 def test_piped_text_is_put_before_the_question(folder: Path, upstream: ScriptedUpstream) -> None:
     upstream.script(reply("A list"))
     with Command(folder, upstream.url, "ask", "What is this?", stdin=subprocess.PIPE) as command:

@@ -17,7 +17,7 @@ from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench import local  # first: what stops the embedded model at exit must be registered before, to run after us
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, WorkbenchError
 from workbench.settings import settings
 from workbench.turns import LOCAL_MODEL
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from workbench.engine import Engine
     from workbench.settings import Settings
+
+log = logging.getLogger("workbench.runtime")
 
 T = TypeVar("T")
 
@@ -152,8 +154,8 @@ async def _open(settings: Settings) -> Engine:
     from workbench.store import Store
 
     # the store closes itself at exit too: turns must have been recorded before that, and what is registered last runs first
-    atexit.unregister(close)
-    atexit.register(close)
+    atexit.unregister(_close_at_exit)
+    atexit.register(_close_at_exit)
     return Engine(settings, await Store.open(settings.store))
 
 
@@ -195,7 +197,12 @@ def close() -> None:
         old.close()
 
 
-atexit.register(close)
+@atexit.register
+def _close_at_exit() -> None:
+    try:
+        close()
+    except (WorkbenchError, TimeoutError) as error:
+        log.error("Not every turn could be saved at the end, the next start records those as lost: %s", error)
 
 
 def _forget() -> None:
