@@ -544,6 +544,22 @@ def test_interrupt_before_anything_came_is_recorded_too(folder: Path, upstream: 
     assert recorded(folder) == [("interrupted", "")]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_ledger_is_closed_changes_nothing(number: signal.Signals, folder: Path) -> None:
+    script = (
+        "import atexit, os, sys, workbench.cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), int(sys.argv.pop())))\n"
+        "sys.argv[1:1] = ['--version']\n"
+        "workbench.cli.main()"
+    )
+    line = [sys.executable, "-c", script, str(int(number))]
+    ended = subprocess.run(
+        line, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_a_terminated_command_records_its_turn(folder: Path, upstream: ScriptedUpstream) -> None:
     upstream.script(reply("Hello brave new world", pause_after=2))
     with Command(folder, upstream.url, "ask", "hi") as command:
