@@ -29,7 +29,7 @@ from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 ROOT = Path(__file__).parents[1]
 ADA = Caller()
@@ -861,6 +861,29 @@ async def test_a_damaged_file_is_left_as_it_was(path: str, at: int) -> None:
     with pytest.raises(StoreCorrupt, match="damaged and was left as it is"):
         await Store.open(path)
     assert Path(path).read_bytes() == bytes(content)
+
+
+def taken_away(path: Path, aside: Path) -> None:
+    path.rename(aside)
+
+
+def replaced(path: Path, aside: Path) -> None:
+    taken_away(path, aside)
+    shutil.copy(aside, path)
+
+
+@pytest.mark.parametrize("spoil", [taken_away, replaced])
+async def test_a_file_that_is_not_in_its_place_any_more_is_not_written(
+    spoil: Callable[[Path, Path], None], store: Store, path: str, tmp_path: Path
+) -> None:
+    chat = await two_turns(store)
+    spoil(Path(path), tmp_path / "aside")
+
+    with pytest.raises(StoreError, match="was deleted, moved or replaced while in use; put it back, or start a new"):
+        await store.begin(a_turn(chat))
+    (tmp_path / "aside").replace(path)
+    await keep(store, a_turn(chat))
+    assert len(await store.messages(ADA, chat.id)) == 6
 
 
 async def test_half_a_file_is_damaged(path: str) -> None:

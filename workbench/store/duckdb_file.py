@@ -59,6 +59,7 @@ class DuckDBFile:
             StoreError: the file cannot be made, or was written by a newer workbench.
         """
         self.path = path
+        self._file: tuple[int, int] | None = None
         with self._our_errors():
             if path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,7 @@ class DuckDBFile:
         """Run the statements in one transaction; on return they are durable."""
 
         def transaction(cursor: duckdb.DuckDBPyConnection) -> None:
+            self._check_in_place()
             cursor.execute("BEGIN TRANSACTION")
             for sql, parameters in statements:
                 cursor.execute(sql, parameters)
@@ -141,7 +143,25 @@ class DuckDBFile:
         except BaseException:
             connection.close()
             raise
+        self._file = self._file_now()
         return connection
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """What tells the file at the path from any other; None when there is none."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_in_place(self) -> None:
+        """Raise StoreError when the file was deleted or moved: the system keeps it until it is closed, and no longer."""
+        if self._file_now() != self._file:
+            raise StoreError(
+                f"the store {self.path} was deleted, moved or replaced while in use; "
+                "put it back, or start a new session to begin another one",
+                self.path,
+            )
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, journal: Journal) -> None:
         run = connection.execute
