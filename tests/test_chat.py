@@ -21,7 +21,7 @@ from workbench import runtime
 from workbench.show import Nowhere
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.faults.upstream import ScriptedUpstream
 
@@ -269,16 +269,41 @@ def test_every_public_name_is_there() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_is_told_that_it_cannot_ask(scripted: ScriptedUpstream) -> None:
-    wb.Chat().ask("hi")
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda chat, pieces: wb.Chat(),
+        lambda chat, pieces: chat.ask("hi"),
+        lambda chat, pieces: chat.messages,
+        lambda chat, pieces: list(pieces),
+    ],
+    ids=["new chat", "chat of the parent", "messages", "reply being read"],
+)
+def test_a_forked_child_is_told_that_it_cannot_ask(
+    use: Callable[[wb.Chat, Iterator[str]], object], scripted: ScriptedUpstream
+) -> None:
+    scripted.script(reply("Fine"), reply("one two", pause_after=1))
+    chat = wb.Chat()
+    chat.ask("hi")
+    pieces = iter(chat.stream("count"))
+    next(pieces)
     child = os.fork()
     if child == 0:
         try:
-            wb.Chat()
+            use(chat, pieces)
         except wb.ConfigurationError as error:
             os._exit(7 if "'spawn'" in str(error) else 2)
         os._exit(1)
+    scripted.release()
+
+    assert exit_code(child) == 7
+    assert list(pieces) == [" two"]
+
+
+def exit_code(child: int) -> int:
     deadline = time.monotonic() + 30
-    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
         time.sleep(0.05)
-    assert os.waitstatus_to_exitcode(ended[1]) == 7
+    return os.waitstatus_to_exitcode(ended[1])

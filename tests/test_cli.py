@@ -564,6 +564,22 @@ def test_interrupt_before_anything_came_is_recorded_too(folder: Path, upstream: 
     assert recorded(folder) == [("interrupted", "")]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_ledger_is_closed_changes_nothing(number: signal.Signals, folder: Path) -> None:
+    script = (
+        "import atexit, os, sys, workbench.cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), int(sys.argv.pop())))\n"
+        "sys.argv[1:1] = ['--version']\n"
+        "workbench.cli.main()"
+    )
+    line = [sys.executable, "-c", script, str(int(number))]
+    ended = subprocess.run(
+        line, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_a_terminated_command_records_its_turn(folder: Path, upstream: ScriptedUpstream) -> None:
     upstream.script(reply("Hello brave new world", pause_after=2))
     with Command(folder, upstream.url, "ask", "hi") as command:
@@ -612,6 +628,23 @@ def test_a_full_disk_is_one_sentence(folder: Path, upstream: ScriptedUpstream) -
 
     assert (code, stdout, len(upstream.requests)) == (1, "", 1)
     assert stderr.startswith(f"Error: the store {folder / 'store.duckdb'} cannot be written, its disk is full; free")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="a call that only Linux has")
+def test_a_disk_that_fills_in_mid_reply_ends_in_sentences_too(folder: Path, upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("Hello brave new world", pause_after=2))
+    with Command(folder, upstream.url, "ask", "-q", "hi") as command:
+        command.read_until(b"Hello brave")
+        resource.prlimit(command.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        upstream.release()
+        code, stdout, stderr = command.results()
+
+    assert (code, stdout) == (1, " new world\n")
+    full = f"the store {folder / 'store.duckdb'} cannot be written, its disk is full; free some space and go on, "
+    assert stderr.splitlines() == [
+        f"Error: {full}what was saved is safe",
+        f"Not every turn could be saved at the end, the next start records those as lost: {full}what was saved is safe",
+    ]
 
 
 def test_piped_text_is_put_before_the_question(folder: Path, upstream: ScriptedUpstream) -> None:

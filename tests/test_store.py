@@ -29,7 +29,7 @@ from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 ROOT = Path(__file__).parents[1]
 ADA = Caller()
@@ -863,6 +863,29 @@ async def test_a_damaged_file_is_left_as_it_was(path: str, at: int) -> None:
     assert Path(path).read_bytes() == bytes(content)
 
 
+def taken_away(path: Path, aside: Path) -> None:
+    path.rename(aside)
+
+
+def replaced(path: Path, aside: Path) -> None:
+    taken_away(path, aside)
+    shutil.copy(aside, path)
+
+
+@pytest.mark.parametrize("spoil", [taken_away, replaced])
+async def test_a_file_that_is_not_in_its_place_any_more_is_not_written(
+    spoil: Callable[[Path, Path], None], store: Store, path: str, tmp_path: Path
+) -> None:
+    chat = await two_turns(store)
+    spoil(Path(path), tmp_path / "aside")
+
+    with pytest.raises(StoreError, match="was deleted, moved or replaced while in use; put it back, or start a new"):
+        await store.begin(a_turn(chat))
+    (tmp_path / "aside").replace(path)
+    await keep(store, a_turn(chat))
+    assert len(await store.messages(ADA, chat.id)) == 6
+
+
 async def test_half_a_file_is_damaged(path: str) -> None:
     (await Store.open(path)).close()
     content = Path(path).read_bytes()
@@ -1153,6 +1176,29 @@ def test_a_program_that_never_closes_its_store_ends_quietly_with_everything_kept
     assert (err, code) == ("", 0)
     assert rows(path, "SELECT status, COUNT(*) FROM usage GROUP BY ALL") == [("complete", 2)]
     assert not Path(f"{path}.wal").exists()
+
+
+FORKED_WHILE_OPEN = """
+store = asyncio.run(Store.open(sys.argv[1]))
+asyncio.run(two_turns(store))
+child = os.fork()
+if child == 0:
+    sys.exit()
+ended = os.waitpid(child, 0)[1]
+asyncio.run(two_turns(store))
+print(os.waitstatus_to_exitcode(ended), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_that_ends_leaves_the_file_to_its_parent(path: str) -> None:
+    childs_code, _, code = outcome(
+        FORKED_WHILE_OPEN, path
+    )  # DuckDB complains on stderr of what the child leaves to the system
+
+    assert (childs_code, code) == ("0\n", -signal.SIGKILL)
+    assert rows(path, "SELECT status, COUNT(*) FROM usage GROUP BY ALL") == [("complete", 4)]
 
 
 def test_a_store_in_memory_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

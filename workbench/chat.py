@@ -7,7 +7,7 @@ import queue
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
-from workbench.runtime import INTERRUPT_SECONDS, runtime
+from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller
 
@@ -294,5 +294,5 @@ def _next(arrived: queue.SimpleQueue[list[str] | None]) -> list[str] | None:
     while True:
         try:
             return arrived.get(timeout=INTERRUPT_SECONDS)
-        except queue.Empty:
-            continue  # so that an interrupt is noticed while nothing comes
+        except queue.Empty:  # so that an interrupt is noticed while nothing comes
+            refuse_forked()

@@ -17,7 +17,7 @@ from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench import local  # first: what stops the embedded model at exit must be registered before, to run after us
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, WorkbenchError
 from workbench.settings import settings
 from workbench.turns import LOCAL_MODEL
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from workbench.engine import Engine
     from workbench.settings import Settings
+
+log = logging.getLogger("workbench.runtime")
 
 T = TypeVar("T")
 
@@ -55,8 +57,8 @@ class Running(Generic[T]):
 
     def wait(self) -> None:
         """Wait until it has ended, however it did."""
-        while not wait_for([self.ended], INTERRUPT_SECONDS).done:
-            pass
+        while not (_forked or wait_for([self.ended], INTERRUPT_SECONDS).done):
+            pass  # in a forked child it never ends: its thread is the parent's
 
     def _begin(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._task = self._loop.create_task(coroutine)
@@ -88,8 +90,10 @@ class Runtime:
         """The engine, its store opened on first use.
 
         Raises:
+            ConfigurationError: this process was forked from the one the runtime is of.
             StoreError: the store cannot be opened; the next use tries again.
         """
+        refuse_forked()
         with self._opening:
             if self._engine is None:
                 self._engine = self.run(_open(self.settings))
@@ -150,8 +154,8 @@ async def _open(settings: Settings) -> Engine:
     from workbench.store import Store
 
     # the store closes itself at exit too: turns must have been recorded before that, and what is registered last runs first
-    atexit.unregister(close)
-    atexit.register(close)
+    atexit.unregister(_close_at_exit)
+    atexit.register(_close_at_exit)
     return Engine(settings, await Store.open(settings.store))
 
 
@@ -167,15 +171,20 @@ def runtime() -> Runtime:
         ConfigurationError: a setting does not fit, or the process was forked from one that uses the workbench.
     """
     global _runtime
+    refuse_forked()
+    with _lock:
+        if _runtime is None:
+            _runtime = Runtime(settings())
+        return _runtime
+
+
+def refuse_forked() -> None:
+    """Raise ConfigurationError in a process that was forked from one that uses the workbench."""
     if _forked:
         raise ConfigurationError(
             "the workbench is in use in the process this one was forked from and cannot be used here; "
             "start processes with the 'spawn' method, or ask in the parent process"
         )
-    with _lock:
-        if _runtime is None:
-            _runtime = Runtime(settings())
-        return _runtime
 
 
 def close() -> None:
@@ -188,7 +197,12 @@ def close() -> None:
         old.close()
 
 
-atexit.register(close)
+@atexit.register
+def _close_at_exit() -> None:
+    try:
+        close()
+    except (WorkbenchError, TimeoutError) as error:
+        log.error("Not every turn could be saved at the end, the next start records those as lost: %s", error)
 
 
 def _forget() -> None:

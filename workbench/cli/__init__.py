@@ -103,7 +103,17 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # open to the end
         # a reply must not be lost because the terminal lacks one of its letters
         getattr(sys, name).reconfigure(errors="replace")
-    app(prog_name="workbench")
+    try:
+        app(prog_name="workbench")
+    finally:
+        # only the ledger is left to close: one Ctrl-C too many must not cut that short, nor end in a traceback
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            _ignore(getattr(signal, name, None))
+
+
+def _ignore(number: signal.Signals | None) -> None:
+    if number is not None:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_orderly_on(number: signal.Signals | None) -> None:

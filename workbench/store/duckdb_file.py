@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 import duckdb
 
@@ -58,6 +59,7 @@ class DuckDBFile:
             StoreError: the file cannot be made, or was written by a newer workbench.
         """
         self.path = path
+        self._file: tuple[int, int] | None = None
         with self._our_errors():
             if path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,11 +72,13 @@ class DuckDBFile:
         self._queries: set[Query] = set()
         self._closing = threading.Lock()
         self._closed = False
+        _made.add(self)
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; on return they are durable."""
 
         def transaction(cursor: duckdb.DuckDBPyConnection) -> None:
+            self._check_in_place()
             cursor.execute("BEGIN TRANSACTION")
             for sql, parameters in statements:
                 cursor.execute(sql, parameters)
@@ -139,7 +143,25 @@ class DuckDBFile:
         except BaseException:
             connection.close()
             raise
+        self._file = self._file_now()
         return connection
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """What tells the file at the path from any other; None when there is none."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_in_place(self) -> None:
+        """Raise StoreError when the file was deleted or moved: the system keeps it until it is closed, and no longer."""
+        if self._file_now() != self._file:
+            raise StoreError(
+                f"the store {self.path} was deleted, moved or replaced while in use; "
+                "put it back, or start a new session to begin another one",
+                self.path,
+            )
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, journal: Journal) -> None:
         run = connection.execute
@@ -213,6 +235,27 @@ class DuckDBFile:
             yield
         except (duckdb.Error, OSError) as error:
             raise classified(error, self.path) from None
+
+
+_made: WeakSet[DuckDBFile] = WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: never touch the parent's files.
+
+    DuckDB ends with its last connection, and then moves the journal into the file: under the parent, whose next turns
+    would go to a journal that has no name any more.
+    """
+    import ctypes
+
+    for file in _made:
+        file._closing = threading.Lock()  # another thread of the parent may have held it
+        file._closed = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))  # never freed, not even at exit
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Workers:
