@@ -5,7 +5,7 @@ import gc
 import re
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -36,19 +36,6 @@ KEY = "sk-ant-test-5dK2"
 HI = Request(model="claude-sonnet-5-5", max_tokens=100, messages=[{"role": "user", "content": "hi"}])
 SHORT = 1.0  # seconds; a deadline for what must run into one, long enough for a slow machine to get there
 Connect = Callable[..., Claude]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(running: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
-    running.reset()
-    yield running
-    assert running.crashes == []
 
 
 @pytest.fixture
