@@ -112,6 +112,18 @@ def test_a_small_window_is_kept_by_dropping_more() -> None:
     assert words(cut)[0].startswith("q6")
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("😀🎉🚀👩‍👩‍👧‍👦" * 40, 1080), ("你好世界这是一个测试" * 50, 800), ("1234567890" * 60, 600)],
+    ids=["emoji", "Chinese", "digits"],
+)
+def test_a_small_window_holds_what_is_not_english_too(text: str, tokens: int) -> None:
+    """``tokens`` is what SmolLM2 makes of the text."""
+    result = sent(turns(20, text), text, limit=100, max_tokens=4000)
+
+    assert 1 < len(result.messages) * tokens <= 4000
+
+
 def test_a_window_too_small_for_any_history_still_gets_the_question() -> None:
     result = sent(turns(9, " " + "x" * 320), "y" * 4000, max_tokens=100)
 

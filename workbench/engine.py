@@ -16,7 +16,7 @@ from anyio import CancelScope
 
 from workbench.claude import Claude
 from workbench.errors import InvalidRequest, StoreError, UpstreamError
-from workbench.history import window
+from workbench.history import small_model_tokens, window
 from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import cost_and_source, worst_case
@@ -155,7 +155,7 @@ class Engine:
         room = None
         if model == LOCAL_MODEL:
             bound = min(bound, LOCAL_REPLY_TOKENS)
-            room = self._local_context - bound - estimate_tokens(len(chat.system or "")) - 256
+            room = self._local_context - bound - small_model_tokens(chat.system or "") - 256
         messages = await self.store.messages(caller, chat.id) if chat.stored else []
         sent = window(messages, question, limit=settings.history_messages, model=model, max_tokens=room)
         now = datetime.now(UTC)
