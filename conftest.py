@@ -1,8 +1,9 @@
-"""What pytest needs to run the notebooks: a store of their own, and the embedded model whatever ``.env`` says."""
+"""What pytest needs: for the notebooks a store of their own and the embedded model, for the tests a Ctrl-C that works."""
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,3 +21,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         patch.setenv("WORKBENCH_STORE", os.fspath(folder / "store.duckdb"))
         patch.setenv("CLAUDE_MODEL", "local")
         return (yield)
+
+
+def pytest_configure() -> None:
+    # a shell that starts us in the background has Ctrl-C ignored, and so would every process that a test interrupts
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
