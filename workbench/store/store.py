@@ -15,6 +15,7 @@ from workbench.ids import new_id
 from workbench.pricing import cost_and_source
 from workbench.store.backend import Statement
 from workbench.store.queries import query
+from workbench.store.sessions import Heart, Known, Session
 from workbench.turns import DEFAULT_ID, ChatInfo, Message, Usage, estimate_tokens
 from workbench.wording import plain
 
@@ -56,35 +57,40 @@ class Store:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.session = Session(new_id())
+        self._heart: Heart | None = None
         self._known: set[tuple[str, str]] = set()
 
     @classmethod
     async def open(cls, url: str) -> Store:
-        """Open the store at a path and record the turns a dead process left behind as ``lost``.
+        """Open the store at a path and record the turns that dead processes left behind as ``lost``.
 
         Raises:
-            StoreError: see :class:`~workbench.store.duckdb_file.DuckDBFile`.
+            StoreError: see :class:`~workbench.store.shared.SharedFile`.
         """
         if "://" in url:
             scheme = url.split("://", 1)[0]
             raise ConfigurationError(
                 f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
             )
-        from workbench.store.duckdb_file import DuckDBFile
+        if url == ":memory:":
+            from workbench.store.duckdb_file import DuckDBFile
 
-        store = cls(await asyncio.to_thread(DuckDBFile, url))
-        _open.add(store)
-        try:
-            await store._begin_known(DEFAULT_ID, DEFAULT_ID)
-            await store._record_lost()
-        except BaseException:
-            store.close()
-            raise
+            return await cls(await asyncio.to_thread(DuckDBFile, url))._begun()
+        from workbench.store.shared import SharedFile
+
+        shared = await asyncio.to_thread(SharedFile, url)
+        store = await cls(shared)._begun()
+        store._heart = Heart(store._look_after)
+        shared.took_over = store._heart.beat_now  # its owner may have died in the middle of turns
         return store
 
     def close(self) -> None:
         """Finish what is being written and let go of the file."""
         _open.discard(self)
+        if self._heart is not None:
+            self._heart.stop()
+        self.session.end()
         self.backend.close()
 
     # Chats ----------------------------------------------------------------------------------------------------------
@@ -205,6 +211,7 @@ class Store:
                     now + timedelta(seconds=HOLD_SECONDS),
                     turn.worst_case_usd,
                     turn.input_estimate,
+                    self.session.id,
                 ),
             ),
         ]
@@ -325,37 +332,74 @@ class Store:
     def _settled(id: str, org_id: str, state: str) -> Statement:
         return Statement("UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3", (state, id, org_id))
 
-    async def _record_lost(self) -> None:
-        """Record turns whose process died. The file has one owner, so at its start no open turn is alive."""
-        for row in await self.backend.rows(query("open_holds")):
-            id, request_id, org_id, user_id, chat_id, message_id, source, model, started_at, tokens, text, blocks = row
-            usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
-            cost, price_source = cost_and_source(model, usage, started_at)
-            await self.backend.write(
-                [
-                    self._reply(
-                        message_id, org_id, text, msgspec.json.decode(blocks), "lost", None, usage.output_tokens
-                    ),
-                    _usage_row(
-                        id=id,
-                        request_id=request_id,
-                        org_id=org_id,
-                        user_id=user_id,
-                        chat_id=chat_id,
-                        message_id=message_id,
-                        source=source,
-                        model=model,
-                        started_at=started_at,
-                        usage=usage,
-                        status="lost",
-                        error_type="process_died",
-                        cost_usd=cost,
-                        price_source=price_source,
-                    ),
-                    self._settled(id, org_id, "lost"),
-                ]
-            )
-            log.warning("Turn of a dead process recorded as lost", extra={"requestId": request_id, "chatId": chat_id})
+    async def _begun(self) -> Store:
+        _open.add(self)
+        try:
+            await self._begin_known(DEFAULT_ID, DEFAULT_ID)
+            await self._look_after()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def _look_after(self) -> None:
+        """Say that this process is alive, and record the turns of those that no longer are."""
+        await self.backend.write([Statement(query("beat"), self.session.row())])
+        # in this order: whoever has a turn has had a session before
+        with_turns = {id for (id,) in await self.backend.rows(query("open_sessions"))}
+        sessions = [Known(*row) for row in await self.backend.rows(query("sessions"))]
+        alive = {session.id for session in sessions if session.alive()}
+        for id in with_turns - alive:
+            await self._record_lost(id)
+        await self.backend.write(
+            [Statement("DELETE FROM sessions WHERE id = $1", (s.id,)) for s in sessions if s.id not in alive]
+        )
+
+    async def _record_lost(self, session_id: str) -> None:
+        """Record the turns of a dead process. Two survivors may both do so: they write the same."""
+        for row in await self.backend.rows(query("open_holds"), session_id):
+            await self._record_one_lost(*row)
+
+    async def _record_one_lost(
+        self,
+        id: str,
+        request_id: str,
+        org_id: str,
+        user_id: str,
+        chat_id: str,
+        message_id: str,
+        source: str,
+        model: str,
+        started_at: datetime,
+        tokens: int,
+        text: str,
+        blocks: str,
+    ) -> None:
+        usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
+        cost, price_source = cost_and_source(model, usage, started_at)
+        await self.backend.write(
+            [
+                self._reply(message_id, org_id, text, msgspec.json.decode(blocks), "lost", None, usage.output_tokens),
+                _usage_row(
+                    id=id,
+                    request_id=request_id,
+                    org_id=org_id,
+                    user_id=user_id,
+                    chat_id=chat_id,
+                    message_id=message_id,
+                    source=source,
+                    model=model,
+                    started_at=started_at,
+                    usage=usage,
+                    status="lost",
+                    error_type="process_died",
+                    cost_usd=cost,
+                    price_source=price_source,
+                ),
+                self._settled(id, org_id, "lost"),
+            ]
+        )
+        log.warning("Turn of a dead process recorded as lost", extra={"requestId": request_id, "chatId": chat_id})
 
 
 def _title(question: str) -> str:
