@@ -12,6 +12,7 @@ import itertools
 import os
 import secrets
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -107,6 +108,12 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
         ending.join(LAST_STREAMS)
         for path in (self.place.socket, self.place.address):
             path.unlink(missing_ok=True)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: do not wait at exit for threads that only the parent has."""
+        for reference in weakref.getweakrefs(self):
+            if isinstance(reference.__callback__, weakref.finalize):
+                reference.__callback__.detach()
 
     def _answer(self, kind: str, body: bytes) -> bytes:
         if kind == "hello":

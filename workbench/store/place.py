@@ -19,6 +19,8 @@ except ImportError:  # Windows: DuckDB's own lock has to do
     fcntl = None  # type: ignore[assignment]
 
 UNIX = fcntl is not None
+FOLDER = Path("/tmp")
+"""Not what the environment says, which differs between a service and a notebook of the same user."""
 
 
 def program() -> str:
@@ -113,7 +115,7 @@ class Lock:
 
 def _folder() -> Path:
     """The folder of the sockets: the same for all processes of a user, whatever their environments say."""
-    folder = Path("/tmp", f"workbench-{os.getuid()}") if UNIX else Path(tempfile.gettempdir(), "workbench")
+    folder = FOLDER / f"workbench-{os.getuid()}" if UNIX else Path(tempfile.gettempdir(), "workbench")
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if UNIX and (not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077):

@@ -8,8 +8,11 @@ made by its writer, and an update sets a value, never adds to it.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import os
 import random
+import sys
 import threading
 import time
 import weakref
@@ -40,6 +43,8 @@ MOST_OWNERS = 20
 T = TypeVar("T")
 
 _all: weakref.WeakSet[SharedFile] = weakref.WeakSet()
+_in_a_child = False
+"""Whether this process was forked from one that had a store open: its connections do not work here."""
 
 
 class Owner:
@@ -89,6 +94,9 @@ class SharedFile:
         self.took_over: Callable[[], None] = lambda: None
         """Called after another process that owned the file went away, and this one owns it now."""
         self._place = Place.of(path)
+        self._forked = _in_a_child
+        if self._forked:
+            raise self._is_closed()
         self._sender = Sender()
         self._electing = threading.Lock()
         self._host: Owner | FlightClient | None = self._elect()
@@ -97,7 +105,7 @@ class SharedFile:
         self._analysts = Workers("researcher", ANALYSTS)
         self._queries: set[Query] = set()
         self._closing = threading.Lock()
-        self._closed = self._forked = False
+        self._closed = False
         _all.add(self)
 
     @property
@@ -164,6 +172,17 @@ class SharedFile:
             workers.finish()
         if self._host is not None:
             self._host.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: never touch what belongs to the parent's threads, not even to destroy it."""
+        import ctypes  # rarely needed
+
+        self._closing = threading.Lock()  # another thread may have held it
+        self._forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._host))
+        if isinstance(self._host, Owner):
+            self._host.lock.forget()
+            self._host.server.leave_to_parent()
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -242,3 +261,22 @@ class _Held(Exception):
         super().__init__(str(error))
         self.error = error
         self.foreign = foreign
+
+
+def _in_child() -> None:
+    global _in_a_child
+    for shared in list(_all):
+        shared.leave_to_parent()
+    if _all and not _in_a_child:
+        _in_a_child = True
+        atexit.register(_hush)
+
+
+def _hush() -> None:
+    """At the very end of a forked child DuckDB would list what was left to the parent as leaked."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
