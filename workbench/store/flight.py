@@ -116,6 +116,8 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
                 reference.__callback__.detach()
 
     def _answer(self, kind: str, body: bytes) -> bytes:
+        if self._closing and kind == "hello":  # whoever connects now had better wait for the next owner
+            raise _gone()
         if kind == "hello":
             return msgspec.msgpack.encode(self.greeting)
         values = unpack(body)

@@ -18,18 +18,18 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from workbench.errors import InvalidRequest, StoreBusy, StoreError
 from workbench.store.analyst import Query
 from workbench.store.duckdb_file import ANALYSTS, READERS, DuckDBFile, Workers
-from workbench.store.faults import not_answering
+from workbench.store.faults import classified, not_answering
 from workbench.store.flight import FlightClient, FlightOwner, OwnerGone, Sender
 from workbench.store.place import Lock, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-
-    import pyarrow as pa
 
     from workbench.store.backend import Row, Statement
 
@@ -93,7 +93,10 @@ class SharedFile:
         """
         self.took_over: Callable[[], None] = lambda: None
         """Called after another process that owned the file went away, and this one owns it now."""
-        self._place = Place.of(path)
+        try:
+            self._place = Place.of(path)
+        except OSError as error:
+            raise classified(error, path) from None
         self._forked = _in_a_child
         if self._forked:
             raise self._is_closed()
@@ -240,6 +243,9 @@ class SharedFile:
         except StoreBusy as error:
             lock.release()
             raise _Held(error, foreign=True) from None
+        except (OSError, pa.ArrowException) as error:
+            lock.release()
+            raise classified(error, self.path) from None
         except BaseException:
             lock.release()
             raise
