@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from workbench.store.backend import Backend
+    from workbench.store.shared import SharedFile
     from workbench.turns import Block, Caller, LiveTurn, Status
 
 log = logging.getLogger("workbench.store")
@@ -48,6 +49,21 @@ def _close_all() -> None:
         store.close()
 
 
+def _backend(url: str) -> Backend:
+    if "://" in url:
+        scheme = url.split("://", 1)[0]
+        raise ConfigurationError(
+            f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
+        )
+    if url == ":memory:":
+        from workbench.store.duckdb_file import DuckDBFile
+
+        return DuckDBFile(url)
+    from workbench.store.shared import SharedFile
+
+    return SharedFile(url)
+
+
 def _blocks(blocks: list[Block]) -> str:
     return _json.encode(blocks).decode()
 
@@ -68,21 +84,18 @@ class Store:
         Raises:
             StoreError: see :class:`~workbench.store.shared.SharedFile`.
         """
-        if "://" in url:
-            scheme = url.split("://", 1)[0]
-            raise ConfigurationError(
-                f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
-            )
-        if url == ":memory:":
-            from workbench.store.duckdb_file import DuckDBFile
-
-            return await cls(await asyncio.to_thread(DuckDBFile, url))._begun()
-        from workbench.store.shared import SharedFile
-
-        shared = await asyncio.to_thread(SharedFile, url)
-        store = await cls(shared)._begun()
-        store._heart = Heart(store._look_after)
-        shared.took_over = store._heart.beat_now  # its owner may have died in the middle of turns
+        store = cls(await asyncio.to_thread(_backend, url))
+        _open.add(store)
+        try:
+            await store._begin_known(DEFAULT_ID, DEFAULT_ID)
+            await store._look_after()
+        except BaseException:
+            store.close()
+            raise
+        if url != ":memory:":
+            store._heart = Heart(store._look_after)
+            if "://" not in url:  # an owner that goes away may have died in the middle of turns
+                cast("SharedFile", store.backend).took_over = store._heart.beat_now
         return store
 
     def close(self) -> None:
@@ -331,16 +344,6 @@ class Store:
     @staticmethod
     def _settled(id: str, org_id: str, state: str) -> Statement:
         return Statement("UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3", (state, id, org_id))
-
-    async def _begun(self) -> Store:
-        _open.add(self)
-        try:
-            await self._begin_known(DEFAULT_ID, DEFAULT_ID)
-            await self._look_after()
-        except BaseException:
-            self.close()
-            raise
-        return self
 
     async def _look_after(self) -> None:
         """Say that this process is alive, and record the turns of those that no longer are."""
