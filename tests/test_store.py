@@ -26,6 +26,7 @@ from workbench.store.backend import Statement
 from workbench.store.faults import classified
 from workbench.store.migrations import MIGRATIONS
 from workbench.store.queries import query
+from workbench.store.shared import Owner, SharedFile
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
@@ -131,6 +132,12 @@ def outcome(script: str, *arguments: str) -> tuple[str, str, int]:
     with child(script, *arguments) as process:
         out, err = process.communicate(timeout=120)
     return out, err, process.returncode
+
+
+def own_file(store: Store) -> duckdb_file.DuckDBFile:
+    assert isinstance(store.backend, SharedFile)
+    assert isinstance(store.backend._host, Owner)
+    return store.backend._host.file
 
 
 def rows(path: str, sql: str) -> list[tuple[Any, ...]]:
@@ -433,7 +440,10 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
     (await Store.open(path)).close()
 
     assert rows(path, "SELECT * FROM schema_version") == first
-    assert [(version, name) for version, name, _ in first] == [(1, "0001_ledger.sql")]
+    assert [(version, name) for version, name, _ in first] == [
+        (1, "0001_ledger.sql"),
+        (2, "0002_sessions.sql"),
+    ]
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
@@ -461,17 +471,17 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,)]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = ("0002_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
+    broken = ("0003_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
     monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, broken])
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,)]
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -480,7 +490,7 @@ async def test_a_later_migration_keeps_the_rows(path: str, monkeypatch: pytest.M
     await two_turns(store)
     store.close()
     monkeypatch.setattr(
-        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0002_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
+        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0003_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
     )
     store = await Store.open(path)
 
@@ -495,10 +505,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 1\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 2\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(2,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(3,)]
 
 
 @pytest.mark.parametrize("url", ["postgresql://localhost/x", "s3://bucket/x"])
@@ -663,16 +673,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 HOLDING = """
-async def main():
-    store = await Store.open(sys.argv[1])
+with duckdb.connect(sys.argv[1]):
     print("open", flush=True)
     sys.stdin.read()
-    store.close()
-asyncio.run(main())
 """
 
 
-async def test_a_store_in_use_names_the_program_and_its_pid(path: str) -> None:
+async def test_a_file_held_by_a_program_that_does_not_share_names_it_and_its_pid(path: str) -> None:
     with child(HOLDING, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
@@ -686,15 +693,16 @@ async def test_a_store_in_use_names_the_program_and_its_pid(path: str) -> None:
     assert "python" in str(caught.value)
 
 
-async def test_a_second_store_in_the_same_process_is_refused_and_the_first_goes_on(store: Store, path: str) -> None:
-    turn = a_turn(a_chat())
-    await store.begin(turn)
-    with pytest.raises(StoreBusy, match="this very process") as caught:
-        await Store.open(path)
-    await store.record(turn)
+async def test_a_second_store_in_the_same_process_shares_the_file_and_outlives_the_first(
+    store: Store, path: str
+) -> None:
+    second = await Store.open(path)
+    turn = await keep(store, a_turn(a_chat()))
+    store.close()
+    await keep(second, a_turn(turn.chat))
 
-    assert caught.value.pid == os.getpid()
-    assert await store.backend.rows("SELECT status FROM usage") == [("complete",)]
+    assert await second.backend.rows("SELECT status FROM usage") == [("complete",), ("complete",)]
+    second.close()
 
 
 FULL = """
@@ -1042,8 +1050,7 @@ async def test_a_result_too_large_for_the_memory_is_refused(store: Store, monkey
 
 async def test_a_cancelled_query_is_stopped(store: Store) -> None:
     asked = [asyncio.create_task(store.read_only(ENDLESS, seconds=100)) for _ in range(duckdb_file.ANALYSTS)]
-    backend = store.backend
-    assert isinstance(backend, duckdb_file.DuckDBFile)
+    backend = own_file(store)
     while len(backend._queries) < duckdb_file.ANALYSTS:
         await asyncio.sleep(0.001)
     for task in asked:
@@ -1057,8 +1064,7 @@ async def test_many_bad_queries_leave_no_cursor_open(store: Store) -> None:
         with pytest.raises(InvalidRequest):
             await store.read_only("SELECT nope")
 
-    backend = store.backend
-    assert isinstance(backend, duckdb_file.DuckDBFile)
+    backend = own_file(store)
     assert backend._cursors == set()
     assert backend._queries == set()
 

@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from workbench.errors import InvalidRequest
+from workbench.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ class Query:
     """One statement, to be run once; ``stop`` may be called from any thread."""
 
     def __init__(self, sql: str, seconds: float) -> None:
+        self.id = new_id()
         self.sql = sql
         self.seconds = seconds
         self._over = threading.Event()
@@ -53,6 +55,10 @@ class Query:
                         f"the query took longer than {self.seconds:g} s and was stopped; narrow it"
                     ) from None
                 raise InvalidRequest(f"the query cannot be run: {error}") from None
+
+    @property
+    def stopped(self) -> bool:
+        return self._over.is_set()
 
     def stop(self) -> None:
         """End the query, whether it is running or about to."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 READERS = 4
 ANALYSTS = 2
 """Threads of their own: slow queries of analysts never keep a turn waiting for its history."""
+BATCH_ROWS = 50_000
+"""In each piece of a result that is read in pieces: some 7 MB of usage rows."""
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",  # readable by DuckDB 1.5 tools too
@@ -48,7 +50,10 @@ T = TypeVar("T")
 
 
 class DuckDBFile:
-    """Owns a DuckDB file. DuckDB lets one process open it: a second one gets StoreBusy, with the first one's PID."""
+    """Owns a DuckDB file. DuckDB lets one process open it: a second one gets StoreBusy, with the first one's PID.
+
+    Nobody else in this process may open the file, not even to copy it: closing it again would drop DuckDB's lock.
+    """
 
     def __init__(self, path: str) -> None:
         """Open the file, making it and its folder if need be, and bring its tables up to date.
@@ -66,9 +71,9 @@ class DuckDBFile:
             self._connection: duckdb.DuckDBPyConnection | None = self._open()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
         self._door = threading.Condition()
-        self._writer = _Workers("writer", 1)
-        self._readers = _Workers("reader", READERS)
-        self._analysts = _Workers("analyst", ANALYSTS)
+        self._writer = Workers("writer", 1)
+        self._readers = Workers("reader", READERS)
+        self._analysts = Workers("analyst", ANALYSTS)
         self._queries: set[Query] = set()
         self._closing = threading.Lock()
         self._closed = False
@@ -76,6 +81,30 @@ class DuckDBFile:
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; on return they are durable."""
+        # shielded: whoever waits may be cancelled, the transaction is not undone by that
+        await asyncio.shield(asyncio.wrap_future(self.begin_write(statements)))
+
+    async def rows(self, sql: str, *parameters: Any) -> list[Row]:
+        """Return the rows of a query."""
+        return await asyncio.wrap_future(self.begin_rows(sql, parameters))
+
+    async def arrow(self, sql: str, *parameters: Any) -> pa.Table:
+        """Return the result of a query as a table."""
+        return await asyncio.wrap_future(self.begin_arrow(sql, parameters))
+
+    async def read_only(self, sql: str, *, seconds: float) -> pa.Table:
+        """Return the result of one statement that can neither write nor reach files or network."""
+        query = Query(sql, seconds)
+        try:
+            return await asyncio.wrap_future(self.begin_read_only(query))
+        except asyncio.CancelledError:
+            query.stop()
+            raise
+
+    # The same for threads, which have no event loop to wait on --------------------------------------------------------
+
+    def begin_write(self, statements: Sequence[Statement]) -> Future[None]:
+        """Queue a transaction; what is queued first is written first."""
 
         def transaction(cursor: duckdb.DuckDBPyConnection) -> None:
             self._check_in_place()
@@ -84,22 +113,18 @@ class DuckDBFile:
                 cursor.execute(sql, parameters)
             cursor.execute("COMMIT")
 
-        # shielded: whoever waits may be cancelled, the transaction is not undone by that
-        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, transaction)))
+        return self._submit(self._writer, transaction)
 
-    async def rows(self, sql: str, *parameters: Any) -> list[Row]:
-        """Return the rows of a query."""
-        job = self._submit(self._readers, lambda cursor: cursor.execute(sql, parameters).fetchall())
-        return await asyncio.wrap_future(job)
+    def begin_rows(self, sql: str, parameters: Sequence[Any]) -> Future[list[Row]]:
+        """Queue a query for rows."""
+        return self._submit(self._readers, lambda cursor: cursor.execute(sql, parameters).fetchall())
 
-    async def arrow(self, sql: str, *parameters: Any) -> pa.Table:
-        """Return the result of a query as a table."""
-        job = self._submit(self._readers, lambda cursor: cursor.sql(sql, params=list(parameters)).to_arrow_table())
-        return await asyncio.wrap_future(job)
+    def begin_arrow(self, sql: str, parameters: Sequence[Any]) -> Future[pa.Table]:
+        """Queue a query for a table."""
+        return self._submit(self._readers, lambda cursor: cursor.sql(sql, params=list(parameters)).to_arrow_table())
 
-    async def read_only(self, sql: str, *, seconds: float) -> pa.Table:
-        """Return the result of one statement that can neither write nor reach files or network."""
-        query = Query(sql, seconds)
+    def begin_read_only(self, query: Query) -> Future[pa.Table]:
+        """Queue an analyst's query."""
 
         def run(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
             self._queries.add(query)
@@ -114,11 +139,18 @@ class DuckDBFile:
             finally:
                 self._queries.discard(query)
 
-        try:
-            return await asyncio.wrap_future(self._submit(self._analysts, run))
-        except asyncio.CancelledError:
+        return self._submit(self._analysts, run)
+
+    @contextlib.contextmanager
+    def reader(self, sql: str, parameters: Sequence[Any]) -> Iterator[pa.RecordBatchReader]:
+        """The result of a query in pieces, for whoever must not hold all of it at once."""
+        with self._our_errors(), self._cursor() as cursor:
+            yield cursor.sql(sql, params=list(parameters)).to_arrow_reader(BATCH_ROWS)
+
+    def stop_queries(self) -> None:
+        """End what analysts are reading."""
+        for query in list(self._queries):
             query.stop()
-            raise
 
     def close(self) -> None:
         """Finish what is being written, stop what analysts are reading and let go of the file."""
@@ -126,8 +158,7 @@ class DuckDBFile:
             if self._closed:
                 return
             self._closed = True
-        for query in list(self._queries):
-            query.stop()
+        self.stop_queries()
         for workers in (self._writer, self._readers, self._analysts):
             workers.finish()
         if self._connection is not None:
@@ -191,7 +222,7 @@ class DuckDBFile:
             run("COMMIT")
             run("CHECKPOINT")  # most bugs of DuckDB's journal follow changes of tables
 
-    def _submit(self, workers: _Workers, job: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
+    def _submit(self, workers: Workers, job: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
         def run() -> T:
             with self._our_errors(), self._cursor() as cursor:
                 return job(cursor)
@@ -258,7 +289,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-class _Workers:
+class Workers:
     """Threads that work off one queue.
 
     An executor would take no work once the interpreter ends, and that is when the last turns are recorded.

@@ -52,6 +52,17 @@ def busy(path: str, program: str, pid: int | None) -> StoreBusy:
     return StoreBusy(f"the store {path} is in use by {who}; close that one, or {ANOTHER}", path, pid)
 
 
+def not_answering(path: str, program: str, pid: int | None) -> StoreBusy:
+    """Return the error of a file whose owner is one of ours and does not answer."""
+    who = f"{program} (PID {pid})" if pid else program
+    return StoreBusy(
+        f"the store {path} is kept by {who}, which does not answer: it is paused or very busy; let it go on or end it, "
+        f"then try again, or {ANOTHER}",
+        path,
+        pid,
+    )
+
+
 def _busy(text: str, path: str) -> StoreBusy:
     holder = re.search(r"held in (.+?) \(PID (\d+)\)", text)
     return busy(path, holder[1], int(holder[2])) if holder else busy(path, "another process", None)

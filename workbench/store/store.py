@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -16,6 +16,7 @@ from workbench.ids import new_id
 from workbench.pricing import cost_and_source
 from workbench.store.backend import Statement
 from workbench.store.queries import query
+from workbench.store.sessions import Heart, Known, Session
 from workbench.turns import DEFAULT_ID, ChatInfo, Message, Usage, estimate_tokens
 from workbench.wording import plain
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from workbench.store.backend import Backend
+    from workbench.store.shared import SharedFile
     from workbench.turns import Block, Caller, LiveTurn, Status
 
 log = logging.getLogger("workbench.store")
@@ -49,6 +51,21 @@ def _close_all() -> None:
         store.close()
 
 
+def _backend(url: str) -> Backend:
+    if "://" in url:
+        scheme = url.split("://", 1)[0]
+        raise ConfigurationError(
+            f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
+        )
+    if url == ":memory:":
+        from workbench.store.duckdb_file import DuckDBFile
+
+        return DuckDBFile(url)
+    from workbench.store.shared import SharedFile
+
+    return SharedFile(url)
+
+
 def _blocks(blocks: list[Block]) -> str:
     return _json.encode(blocks).decode()
 
@@ -58,36 +75,38 @@ class Store:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.session = Session(new_id())
+        self._heart: Heart | None = None
         self._known: set[tuple[str, str]] = set()
 
     @classmethod
     async def open(cls, url: str) -> Store:
-        """Open the store at a path and record the turns a dead process left behind as ``lost``.
+        """Open the store at a path and record the turns that dead processes left behind as ``lost``.
 
         Raises:
             ConfigurationError: it is an address and not a path.
-            StoreError: see :class:`~workbench.store.duckdb_file.DuckDBFile`.
+            StoreError: see :class:`~workbench.store.shared.SharedFile`.
         """
-        if "://" in url:
-            scheme = url.split("://", 1)[0]
-            raise ConfigurationError(
-                f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
-            )
-        from workbench.store.duckdb_file import DuckDBFile
-
-        store = cls(await asyncio.to_thread(DuckDBFile, url))
+        store = cls(await asyncio.to_thread(_backend, url))
         _open.add(store)
         try:
             await store._begin_known(DEFAULT_ID, DEFAULT_ID)
-            await store._record_lost()
+            await store._look_after()
         except BaseException:
             store.close()
             raise
+        if url != ":memory:":
+            store._heart = Heart(store._look_after)
+            if "://" not in url:  # an owner that goes away may have died in the middle of turns
+                cast("SharedFile", store.backend).took_over = store._heart.beat_now
         return store
 
     def close(self) -> None:
         """Finish what is being written and let go of the file."""
         _open.discard(self)
+        if self._heart is not None:
+            self._heart.stop()
+        self.session.end()
         self.backend.close()
 
     # Chats ----------------------------------------------------------------------------------------------------------
@@ -195,7 +214,13 @@ class Store:
             ),
             Statement(
                 query("new_hold"),
-                (*_call(turn), now + timedelta(seconds=HOLD_SECONDS), turn.worst_case_usd, turn.input_estimate),
+                (
+                    *_call(turn),
+                    now + timedelta(seconds=HOLD_SECONDS),
+                    turn.worst_case_usd,
+                    turn.input_estimate,
+                    self.session.id,
+                ),
             ),
         ]
         await self.backend.write(statements)
@@ -307,9 +332,22 @@ class Store:
     def _settled(id: str, org_id: str, state: str) -> Statement:
         return Statement("UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3", (state, id, org_id))
 
-    async def _record_lost(self) -> None:
-        """Record turns whose process died. The file has one owner, so at its start no open turn is alive."""
-        for row in await self.backend.rows(query("open_holds")):
+    async def _look_after(self) -> None:
+        """Say that this process is alive, and record the turns of those that no longer are."""
+        await self.backend.write([Statement(query("beat"), self.session.row())])
+        # in this order: whoever has a turn has had a session before
+        with_turns = {id for (id,) in await self.backend.rows(query("open_sessions"))}
+        sessions = [Known(*row) for row in await self.backend.rows(query("sessions"))]
+        alive = {session.id for session in sessions if session.alive()}
+        for id in with_turns - alive:
+            await self._record_lost(id)
+        await self.backend.write(
+            [Statement("DELETE FROM sessions WHERE id = $1", (s.id,)) for s in sessions if s.id not in alive]
+        )
+
+    async def _record_lost(self, session_id: str) -> None:
+        """Record the turns of a dead process. Two survivors may both do so: they write the same."""
+        for row in await self.backend.rows(query("open_holds"), session_id):
             *call, tokens, text, blocks = row
             id, request_id, org_id, _, chat_id, message_id, _, model, started_at = call
             usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
