@@ -170,16 +170,7 @@ class Store:
         """Write the question, an empty reply and the hold, in one transaction: from here on the turn is never lost."""
         caller, chat, now = turn.caller, turn.chat, turn.started_at
         await self._begin_known(caller.org_id, caller.user_id)
-        statements = []
-        if not chat.stored:
-            statements.append(self._new_chat(caller, chat, now, chat.title or _title(turn.question)))
-        else:
-            # in PostgreSQL this also locks the chat, so that two turns cannot take the same place in it
-            statements.append(
-                Statement(
-                    "UPDATE chats SET updated_at = $1 WHERE id = $2 AND org_id = $3", (now, chat.id, caller.org_id)
-                )
-            )
+        statements = [self._new_chat(caller, chat, now, chat.title or _title(turn.question))]
         question = _blocks([{"type": "text", "text": turn.question}])
         place = (chat.id, caller.org_id)
         statements += [
