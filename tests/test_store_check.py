@@ -181,4 +181,3 @@ def test_every_rule_has_its_query_and_every_query_its_rule_and_its_break() -> No
     assert named == set(RULES)
     assert {rule for rule, _ in BREAKS.values()} == named
     assert all(query(f"check_{name}").startswith("-- ") for name in named)
-

@@ -13,6 +13,7 @@ import msgspec
 from workbench.errors import ConfigurationError, InvalidRequest, NotFound
 from workbench.ids import new_id
 from workbench.pricing import cost_and_source
+from workbench.store import erase
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, ChatInfo, Message, Usage, estimate_tokens
@@ -154,6 +155,15 @@ class Store:
             ]
         )
         return fork
+
+    async def delete_chat(self, caller: Caller, chat_id: str) -> None:
+        """Delete a chat of the caller with its messages; what it cost stays in the ledger.
+
+        Raises:
+            NotFound: the caller has no such chat.
+            StoreBusy: a turn runs in it.
+        """
+        await erase.delete_chat(self.backend, caller.org_id, caller.user_id, chat_id)
 
     async def chats(self, caller: Caller, search: str = "", limit: int = 1000) -> pa.Table:
         """Return the caller's chats, the one used last first."""
