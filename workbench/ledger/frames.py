@@ -85,7 +85,7 @@ def usage(
         wb.usage(since="2026-11-01")["cost_usd"].sum()
     """
     chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
-    parameters = (org, _moment(since), _moment(until), chat_id)
+    parameters = (org, moment_of(since), moment_of(until), chat_id)
     return _frame(_read(_summed([by] if isinstance(by, str) else by) if by else query("usage"), *parameters))
 
 
@@ -124,7 +124,8 @@ def _summed(by: Sequence[str]) -> str:
     return f"SELECT {chosen},{SUMS}\nFROM (\n{query('usage')}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
 
 
-def _moment(value: Moment | None) -> datetime | None:
+def moment_of(value: Moment | None) -> datetime | None:
+    """Return a time as the store knows it: UTC, which a time without a zone is taken for."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

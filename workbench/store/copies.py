@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +17,7 @@ from workbench.ids import new_id
 from workbench.store.backend import Statement
 from workbench.store.check import check
 from workbench.store.duckdb_file import CONFIG, DuckDBFile
-from workbench.store.faults import classified
+from workbench.store.faults import busy, classified
 from workbench.store.queries import query
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ BATCH = 50_000
 MOST_PARAMETERS = 10_000
 """Values in one statement that inserts rows; PostgreSQL takes 65,535."""
 EXPORTED = ("usage", "messages")
+SESSIONS = "sessions"
+"""Who has a store open: true of that one only, so it is not copied."""
 
 
 def _silent(table: str, done: int, total: int) -> None:
@@ -52,7 +56,7 @@ async def snapshot(backend: Backend, path: Path) -> None:
     """
     refuse_existing(path)
     with _partial(path) as partial:
-        await backend.snapshot(str(partial))
+        await backend.snapshot(str(partial.absolute()))  # it may be written by a process in another folder
         _reveal(partial, path)
 
 
@@ -64,7 +68,7 @@ async def backup(backend: Backend, path: Path) -> list[Finding]:
     """
     refuse_existing(path)
     with _partial(path) as partial:
-        await backend.snapshot(str(partial))
+        await backend.snapshot(str(partial.absolute()))  # it may be written by a process in another folder
         broken = await _broken(partial)
         _reveal(partial, path)
     return broken
@@ -120,7 +124,11 @@ def compact(target: Path) -> None:
 
 
 def _copy_into(connection: duckdb.DuckDBPyConnection, partial: Path) -> None:
-    ((name,),) = connection.execute("SELECT current_database()").fetchall()
+    ((name, locked),) = connection.execute(
+        "SELECT current_database(), current_setting('lock_configuration')"
+    ).fetchall()
+    if locked:  # not opened now, but the one that this process has open already
+        raise busy(name, f"this very process, {sys.executable}", os.getpid())
     version = CONFIG["storage_compatibility_version"]
     connection.execute(f"ATTACH {_quoted(partial)} AS compacted (STORAGE_VERSION '{version}')")
     connection.execute(f'COPY FROM DATABASE "{name}" TO compacted')
@@ -321,6 +329,11 @@ async def copy(source: Backend, target: Backend, progress: Progress = _silent) -
     return {table.name: await _same(source, target, table.name) for table in tables}
 
 
+async def tables_of(backend: Backend) -> list[str]:
+    """Return the names of the tables that are copied, all but those about the store itself."""
+    return [table.name for table in await _tables(backend)]
+
+
 async def _tables(backend: Backend) -> list[Table]:
     """The tables there are, so that none is forgotten when one is added."""
     columns: dict[str, dict[str, str]] = {}
@@ -332,6 +345,7 @@ async def _tables(backend: Backend) -> list[Table]:
     return [
         Table(name, key, [*key, *(c for c in columns[name] if c not in key)], _json_of(columns[name]))
         for name, key in sorted(keys.items())
+        if name != SESSIONS
     ]
 
 
