@@ -45,12 +45,10 @@ async def test_an_empty_store_is_clean(store: Store) -> None:
 async def test_a_store_with_turns_of_every_kind_is_clean(store: Store) -> None:
     chat = await two_turns(store)
     await two_turns(store, EVE)
-    for status in ("interrupted", "failed"):
+    for status in ("interrupted", "failed", "lost"):
         await keep(store, a_turn(chat, status=status, error_type="upstream_error"))
     fork = await store.fork(ADA, chat, 4)
     await keep(store, a_turn(fork))
-    await store.begin(a_turn(chat))
-    await store._record_lost()
     await store.begin(a_turn(a_chat()))  # still running
 
     statuses = await store.backend.rows("SELECT DISTINCT status FROM messages ORDER BY status")
@@ -69,6 +67,22 @@ async def test_a_chat_begun_anew_after_it_was_deleted_is_clean(store: Store) -> 
     assert await broken(store) == []
 
 
+COLUMNS = {
+    "usage": """id, request_id, org_id, user_id, chat_id, message_id, source, model, started_at, input_tokens,
+        uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,
+        thinking_tokens, web_searches, status, usage_estimated, price_source""",
+    "holds": """id, request_id, org_id, user_id, chat_id, message_id, source, model, started_at, expires_at, input_tokens,
+        state""",
+}
+
+
+def again(table: str, **changes: str) -> str:
+    """A row once more, under the id x, with some columns changed."""
+    columns = [column.strip() for column in COLUMNS[table].split(",")]
+    values = [({"id": "'x'"} | changes).get(column, column) for column in columns]
+    return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM {table}"
+
+
 # $1 is the chat, $2 the reply, $3 the call, which is the hold's id too
 BREAKS = {
     "the question became a reply": ("turn_without_question", "UPDATE messages SET role = 'assistant' WHERE seq = 1"),
@@ -84,25 +98,22 @@ BREAKS = {
     ),
     "billed twice": (
         "reply_without_usage",
-        "INSERT INTO usage SELECT * REPLACE ('x' AS id, 0 AS output_tokens, TRUE AS usage_estimated) FROM usage",
+        again("usage", output_tokens="0", usage_estimated="TRUE"),
     ),
     "a reply without an end": ("reply_nobody_writes", "UPDATE messages SET status = 'streaming' WHERE id = $2"),
     "a call of a reply that is not there": (
         "usage_without_reply",
-        "INSERT INTO usage SELECT * REPLACE ('x' AS id, 'nowhere' AS message_id) FROM usage",
+        again("usage", message_id="'nowhere'"),
     ),
     "the chat is gone": ("message_without_chat", "DELETE FROM chats WHERE id = $1"),
     "the chat is another org's": ("message_without_chat", "UPDATE chats SET org_id = 'evil' WHERE id = $1"),
     "the org is gone": ("usage_without_org", "DELETE FROM orgs"),
     "a hold for nothing": (
         "hold_without_message",
-        "INSERT INTO holds SELECT * REPLACE ('x' AS id, 'nowhere' AS message_id, 'open' AS state) FROM holds",
+        again("holds", message_id="'nowhere'", state="'open'"),
     ),
     "a hold forgotten": ("hold_left_open", "UPDATE holds SET state = 'open' WHERE id = $3"),
-    "a hold settled for nothing": (
-        "hold_settled_unbilled",
-        "INSERT INTO holds SELECT * REPLACE ('x' AS id) FROM holds",
-    ),
+    "a hold settled for nothing": ("hold_settled_unbilled", again("holds")),
     "numbers begin at 2": ("gap_in_chat", "UPDATE messages SET seq = seq + 1"),
     "input above its parts": ("input_not_its_sum", "UPDATE usage SET input_tokens = 11"),
     "more thinking than output": ("thinking_above_output", "UPDATE usage SET thinking_tokens = 6"),
@@ -110,7 +121,7 @@ BREAKS = {
     "searches below nothing": ("negative_amount", "UPDATE usage SET web_searches = -1"),
     "a reply longer than billed": ("sums_differ", "UPDATE messages SET token_count = 6 WHERE id = $2"),
     "a reply without a count": ("sums_differ", "UPDATE messages SET token_count = NULL WHERE id = $2"),
-    "used before begun": ("chat_used_before_begun", "UPDATE chats SET updated_at = updated_at - INTERVAL 1 DAY"),
+    "used before begun": ("chat_used_before_begun", "UPDATE chats SET updated_at = updated_at - INTERVAL '1' DAY"),
 }
 
 
