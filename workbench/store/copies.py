@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 BATCH = 50_000
 """Rows of a batch of an export; with their texts some 50 MB."""
-MOST_PARAMETERS = 10_000
-"""Values in one statement that inserts rows; PostgreSQL takes 65,535."""
+MOST_VALUES = 50_000
+"""Values of the rows that are copied in one transaction; of usage some 1,400 rows."""
 EXPORTED = ("usage", "messages")
 SESSIONS = "sessions"
 """Who has a store open: true of that one only, so it is not copied."""
@@ -306,12 +306,12 @@ class Table(NamedTuple):
     name: str
     key: Sequence[str]
     columns: Sequence[str]
-    json: frozenset[str]
+    types: dict[str, str]
 
     @property
     def select(self) -> str:
         """The beginning of a query for its rows."""
-        names = ", ".join(f"CAST({c} AS TEXT) AS {c}" if c in self.json else c for c in self.columns)
+        names = ", ".join(f"CAST({c} AS TEXT) AS {c}" if self.types[c].upper() == "JSON" else c for c in self.columns)
         return f"SELECT {names} FROM {self.name}"
 
 
@@ -324,8 +324,9 @@ async def copy(source: Backend, target: Backend, progress: Progress = _silent) -
         StoreError: afterwards the two differ, since one of them is in use or held other rows before.
     """
     tables = await _tables(source)
+    types = {table.name: table.types for table in await _tables(target)}
     for table in tables:
-        await _copy_table(source, target, table, progress)
+        await _copy_table(source, target, table, types[table.name], progress)
     return {table.name: await _same(source, target, table.name) for table in tables}
 
 
@@ -343,27 +344,25 @@ async def _tables(backend: Backend) -> list[Table]:
     for name, column in await backend.rows(query("table_keys")):
         keys.setdefault(name, []).append(column)
     return [
-        Table(name, key, [*key, *(c for c in columns[name] if c not in key)], _json_of(columns[name]))
+        Table(name, key, [*key, *(c for c in columns[name] if c not in key)], columns[name])
         for name, key in sorted(keys.items())
         if name != SESSIONS
     ]
 
 
-def _json_of(columns: dict[str, str]) -> frozenset[str]:
-    return frozenset(column for column, kind in columns.items() if kind.upper() == "JSON")
-
-
-async def _copy_table(source: Backend, target: Backend, table: Table, progress: Progress) -> None:
+async def _copy_table(
+    source: Backend, target: Backend, table: Table, types: dict[str, str], progress: Progress
+) -> None:
     ((total,),) = await source.rows(f"SELECT COUNT(*) FROM {table.name}")
     done = 0
     async for rows in _pages(source, table):
-        await target.write([_upsert(table, rows)])
+        await target.write([_upsert(table._replace(types=types), rows)])
         done += len(rows)
         progress(table.name, done, max(done, total))
 
 
 async def _pages(source: Backend, table: Table) -> AsyncIterator[list[Row]]:
-    size = MOST_PARAMETERS // len(table.columns)
+    size = MOST_VALUES // len(table.columns)
     key = ", ".join(table.key)
     order = f"ORDER BY {key} LIMIT {size}"
     rows = await source.rows(f"{table.select} {order}")
@@ -375,14 +374,20 @@ async def _pages(source: Backend, table: Table) -> AsyncIterator[list[Row]]:
 
 
 def _upsert(table: Table, rows: Sequence[Row]) -> Statement:
-    width = len(table.columns)
-    values = ", ".join(f"({', '.join(f'${n * width + c + 1}' for c in range(width))})" for n in range(len(rows)))
+    """One parameter for each column, a list: 20 times as fast in DuckDB as one for each value."""
+    values = ", ".join(_values(n, table.types[column]) for n, column in enumerate(table.columns, start=1))
     rest = [column for column in table.columns if column not in table.key]
     sql = (
-        f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values} ON CONFLICT ({', '.join(table.key)}) "
+        f"INSERT INTO {table.name} ({', '.join(table.columns)}) SELECT {values} ON CONFLICT ({', '.join(table.key)}) "
         f"DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in rest)}"
     )
-    return Statement(sql, tuple(value for row in rows for value in row))
+    return Statement(sql, tuple([*column] for column in zip(*rows, strict=True)))
+
+
+def _values(place: int, kind: str) -> str:
+    if kind.upper() == "JSON":
+        return f"CAST(UNNEST(CAST(${place} AS TEXT[])) AS JSON)"
+    return f"UNNEST(CAST(${place} AS {kind}[]))"
 
 
 async def _same(source: Backend, target: Backend, table: str) -> int:
