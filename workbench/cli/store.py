@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli.terminal import agreed, clean, moment, note, show, stderr, write_json
+from workbench.cli.terminal import agreed, clean, moment, note, show, stderr, write, write_json
 from workbench.errors import InvalidRequest, StoreBusy, StoreError
 
 if TYPE_CHECKING:
@@ -115,15 +115,13 @@ async def _versions(backend: Backend) -> dict[str, str | None]:
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    from rich.text import Text
-
     for finding in findings:
         more = ", …" if finding.broken > len(finding.ids) else ""
         rows = "" if finding.ok else f": broken by {finding.broken:,} ({', '.join(finding.ids)}{more})"
-        sign = Text("✓ ", style="green") if finding.ok else Text("✗ ", style="red")
-        show(sign.append(clean(finding.rule + rows), style="default"))
+        # not as a table: ids are there to be copied, and none may be cut to fit the screen
+        write(f"{'✓' if finding.ok else '✗'} {finding.rule}{rows}\n")
     broken = sum(not finding.ok for finding in findings)
-    show(Text(f"\n{broken} of {len(findings)} rules are broken." if broken else "\nThe ledger holds together."))
+    write(f"\n{broken} of {len(findings)} rules are broken.\n" if broken else "\nThe ledger holds together.\n")
 
 
 def _print_known(known: dict[str, Any]) -> None:
