@@ -134,6 +134,18 @@ class Chat:
         fork._info = self._runtime.run(self._runtime.engine.store.fork(self._caller, self._info, at))
         return fork
 
+    def delete(self) -> None:
+        """Delete the chat with its messages; what it cost stays in the ledger, and its forks stay too.
+
+        Asking in it again begins it anew.
+
+        Raises:
+            NotFound: it was not begun, or deleted already.
+            StoreBusy: a turn of it is still running.
+        """
+        self._runtime.run(self._runtime.engine.store.delete_chat(self._caller, self.id))
+        self._info.stored, self._info.title = False, ""  # the title is a piece of the first question
+
     def widget(self, height: str = "480px") -> ChatWidget:
         """Return the chat box of this chat, for a notebook."""
         from workbench.notebook.widget import ChatWidget  # brings ipywidgets, which scripts do not need

@@ -1,4 +1,4 @@
-"""The command line: ``workbench ask``, ``usage``, ``chats``, ``serve``, ``lab``, ``doctor``, ``demo``.
+"""The command line: ``workbench ask``, ``usage``, ``chats``, ``store``, ``serve``, ``lab``, ``doctor``, ``demo``.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Only what ``--help`` needs is imported here; each command
 imports the rest when it runs.
@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import ask, demo, doctor, lab, serve, tables
+from workbench.cli import ask, demo, doctor, lab, serve, store, tables
 from workbench.cli.terminal import complain
 from workbench.errors import InvalidRequest, WorkbenchError
 
@@ -67,9 +67,11 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    store: Annotated[
+    store_: Annotated[
         str,
-        typer.Option(metavar="PATH", help="Where chats and usage are kept; as WORKBENCH_STORE.", show_default=False),
+        typer.Option(
+            "--store", metavar="PATH", help="Where chats and usage are kept; as WORKBENCH_STORE.", show_default=False
+        ),
     ] = "",
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
     version: Annotated[
@@ -80,9 +82,9 @@ def options(
 
     Without a key a small model embedded in the workbench answers, which costs nothing.
     """
-    if store:
+    if store_:
         # into the environment and not past it: the kernels that `lab` starts must find the same store
-        os.environ["WORKBENCH_STORE"] = store if "://" in store else str(Path(store).expanduser().absolute())
+        os.environ["WORKBENCH_STORE"] = store_ if "://" in store_ else str(Path(store_).expanduser().absolute())
 
 
 app.command(epilog=ask.EXAMPLES)(ask.ask)
@@ -92,6 +94,7 @@ app.command()(serve.serve)
 app.command(context_settings={"ignore_unknown_options": True})(lab.lab)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+app.add_typer(store.app, name="store")
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def _chat(chat_id: str | None, newest: bool, system: str | None, model: str | No
     if newest:
         return Chat.open(_newest())
     if chat_id is not None:
-        return Chat.open(_whole(chat_id))
+        return Chat.open(whole(chat_id))
     return Chat(system=system, model=model)
 
 
@@ -116,8 +116,8 @@ def _newest() -> str:
     return ids[0]
 
 
-def _whole(chat_id: str) -> str:
-    """The id that ends like this."""
+def whole(chat_id: str) -> str:
+    """Return the id that ends like this."""
     found = [id for id in _chat_ids(1_000_000) if id.endswith(chat_id.lower())] if chat_id else []
     if not found:
         raise NotFound("chat", chat_id, "`workbench chats` lists the chats there are")

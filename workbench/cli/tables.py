@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.ask import SHORT_ID
-from workbench.cli.terminal import clean, note, show, write, write_json
+from workbench.cli.ask import SHORT_ID, whole
+from workbench.cli.terminal import agreed, clean, note, show, write, write_json
 from workbench.wording import dollars, exact, instant
 
 if TYPE_CHECKING:
@@ -61,9 +61,22 @@ def chats(
     ] = "",
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the chats as JSON, with their whole ids.")] = False,
+    delete: Annotated[
+        str,
+        typer.Option(
+            metavar="ID",
+            help="Delete this chat instead; the end of its id will do. What it cost stays in the ledger.",
+            show_default=False,
+        ),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
     """List the chats, the one used last first."""
     from workbench.ledger import chats
+
+    if delete:
+        _delete(delete, yes=yes)
+        return
 
     frame = chats(search, limit=limit + 1)  # one more, to know whether there are more
     if as_json:
@@ -74,6 +87,18 @@ def chats(
         _print_chats(rows_of(frame[:limit]))
         if len(frame) > limit:
             note(f"The newest {limit}; --limit shows more. Go on with one: workbench ask --chat ID …")
+
+
+def _delete(chat_id: str, *, yes: bool) -> None:
+    from workbench.chat import Chat
+
+    chat = Chat.open(whole(chat_id))
+    title, messages = chat.title, len(chat.messages)
+    if not agreed(f"Delete the chat {title!r} with its {messages:,} messages?", yes=yes):
+        note("Nothing was deleted.")
+        raise typer.Exit(1)
+    chat.delete()
+    note(f"Deleted the chat {title!r} with {messages:,} messages; what it cost stays in the ledger.")
 
 
 # For people ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
+from workbench.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -54,6 +56,20 @@ def _say(text: str, *, lead: str = "", style: str = "") -> None:
 
     line = Text.assemble((lead, "bold red"), (" ".join(clean(text).split()), style))
     stderr().print(line, soft_wrap=True)
+
+
+def agreed(question: str, *, yes: bool) -> bool:
+    """Ask whether to go on, unless ``yes`` was said beforehand.
+
+    Raises:
+        InvalidRequest: nobody is there to be asked.
+    """
+    if yes:
+        return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise InvalidRequest(f"{question} Nobody is there to be asked; --yes goes ahead")
+    stderr().print(f"{clean(question)} [y/N] ", end="", markup=False, soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @cache

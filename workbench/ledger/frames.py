@@ -86,7 +86,7 @@ def usage(
     """
     chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
     statement = _summed([by] if isinstance(by, str) else by) if by else query("usage")
-    calls = runtime().engine.store.arrow(statement, org, _moment(since), _moment(until), chat_id)
+    calls = runtime().engine.store.arrow(statement, org, moment_of(since), moment_of(until), chat_id)
     return _frame(runtime().run(calls))
 
 
@@ -126,7 +126,8 @@ def _summed(by: Sequence[str]) -> str:
     return f"SELECT {chosen},{SUMS}\nFROM (\n{query('usage')}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
 
 
-def _moment(value: Moment | None) -> datetime | None:
+def moment_of(value: Moment | None) -> datetime | None:
+    """Return a time as the store knows it: UTC, which a time without a zone is taken for."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

@@ -46,5 +46,15 @@ class Backend(Protocol):
                 does not fit the memory.
         """
 
+    async def snapshot(self, path: str) -> None:
+        """Write a copy of the store, as it is at one moment, to a file that is not there yet.
+
+        Raises:
+            StoreError: also when this kind of store is no file and cannot be copied so.
+        """
+
+    async def vacuum(self) -> None:
+        """Free the space of deleted rows for new ones, while the store is in use."""
+
     def close(self) -> None:
         """Finish what is being written and let go."""

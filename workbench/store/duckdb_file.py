@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import shutil
 import sys
 import threading
 from concurrent.futures import Future
@@ -37,6 +38,8 @@ ANALYSTS = 2
 """Threads of their own: slow queries of analysts never keep a turn waiting for its history."""
 BATCH_ROWS = 50_000
 """In each piece of a result that is read in pieces: some 7 MB of usage rows."""
+
+COPY_BYTES = 4_000_000
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",  # readable by DuckDB 1.5 tools too
@@ -75,6 +78,7 @@ class DuckDBFile:
         self._readers = Workers("reader", READERS)
         self._analysts = Workers("analyst", ANALYSTS)
         self._queries: set[Query] = set()
+        self._reading: int | None = None
         self._closing = threading.Lock()
         self._closed = False
         _made.add(self)
@@ -152,6 +156,30 @@ class DuckDBFile:
         for query in list(self._queries):
             query.stop()
 
+    async def snapshot(self, path: str) -> None:
+        """Write a copy of the store, as it is at one moment, to a file that is not there yet."""
+        await asyncio.shield(asyncio.wrap_future(self.begin_snapshot(path)))
+
+    async def vacuum(self) -> None:
+        """Free the space of deleted rows: the file does not get smaller, but uses it before it grows again."""
+        await asyncio.shield(asyncio.wrap_future(self.begin_vacuum()))
+
+    def begin_snapshot(self, path: str) -> Future[None]:
+        """Queue a copy of the file."""
+        if self.path == ":memory:":
+            raise StoreError("a store in memory has no file to copy; use `workbench store copy`", self.path)
+
+        def copy(cursor: duckdb.DuckDBPyConnection) -> None:
+            # on the only thread that writes: nothing can come between the two
+            cursor.execute("CHECKPOINT")
+            self._copy_file(path)
+
+        return self._submit(self._writer, copy)
+
+    def begin_vacuum(self) -> Future[Any]:
+        """Queue a checkpoint."""
+        return self._submit(self._writer, lambda cursor: cursor.execute("CHECKPOINT"))
+
     def close(self) -> None:
         """Finish what is being written, stop what analysts are reading and let go of the file."""
         with self._closing:
@@ -163,6 +191,27 @@ class DuckDBFile:
             workers.finish()
         if self._connection is not None:
             self._connection.close()  # writes the journal into the file
+        if self._reading is not None:
+            os.close(self._reading)
+
+    def _copy_file(self, path: str) -> None:
+        if self._reading is None:
+            # kept open: in POSIX, closing any descriptor of a file ends all locks the process has on it, and DuckDB's
+            # lock is what keeps other processes from writing it too
+            self._reading = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        os.lseek(self._reading, 0, os.SEEK_SET)
+        try:
+            with open(path, "xb") as copy:  # an existing file is left alone
+                shutil.copyfileobj(os.fdopen(self._reading, "rb", closefd=False), copy, COPY_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+        except FileExistsError:
+            raise StoreError(f"{path} exists already; choose another name, or move it away", path) from None
+        except OSError as error:
+            Path(path).unlink(missing_ok=True)
+            raise StoreError(
+                f"the copy {path} cannot be written ({error.strerror}); choose another place", path
+            ) from None
 
     # Inside ---------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ PROTOCOL = 1
 PATIENCE = 10.0
 """Seconds an owner may take for a write or a page of rows before it is reported as busy."""
 LONGEST_TABLE = 600.0
-"""Seconds for a table of any size."""
+"""Seconds for a table of any size, or a copy of the file."""
 LAST_STREAMS = 0.5
 """Seconds an owner that ends waits for clients that are reading tables and do not go on."""
 
@@ -126,6 +126,10 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
                 self._write(*values)
             case "rows":
                 return pack(self.file.begin_rows(*values).result())
+            case "snapshot":
+                self.file.begin_snapshot(values).result()
+            case "vacuum":
+                self.file.begin_vacuum().result()
             case "stop":
                 if query := self._queries.get(values):
                     query.stop()
@@ -255,6 +259,14 @@ class FlightClient:
         """End an analyst's query."""
         self._act("stop", query.id)
 
+    def snapshot(self, path: str) -> None:
+        """Have the owner copy the file."""
+        self._act("snapshot", path, LONGEST_TABLE)
+
+    def vacuum(self) -> None:
+        """Have the owner free the space of deleted rows."""
+        self._act("vacuum", None, LONGEST_TABLE)
+
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
@@ -286,10 +298,10 @@ class FlightClient:
             )
         return greeting
 
-    def _act(self, kind: str, values: Any) -> bytes:
+    def _act(self, kind: str, values: Any, seconds: float = PATIENCE) -> bytes:
         with self._our_errors():
             action = flight.Action(kind, pack(values))
-            (result,) = self._connection.do_action(action, self._options(PATIENCE))
+            (result,) = self._connection.do_action(action, self._options(seconds))
             return bytes(result.body.to_pybytes())
 
     def _get(self, ticket: list[Any], seconds: float) -> pa.Table:

@@ -74,6 +74,12 @@ class Owner:
     def stop(self, query: Query) -> None:
         """Nothing more to do: it runs here."""
 
+    def snapshot(self, path: str) -> None:
+        self.file.begin_snapshot(path).result()
+
+    def vacuum(self) -> None:
+        self.file.begin_vacuum().result()
+
     def close(self) -> None:
         """Hand over: clients find the file free as soon as they are sent away."""
         self.server.close()
@@ -158,6 +164,14 @@ class SharedFile:
             raise
         finally:
             self._queries.discard(query)
+
+    async def snapshot(self, path: str) -> None:
+        """Write a copy of the store, as it is at one moment, to a file that is not there yet."""
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, lambda host: host.snapshot(path))))
+
+    async def vacuum(self) -> None:
+        """Free the space of deleted rows: the file does not get smaller, but uses it before it grows again."""
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, lambda host: host.vacuum())))
 
     def close(self) -> None:
         """Finish what is being written, stop what analysts are reading and let go; an owner hands over."""

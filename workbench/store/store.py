@@ -14,6 +14,7 @@ from workbench.errors import ConfigurationError, InvalidRequest, NotFound
 from workbench.history import text_blocks
 from workbench.ids import new_id
 from workbench.pricing import cost_and_source
+from workbench.store import erase
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.store.sessions import Heart, Known, Session
@@ -177,6 +178,15 @@ class Store:
         )
         return fork
 
+    async def delete_chat(self, caller: Caller, chat_id: str) -> None:
+        """Delete a chat of the caller with its messages; what it cost stays in the ledger.
+
+        Raises:
+            NotFound: the caller has no such chat.
+            StoreBusy: a turn runs in it.
+        """
+        await erase.delete_chat(self.backend, caller.org_id, caller.user_id, chat_id)
+
     async def chats(self, caller: Caller, search: str = "", limit: int = 1000) -> pa.Table:
         """Return the caller's chats, the one used last first."""
         return await self.backend.arrow(query("chats"), caller.org_id, caller.user_id, search, limit)
@@ -192,16 +202,7 @@ class Store:
         """Write the question, an empty reply and the hold, in one transaction: from here on the turn is never lost."""
         caller, chat, now = turn.caller, turn.chat, turn.started_at
         await self._begin_known(caller.org_id, caller.user_id)
-        statements = []
-        if not chat.stored:
-            statements.append(self._new_chat(caller, chat, now, chat.title or _title(turn.question)))
-        else:
-            # in PostgreSQL this also locks the chat, so that two turns cannot take the same place in it
-            statements.append(
-                Statement(
-                    "UPDATE chats SET updated_at = $1 WHERE id = $2 AND org_id = $3", (now, chat.id, caller.org_id)
-                )
-            )
+        statements = [self._new_chat(caller, chat, now, chat.title or _title(turn.question))]
         question = _blocks(text_blocks(turn.question))
         place = (chat.id, caller.org_id)
         statements += [

@@ -1,0 +1,5 @@
+-- Delete the exposures to experiments of chats that are no longer there.
+-- $1 chat ids, $2 org_id.
+DELETE FROM exposures
+WHERE chat_id = ANY($1) AND org_id = $2
+  AND NOT EXISTS (SELECT 1 FROM chats c WHERE c.id = exposures.chat_id AND c.org_id = exposures.org_id)

@@ -1,0 +1,5 @@
+-- Delete the settled holds, which their usage rows outlive, of chats that are no longer there.
+-- $1 chat ids, $2 org_id.
+DELETE FROM holds
+WHERE chat_id = ANY($1) AND org_id = $2
+  AND NOT EXISTS (SELECT 1 FROM chats c WHERE c.id = holds.chat_id AND c.org_id = holds.org_id)
