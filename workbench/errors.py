@@ -11,7 +11,7 @@
     ├── RateLimited               .org_id, .retry_after (seconds)
     ├── BudgetExceeded            .org_id, .left_usd, .needed_usd, .resets_at
     ├── StoreError                .path
-    │   ├── StoreBusy             .pid: another process holds the file
+    │   ├── StoreBusy             .pid: of the process that has the file and does not share it or answer
     │   └── StoreCorrupt
     └── UpstreamError             .type, .status, .retryable, .retry_after, .request_id, .reply
         ├── UpstreamRateLimited
@@ -127,7 +127,7 @@ class StoreError(WorkbenchError):
 
 
 class StoreBusy(StoreError):
-    """Another process holds the store file."""
+    """A program that does not share the store file holds it, or the one that shares it does not answer."""
 
     type = "store_busy"
     retryable = True

@@ -77,12 +77,9 @@ def host() -> str:
 
 def process_started(pid: int) -> str | None:
     """When a process started, in a form of the system's own; '' if the system does not say, None if there is none."""
-    with suppress(OSError, IndexError):
+    with suppress(OSError, IndexError):  # no such process, or no such files in this system, or they are hidden
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        try:
-            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
-            return None
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         # a process that has ended and that nobody has asked for its exit code is still listed
         return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"
     try:
