@@ -111,6 +111,12 @@ def end(page: Page, **more: Any) -> None:
     settle(page)
 
 
+def stop_the_clock(page: Page) -> None:
+    """Let time pass only when a test says so: an installed clock alone goes on with the real one."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)
+
+
 def visible(page: Page, selector: str) -> bool:
     return page.locator(selector).is_visible()
 
@@ -559,7 +565,7 @@ def test_a_reply_of_another_length_is_fetched_by_hello(page: Page) -> None:
 
 def test_a_snapshot_that_does_not_come_is_asked_for_again(open_page: Callable[..., Page]) -> None:
     page = open_page()
-    page.clock.install()
+    stop_the_clock(page)
     show_now = "() => { wb.show({ snap: null }) }"
     page.evaluate(show_now)
     page.clock.run_for(2900)
@@ -570,7 +576,7 @@ def test_a_snapshot_that_does_not_come_is_asked_for_again(open_page: Callable[..
 
 def test_no_ack_means_a_busy_kernel_then_a_lost_one(open_page: Callable[..., Page]) -> None:
     page = open_page()
-    page.clock.install()
+    stop_the_clock(page)
     page.evaluate("() => { wb.show({ autoAck: false }) }")
     page.clock.run_for(50)
     page.fill(".wb-input", "hello?")
@@ -594,7 +600,7 @@ def test_no_ack_means_a_busy_kernel_then_a_lost_one(open_page: Callable[..., Pag
 
 def test_a_draft_is_kept_while_not_connected(open_page: Callable[..., Page]) -> None:
     page = open_page()
-    page.clock.install()
+    stop_the_clock(page)
     page.evaluate("() => { wb.show({ snap: null, autoAck: false }) }")
     page.fill(".wb-input", "half a thou")
     page.clock.run_for(2100)
