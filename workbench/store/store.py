@@ -47,6 +47,25 @@ def _close_all() -> None:
         store.close()
 
 
+def _backend(url: str) -> Backend:
+    scheme, is_address, _ = url.partition("://")
+    if not is_address:
+        from workbench.store.duckdb_file import DuckDBFile
+
+        return DuckDBFile(url)
+    if scheme not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            f"WORKBENCH_STORE cannot be a {scheme} address; set it to the path of a DuckDB file or to postgresql://…"
+        )
+    try:
+        from workbench.store.postgres import PostgresBackend
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"a store in PostgreSQL needs {error.name}; install it with: pip install 'claude-workbench[postgres]'"
+        ) from None
+    return PostgresBackend(url)
+
+
 def _blocks(blocks: list[Block]) -> str:
     return _json.encode(blocks).decode()
 
@@ -60,23 +79,19 @@ class Store:
 
     @classmethod
     async def open(cls, url: str) -> Store:
-        """Open the store at a path and record the turns a dead process left behind as ``lost``.
+        """Open the store at a path or an address and record the turns a dead process left behind as ``lost``.
 
         Raises:
-            StoreError: see :class:`~workbench.store.duckdb_file.DuckDBFile`.
+            ConfigurationError: an address nothing here understands.
+            StoreError: see :class:`~workbench.store.duckdb_file.DuckDBFile` and
+                :class:`~workbench.store.postgres.PostgresBackend`.
         """
-        if "://" in url:
-            scheme = url.split("://", 1)[0]
-            raise ConfigurationError(
-                f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
-            )
-        from workbench.store.duckdb_file import DuckDBFile
-
-        store = cls(await asyncio.to_thread(DuckDBFile, url))
+        store = cls(await asyncio.to_thread(_backend, url))
         _open.add(store)
         try:
             await store._begin_known(DEFAULT_ID, DEFAULT_ID)
-            await store._record_lost()
+            # other processes may be in the middle of turns in PostgreSQL: only an expired hold is surely of a dead one
+            await store._record_lost(expired_by=datetime.now(UTC) if "://" in url else None)
         except BaseException:
             store.close()
             raise
@@ -325,9 +340,9 @@ class Store:
     def _settled(id: str, org_id: str, state: str) -> Statement:
         return Statement("UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3", (state, id, org_id))
 
-    async def _record_lost(self) -> None:
-        """Record turns whose process died. The file has one owner, so at its start no open turn is alive."""
-        for row in await self.backend.rows(query("open_holds")):
+    async def _record_lost(self, expired_by: datetime | None) -> None:
+        """Record turns whose process died. A file has one owner, so at its start no open turn is alive."""
+        for row in await self.backend.rows(query("open_holds"), expired_by):
             id, request_id, org_id, user_id, chat_id, message_id, source, model, started_at, tokens, text, blocks = row
             usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
             cost, price_source = cost_and_source(model, usage, started_at)

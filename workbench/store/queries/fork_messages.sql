@@ -6,3 +6,4 @@ SELECT $5 || '-' || CAST(seq AS TEXT), $1, org_id, seq, role, content, blocks, t
     created_at
 FROM messages
 WHERE chat_id = $3 AND org_id = $2 AND seq <= $4
+ON CONFLICT (id) DO NOTHING

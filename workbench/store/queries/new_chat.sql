@@ -1,4 +1,5 @@
 -- Begin a chat.  $1 chat_id, $2 org_id, $3 user_id, $4 title, $5 system, $6 model, $7 max_tokens, $8 forked_from, $9 now.
+-- One that is there already is touched: in PostgreSQL this locks it, so that two turns cannot take the same place in it.
 INSERT INTO chats (id, org_id, user_id, title, system, model, max_tokens, forked_from, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
-ON CONFLICT (id) DO NOTHING
+ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at WHERE chats.org_id = excluded.org_id
