@@ -30,11 +30,25 @@ class PostgresServer:
         self._pgexec = pgexec
         self._info = self._server.get_postmaster_info()
         self._numbers = count(1)
-        self.run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", f"CREATE ROLE {OWNER} LOGIN")
+        rules = self._server.pgdata / "pg_hba.conf"
+        rules.write_text("local all guarded scram-sha-256\n" + rules.read_text())
+        self.run(
+            "ALTER SYSTEM SET fsync = off",
+            "SELECT pg_reload_conf()",
+            f"CREATE ROLE {OWNER} LOGIN",
+            "CREATE ROLE guest LOGIN",
+            "CREATE ROLE guarded LOGIN PASSWORD 'r1ght'",
+        )
+
+    @property
+    def socket(self) -> Path:
+        return Path(self._info.socket_dir) / f".s.PGSQL.{self._info.port}"
 
     def url(self, database: str = "postgres", user: str = OWNER, **more: str) -> str:
         query = "&".join(f"{name}={value}" for name, value in more.items())
-        return f"postgresql://{user}@/{database}?host={self._info.socket_dir}&port={self._info.port}&{query}".rstrip("&")
+        return f"postgresql://{user}@/{database}?host={self._info.socket_dir}&port={self._info.port}&{query}".rstrip(
+            "&"
+        )
 
     def run(self, *statements: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run statements as the superuser; the rows of the last one, if it has any."""
@@ -67,6 +81,5 @@ class PostgresServer:
         )
 
     def end(self) -> None:
-        self.stop()
         self._server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)

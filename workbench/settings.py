@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workbench.errors import ConfigurationError
@@ -141,9 +141,13 @@ class Settings(BaseSettings):
             return tuple(origin.strip() for origin in value.split(",") if origin.strip())
         return value
 
+    @field_serializer("store")
+    def _shown(self, store: str) -> str:
+        return without_password(store)
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
-            yield name, without_password(value) if name == "store" and isinstance(value, str) else value
+            yield name, without_password(self.store) if name == "store" else value
 
     @property
     def has_upstream(self) -> bool:

@@ -12,7 +12,6 @@ import asyncio
 import re
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -61,6 +60,7 @@ DEFAULTS = {
 }
 PASSING = {
     "08",  # the connection
+    "25P03",  # we were too slow: this process was paused
     "40001",  # a serialization failure
     "40P01",  # a deadlock
     "53300",  # too many connections
@@ -241,18 +241,19 @@ class PostgresBackend:
 def _conninfo(url: str, shown: str) -> str:
     """Return what libpq takes; its own errors would show parts of a password that was not escaped."""
     try:
-        given = conninfo_to_dict(url)
+        given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.Error:
         given = None
     authority, _, rest = url.split("://", 1)[1].partition("/")
     unescaped = authority.count("@") > 1 or "@" in rest.partition("?")[0]
-    ports = str((given or {}).get("port", "")).split(",")
+    ports = (given or {}).get("port", "").split(",")
     if given is None or unescaped or not all(port.isdigit() or not port for port in ports):
         raise ConfigurationError(
             f"WORKBENCH_STORE cannot be read as an address ({shown}); write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
             "and in the password %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %"
         )
-    options = f"{given.pop('options', '')} -c TimeZone=UTC".strip()
+    # whoever stops in the middle of a transaction, a paused notebook say, must not keep others from its chat for ever
+    options = f"{given.pop('options', '')} -c TimeZone=UTC -c idle_in_transaction_session_timeout=30s".strip()
     return make_conninfo(**(DEFAULTS | given | {"options": options}))
 
 
@@ -291,7 +292,9 @@ def _classified(error: Exception, path: str) -> StoreError:
             f"no permission to use the store {path} ({text}); GRANT the user the right, or use a database it owns", path
         )
     if code == "25006":
-        return StoreError(f"the store {path} takes no writes, it is a standby; name the primary in WORKBENCH_STORE", path)
+        return StoreError(
+            f"the store {path} takes no writes, it is a standby; name the primary in WORKBENCH_STORE", path
+        )
     if code == "42P07":
         return StoreError(
             f"{path} holds tables of its own with the names of the workbench's; set WORKBENCH_STORE to another database",

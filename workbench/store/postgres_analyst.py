@@ -4,7 +4,7 @@ What holds, and by what:
 
 - One statement: PostgreSQL prepares no more than one.
 - No writing: the transaction is READ ONLY, which cannot be undone once a statement has run, and the statement is a
-  cursor's, which can be nothing but a query.
+  cursor's, which can be nothing but a query. What follows EXPLAIN may be something else; the transaction never commits.
 - No files, programs or network of the server: its own rule for users who are no superusers. A superuser is refused
   here. Taking the rights away for the time of the query does not hold: ``set_config('role', 'none', true)`` gives them
   back, and functions that run a text as SQL, such as ``ts_stat``, then use them within the same statement.
@@ -63,12 +63,13 @@ class Query:
             InvalidRequest: it is not one statement that reads, it fails, it takes too long or returns too much, or the
                 user could reach files or the network with it.
         """
-        word = self._first_word()
+        if "\0" in self.sql:  # where PostgreSQL would stop reading
+            raise InvalidRequest("the query has a NUL in it")
         _powerless(connection)
         self._running = connection
         self._until = time.monotonic() + self.seconds
         try:
-            return self._read(connection, word)
+            return self._read(connection)
         except adbc.Error as error:
             if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
                 raise  # the server is lost, not the query wrong
@@ -84,16 +85,8 @@ class Query:
         if (connection := self._running) is not None:
             connection.adbc_cancel()
 
-    def _first_word(self) -> str:
-        found = FIRST_WORD.match(self.sql)
-        word = found[1].upper() if found else ""
-        if "\0" in self.sql or not word:
-            raise InvalidRequest("one SQL statement is needed, and this is none")
-        if word not in QUERIES + ABOUT:
-            raise InvalidRequest(f"{word} is not allowed here; only queries that read, such as SELECT, are")
-        return word
-
-    def _read(self, connection: adbc.Connection, word: str) -> pa.Table:
+    def _read(self, connection: adbc.Connection) -> pa.Table:
+        word = _first_word(self.sql)
         self._run(connection, "BEGIN TRANSACTION READ ONLY")
         with connection.cursor() as cursor:
             # first as it is, for errors that show the place
@@ -101,6 +94,8 @@ class Query:
                 raise InvalidRequest("the query has $ parameters, and there is nothing to put in their place")
         if word in ABOUT:
             return portable(self._timed(connection, self.sql))
+        if word not in QUERIES:
+            raise InvalidRequest(f"{word} is not allowed here; only queries that read, such as SELECT, are")
         self._timed(connection, f"DECLARE analyst NO SCROLL CURSOR FOR\n{self.sql}")
         return portable(pa.concat_tables(self._parts(connection)))
 
@@ -108,14 +103,14 @@ class Query:
         count, size = 100, 0
         while True:
             part = self._timed(connection, f"FETCH {count} FROM analyst")
-            yield part
-            if part.num_rows < count:
-                return
             size += part.nbytes
             if size > analyst.LARGEST_RESULT:
                 raise InvalidRequest(
                     f"the result is larger than {analyst.LARGEST_RESULT / 1e9:g} GB; narrow the query, or add up in SQL"
                 )
+            yield part
+            if part.num_rows < count:
+                return
             count = max(1, min(10 * count, PART * part.num_rows // max(part.nbytes, 1)))
 
     def _timed(self, connection: adbc.Connection, sql: str) -> pa.Table:
@@ -136,6 +131,13 @@ class Query:
 
     def _too_long(self) -> InvalidRequest:
         return InvalidRequest(f"the query took longer than {self.seconds:g} s and was stopped; narrow it")
+
+
+def _first_word(sql: str) -> str:
+    found = FIRST_WORD.match(sql)
+    if not found or not found[1]:
+        raise InvalidRequest("one SQL statement is needed, and this is none")
+    return found[1].upper()
 
 
 def _powerless(connection: adbc.Connection) -> None:
