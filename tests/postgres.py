@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import warnings
@@ -81,5 +82,6 @@ class PostgresServer:
         )
 
     def end(self) -> None:
-        self._server.cleanup()
+        self.stop()
+        atexit.unregister(self._server._cleanup)  # it knows nothing of restarts
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,6 +12,7 @@ import asyncio
 import re
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -66,7 +67,14 @@ PASSING = {
     "53300",  # too many connections
     "57P",  # the server shuts down, crashed or starts up
 }
-PASSING_WORDS = ("is starting up", "is shutting down", "is not yet accepting", "too many clients", "recovery mode")
+PASSING_WORDS = (
+    "terminating connection",
+    "is starting up",
+    "is shutting down",
+    "is not yet accepting",
+    "too many clients",
+    "recovery mode",
+)
 T = TypeVar("T")
 
 
@@ -84,22 +92,22 @@ class PostgresBackend:
         """
         self.path = without_password(url)
         self._conninfo = _conninfo(url, self.path)
-        self._own = threading.local()
-        self._connections: set[psycopg.Connection[Row]] = set()
+        self._own = _Own()
         self._queries: set[Query] = set()
         self._closing = threading.Lock()
         self._ending = threading.Event()
         self._first()
-        self._writers = _Workers("writer", WRITERS)
-        self._readers = _Workers("reader", READERS)
-        self._analysts = _Workers("analyst", ANALYSTS)
+        self._writers = _Connected("writer", WRITERS, self._own)
+        self._readers = _Connected("reader", READERS, self._own)
+        self._analysts = _Connected("analyst", ANALYSTS, self._own)
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; on return they are durable."""
 
         def transaction() -> None:
             connection = self._connection()
-            with connection.transaction():
+            # without waiting for each answer before the next statement: what counts is how far away the server is
+            with connection.pipeline(), connection.transaction():
                 for sql, parameters in statements:
                     connection.execute(sql, tuple(map(_storable, parameters)))
 
@@ -114,7 +122,7 @@ class PostgresBackend:
         """Return the result of a query as a table."""
 
         def read() -> pa.Table:
-            with adbc.connect(self._conninfo, autocommit=True) as connection, connection.cursor() as cursor:
+            with self._bulk_connection().cursor() as cursor:
                 cursor.execute(sql, parameters or None)
                 return portable(cursor.fetch_arrow_table())
 
@@ -155,8 +163,6 @@ class PostgresBackend:
             query.stop()
         for workers in (self._writers, self._readers, self._analysts):
             workers.finish()
-        for connection in self._connections:
-            connection.close()
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -174,7 +180,7 @@ class PostgresBackend:
             try:
                 return job()
             except (psycopg.Error, adbc.Error) as error:
-                self._hang_up()
+                self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
                 if not _passes(error) or self._ending.is_set() or time.monotonic() > until:
                     raise _classified(error, self.path) from None
@@ -183,24 +189,20 @@ class PostgresBackend:
 
     def _connection(self) -> psycopg.Connection[Row]:
         """The connection of this thread."""
-        connection: psycopg.Connection[Row] | None = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = self._connect()
-            self._connections.add(connection)
-        return connection
+        if self._own.single is None:
+            self._own.single = self._connect()
+        return self._own.single
+
+    def _bulk_connection(self) -> adbc.Connection:
+        """The connection of this thread for tables; making one takes 50 ms, for it asks for all types there are."""
+        if self._own.bulk is None:
+            self._own.bulk = adbc.connect(self._conninfo, autocommit=True)
+        return self._own.bulk
 
     def _connect(self) -> psycopg.Connection[Row]:
         connection = psycopg.connect(self._conninfo, autocommit=True, cursor_factory=psycopg.RawCursor)
         connection.adapters.register_loader("json", TextLoader)  # text, as DuckDB returns it
         return connection
-
-    def _hang_up(self) -> None:
-        """Let go of a connection that failed; in doubt a new one is made."""
-        connection: psycopg.Connection[Row] | None = getattr(self._own, "connection", None)
-        if connection is not None:
-            self._own.connection = None
-            self._connections.discard(connection)
-            connection.close()
 
     def _first(self) -> None:
         """Open the store: bring its tables up to date, one migration and one transaction at a time."""
@@ -236,6 +238,33 @@ class PostgresBackend:
 
     def _is_closed(self) -> StoreError:
         return StoreError(f"the store {self.path} is closed; start a new session to open it again", self.path)
+
+
+class _Own(threading.local):
+    """The connections of the thread that asks."""
+
+    single: psycopg.Connection[Row] | None = None
+    bulk: adbc.Connection | None = None
+
+    def hang_up(self) -> None:
+        with suppress(psycopg.Error, adbc.Error):  # lost ones may not say goodbye
+            if self.single is not None:
+                self.single.close()
+            if self.bulk is not None:
+                self.bulk.close()
+        self.single = self.bulk = None
+
+
+class _Connected(_Workers):
+    """Threads that take their connections with them when they end."""
+
+    def __init__(self, name: str, threads: int, own: _Own) -> None:
+        self._own = own
+        super().__init__(name, threads)
+
+    def _work(self) -> None:
+        super()._work()
+        self._own.hang_up()
 
 
 def _conninfo(url: str, shown: str) -> str:
