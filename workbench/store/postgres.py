@@ -106,8 +106,7 @@ class PostgresBackend:
 
         def transaction() -> None:
             connection = self._connection()
-            # without waiting for each answer before the next statement: what counts is how far away the server is
-            with connection.pipeline(), connection.transaction():
+            with connection.transaction():
                 for sql, parameters in statements:
                     connection.execute(sql, tuple(map(_storable, parameters)))
 
