@@ -1,13 +1,16 @@
-"""A scripted upstream, and the workbench of this process answered by one, with a store of its own."""
+"""A scripted upstream, the workbench of this process answered by one, with a store of its own; a PostgreSQL server."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.upstream import ScriptedUpstream
+from tests.postgres import PostgresServer
 from workbench import runtime
+from workbench.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,3 +54,27 @@ def scripted(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted
         monkeypatch.setenv("ANTHROPIC_BASE_URL", upstream.url)
         yield upstream
         runtime.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server, stopped at the end."""
+    server = PostgresServer()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres: PostgresServer) -> str:
+    """A database that has the tables already, to be copied: making them takes most of the time of a test."""
+    name = postgres.database()
+    asyncio.run(Store.open(postgres.url(name))).close()
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_tables: str) -> Iterator[str]:
+    """The address of a store of its own."""
+    name = postgres.database(postgres_tables)
+    yield postgres.url(name)
+    postgres.drop(name)

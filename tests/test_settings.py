@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from workbench.errors import ConfigurationError
-from workbench.settings import Settings, project_root, read_settings, settings
+from workbench.settings import Settings, project_root, read_settings, settings, without_password
 
 ROOT = Path(__file__).parents[1]
 NAMES = [str(field.alias) for field in Settings.model_fields.values()]
@@ -248,6 +248,34 @@ def test_nobody_configured_is_said_in_the_predecessors_words(values: dict[str, s
         read_settings(**values).choose_model(asked)
 
     assert str(caught.value) == NOT_CONFIGURED
+
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"postgresql://ada:{SECRET}@db:5432/wb", "postgresql://ada:***@db:5432/wb"),
+        (f"postgres://ada:{SECRET}@db", "postgres://ada:***@db"),
+        (f"postgresql://ada:{SECRET}/@{SECRET}@db/wb", "postgresql://ada:***@db/wb"),
+        (f"postgresql://db/wb?user=ada&password={SECRET}&port=1", "postgresql://db/wb?user=ada&password=***&port=1"),
+        (f"postgresql://db/wb?PASSWORD={SECRET}@x", "postgresql://db/wb?PASSWORD=***"),
+        (f"postgresql://ada:{SECRET}", "postgresql://ada:***"),
+        (f"postgresql://ada:{SECRET}/wb", "postgresql://ada:***/wb"),
+        ("postgresql://ada@db:5432/wb?host=/run/pg", "postgresql://ada@db:5432/wb?host=/run/pg"),
+        ("postgresql://db:5432,db2:5433/wb", "postgresql://db:5432,db2:5433/wb"),
+        ("postgresql://[::1]:5432/wb", "postgresql://[::1]:5432/wb"),
+        ("/data/a:b@c.duckdb", "/data/a:b@c.duckdb"),
+    ],
+)
+def test_the_password_of_a_store_is_never_shown(url: str, shown: str) -> None:
+    settings = read_settings(WORKBENCH_STORE=url)
+    texts = [repr(settings), str(settings), repr(settings.model_dump()), settings.model_dump_json()]
+
+    assert without_password(url) == shown
+    assert [text for text in texts if SECRET in text or shown not in text] == []
+    assert settings.store == url  # whoever connects needs it
 
 
 # .env.example ------------------------------------------------------------------------------------------------------

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workbench.errors import ConfigurationError
 from workbench.turns import LOCAL_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOT_CONFIGURED = "Claude API not configured. Please set ANTHROPIC_API_KEY."
 """The predecessor's message, which its clients match to the letter."""
@@ -26,6 +30,26 @@ def project_root(start: Path) -> Path:
     return next((folder for folder in (start, *start.parents) if any((folder / m).exists() for m in marks)), start)
 
 
+def without_password(url: str) -> str:
+    """Return an address that may be shown: the same, with ``***`` for its password.
+
+    Made for what people really paste, so a password with an unescaped ``@`` or ``/`` in it is hidden whole.
+
+    Example:
+        >>> without_password("postgresql://ada:s3cret@db.example/ledger")
+        'postgresql://ada:***@db.example/ledger'
+    """
+    scheme, is_address, rest = url.partition("://")
+    if not is_address:
+        return url
+    rest = re.sub(r"((?:ssl)?password=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
+    login, at, place = rest.rpartition("@")
+    user, has_password, _ = login.partition(":")
+    if not at:  # a host and a port, or a user and a password whose host was forgotten
+        place = re.sub(r"^([^:/?\[]*):(?!\d+(?:[/?,]|$))[^/?]*", r"\1:***", rest)
+    return f"{scheme}://{user}{':***' if has_password else ''}{at}{place}"
+
+
 class Settings(BaseSettings):
     """All settings, from the environment or the project's ``.env`` file.
 
@@ -34,7 +58,7 @@ class Settings(BaseSettings):
         'claude-haiku-5-5'
     """
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     api_key: SecretStr | None = Field(None, alias="ANTHROPIC_API_KEY", description="key for Claude; never logged")
     base_url: str | None = Field(
@@ -63,7 +87,7 @@ class Settings(BaseSettings):
         "data/workbench.duckdb",
         alias="WORKBENCH_STORE",
         validate_default=True,
-        description="where chats and usage are kept: a DuckDB file, relative to the project's folder",
+        description="where chats and usage are kept: a DuckDB file, relative to the project's folder, or postgresql://…",
     )
     local_gguf: Path | None = Field(
         None, alias="WORKBENCH_LOCAL_GGUF", description="another GGUF file for the embedded model"
@@ -116,6 +140,14 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(origin.strip() for origin in value.split(",") if origin.strip())
         return value
+
+    @field_serializer("store")
+    def _shown(self, store: str) -> str:
+        return without_password(store)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        for name, value in super().__repr_args__():
+            yield name, without_password(self.store) if name == "store" else value
 
     @property
     def has_upstream(self) -> bool:

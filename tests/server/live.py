@@ -52,10 +52,9 @@ class LiveServer:
     ) -> None:
         key = "sk-ant-test" if upstream else None
         settings = read_settings(
-            WORKBENCH_STORE=str(folder / "store.duckdb"),
             ANTHROPIC_API_KEY=key,
             ANTHROPIC_BASE_URL=upstream,
-            **environment,
+            **{"WORKBENCH_STORE": str(folder / "store.duckdb")} | environment,
         )
         self.app = create_app(settings, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
         self.server = _Announced(self.app, settings.env, drain_seconds)

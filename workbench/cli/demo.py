@@ -41,11 +41,11 @@ def demo() -> None:
 def _show_usage(chat: Chat) -> None:
     from workbench.cli.tables import print_usage, rows_of
     from workbench.ledger import usage
-    from workbench.settings import settings
+    from workbench.settings import settings, without_password
 
     calls = [{"turn": n, **row} for n, row in enumerate(rows_of(usage(chat=chat)), start=1)]
     print_usage(calls, ["turn", "model", "status"])
-    write(f"\nKept in {settings().store}\n\n")
+    write(f"\nKept in {without_password(settings().store)}\n\n")
     program = "workbench" if which("workbench") else f"{relpath(sys.executable)} -m workbench"  # as after `make demo`
     for command, shows in (
         (f'ask --chat {chat.id[-SHORT_ID:]} "And 3+3?"', "go on with this chat"),

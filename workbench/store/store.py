@@ -53,18 +53,30 @@ def _close_all() -> None:
 
 
 def _backend(url: str) -> Backend:
-    if "://" in url:
-        scheme = url.split("://", 1)[0]
+    scheme, is_address, _ = url.partition("://")
+    if not is_address:
+        return _file(url)
+    if scheme not in ("postgresql", "postgres"):
         raise ConfigurationError(
-            f"WORKBENCH_STORE cannot be a {scheme} address in this version; set it to the path of a DuckDB file"
+            f"WORKBENCH_STORE cannot be a {scheme} address; set it to the path of a DuckDB file or to postgresql://…"
         )
-    if url == ":memory:":
+    try:
+        from workbench.store.postgres import PostgresBackend
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"a store in PostgreSQL needs {error.name}; install it with: pip install 'claude-workbench[postgres]'"
+        ) from None
+    return PostgresBackend(url)
+
+
+def _file(path: str) -> Backend:
+    if path == ":memory:":
         from workbench.store.duckdb_file import DuckDBFile
 
-        return DuckDBFile(url)
+        return DuckDBFile(path)
     from workbench.store.shared import SharedFile
 
-    return SharedFile(url)
+    return SharedFile(path)
 
 
 def _blocks(blocks: list[Block]) -> str:
@@ -82,11 +94,12 @@ class Store:
 
     @classmethod
     async def open(cls, url: str) -> Store:
-        """Open the store at a path and record the turns that dead processes left behind as ``lost``.
+        """Open the store at a path or an address and record the turns that dead processes left behind as ``lost``.
 
         Raises:
-            ConfigurationError: it is an address and not a path.
-            StoreError: see :class:`~workbench.store.shared.SharedFile`.
+            ConfigurationError: an address nothing here understands.
+            StoreError: see :class:`~workbench.store.shared.SharedFile` and
+                :class:`~workbench.store.postgres.PostgresBackend`.
         """
         store = cls(await asyncio.to_thread(_backend, url))
         _open.add(store)

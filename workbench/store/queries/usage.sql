@@ -9,6 +9,6 @@ SELECT
 FROM usage
 WHERE org_id = $1
   AND started_at >= COALESCE($2, started_at)
-  AND ($3 IS NULL OR started_at < $3)
+  AND (CAST($3 AS TIMESTAMPTZ) IS NULL OR started_at < $3)
   AND ($4 = '' OR chat_id = $4)
 ORDER BY started_at, id
