@@ -35,6 +35,20 @@ def finding(name: str, *arguments: str) -> tuple[int, str, str]:
     return result.exit_code, check["state"], f"{check['detail']} → {check['mend']}"
 
 
+def test_a_store_that_another_of_ours_has_open_is_shared(no_key: Path) -> None:
+    hold = "import asyncio; from workbench.store import Store; s = asyncio.run(Store.open('store.duckdb')); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=no_key, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        _, state, text = finding("store")
+        other.communicate("\n")
+
+    assert state == "ok"
+    assert f"(PID {other.pid})" in text
+
+
 def test_without_a_key_it_says_who_answers_and_all_is_well(no_key: Path) -> None:
     code, state, text = finding("Claude")
 

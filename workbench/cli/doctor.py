@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from workbench.cli.terminal import clean, show, write_json
-from workbench.errors import ConfigurationError, StoreBusy, WorkbenchError
+from workbench.errors import ConfigurationError, StoreBusy, StoreError, WorkbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -326,11 +326,26 @@ def _store_file(path: Path) -> Finding:
         return Finding("store", "fail", f"{path} is a DuckDB file of something else", mend)
     except duckdb.Error as error:
         reason = classified(error, str(path))
-        return Finding("store", "warn" if isinstance(reason, StoreBusy) else "fail", str(reason))
+        return _in_use(path, reason) if isinstance(reason, StoreBusy) else Finding("store", "fail", str(reason))
     if version > len(MIGRATIONS):
         return Finding("store", "fail", f"{path} is of a newer workbench", "pip install -U claude-workbench")
     size = path.stat().st_size / 1e6
     return Finding("store", "ok", f"{path}, {size:,.1f} MB; chats: {chats:,}, calls: {calls:,}, schema: {version}")
+
+
+def _in_use(path: Path, reason: StoreBusy) -> Finding:
+    """What another process has open: one of ours shares it."""
+    from workbench.store.shared import SharedFile
+
+    try:
+        shared = SharedFile(str(path))
+    except StoreError:
+        return Finding("store", "warn", str(reason))
+    try:
+        program, pid = shared.owner
+    finally:
+        shared.close()
+    return Finding("store", "ok", f"{path}, shared by {program} (PID {pid})")
 
 
 def _space(name: str, folder: Path) -> Finding:

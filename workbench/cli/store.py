@@ -238,7 +238,7 @@ def vacuum() -> None:
         note(f"{before:,} bytes before, {_bytes(file):,} bytes after.")
 
 
-@app.command(epilog=_example("copy data/workbench.duckdb postgresql://ada@db.example/ledger"))
+@app.command(epilog=_example("copy data/workbench.duckdb elsewhere.duckdb"))
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A store: a file or a postgresql:// address.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="The store to fill; a file is made if need be.")],
