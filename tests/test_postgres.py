@@ -370,6 +370,21 @@ async def test_a_standby_is_named(postgres: PostgresServer, fresh: str) -> None:
     assert "takes no writes, it is a standby" in str(await refused(postgres.url(fresh)))
 
 
+WITHOUT_DRIVER = """
+sys.modules["psycopg"] = None
+try: asyncio.run(Store.open("postgresql://ada@db/ledger"))
+except ConfigurationError as error: print(error)
+"""
+
+
+def test_an_installation_without_the_driver_says_what_to_install() -> None:
+    assert outcome(WITHOUT_DRIVER) == (
+        "a store in PostgreSQL needs psycopg; install it with: pip install 'claude-workbench[postgres]'\n",
+        "",
+        0,
+    )
+
+
 # A server that goes away --------------------------------------------------------------------------------------------
 
 
@@ -718,6 +733,13 @@ async def test_a_query_that_ends_the_stores_sessions_stops_nothing(store: Store)
     await store.read_only(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'workbench' AND pid <> pg_backend_pid()"
     )
+
+    await still_works(store)
+
+
+async def test_a_query_that_loses_its_session_is_not_run_again(store: Store) -> None:
+    with pytest.raises(StoreBusy, match=r"does not answer \(.*terminating connection .*\); see that"):
+        await store.read_only("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)")
 
     await still_works(store)
 

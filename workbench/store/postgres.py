@@ -9,7 +9,6 @@ set values instead of adding to them.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from contextlib import suppress
@@ -20,11 +19,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import TextLoader
 
-from workbench.errors import ConfigurationError, InvalidRequest, StoreBusy, StoreError
+from workbench.errors import ConfigurationError, InvalidRequest, StoreError
 from workbench.settings import without_password
 from workbench.store.duckdb_file import _Workers
 from workbench.store.migrations import MIGRATIONS
 from workbench.store.postgres_analyst import Query
+from workbench.store.postgres_faults import classified, passes
 from workbench.store.postgres_types import portable
 
 if TYPE_CHECKING:
@@ -59,22 +59,6 @@ DEFAULTS = {
     "keepalives_idle": "15",
     "tcp_user_timeout": "15000",  # milliseconds: a server that vanished from the network is noticed
 }
-PASSING = {
-    "08",  # the connection
-    "25P03",  # we were too slow: this process was paused
-    "40001",  # a serialization failure
-    "40P01",  # a deadlock
-    "53300",  # too many connections
-    "57P",  # the server shuts down, crashed or starts up
-}
-PASSING_WORDS = (
-    "terminating connection",
-    "is starting up",
-    "is shutting down",
-    "is not yet accepting",
-    "too many clients",
-    "recovery mode",
-)
 T = TypeVar("T")
 
 
@@ -138,7 +122,10 @@ class PostgresBackend:
                     raise self._is_closed()
                 # a connection for it alone: what it sets or locks goes with it
                 with adbc.connect(self._conninfo, autocommit=True) as connection:
-                    return query.run(connection)
+                    try:
+                        return query.run(connection)
+                    except adbc.Error as error:  # not again: it may be what brought the server down
+                        raise classified(error, self.path) from None
             except InvalidRequest:
                 if self._ending.is_set():  # that is why it was stopped
                     raise self._is_closed() from None
@@ -158,8 +145,10 @@ class PostgresBackend:
             if self._ending.is_set():
                 return
             self._ending.set()
-        for query in list(self._queries):
-            query.stop()
+        while self._queries:
+            for query in list(self._queries):
+                query.stop()
+            time.sleep(0.02)  # one that was just about to begin missed it
         for workers in (self._writers, self._readers, self._analysts):
             workers.finish()
 
@@ -181,8 +170,8 @@ class PostgresBackend:
             except (psycopg.Error, adbc.Error) as error:
                 self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
-                if not _passes(error) or self._ending.is_set() or time.monotonic() > until:
-                    raise _classified(error, self.path) from None
+                if not passes(error) or self._ending.is_set() or time.monotonic() > until:
+                    raise classified(error, self.path) from None
             self._ending.wait(pause)
             pause = min(2 * pause, 1)
 
@@ -210,7 +199,7 @@ class PostgresBackend:
                 while self._migrated(connection) < len(MIGRATIONS):
                     pass
         except psycopg.Error as error:
-            raise _classified(error, self.path) from None
+            raise classified(error, self.path) from None
 
     def _migrated(self, connection: psycopg.Connection[Row]) -> int:
         """Apply the next migration there is, and return the version the tables have then."""
@@ -288,51 +277,3 @@ def _conninfo(url: str, shown: str) -> str:
 def _storable(value: Any) -> Any:
     """PostgreSQL keeps no NUL in a text: better the sign for "unreadable" in its place than no reply at all."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
-
-
-def _passes(error: Exception) -> bool:
-    """Whether trying again soon may help."""
-    code: str | None = getattr(error, "sqlstate", None)
-    if code:
-        return code.startswith(tuple(PASSING))
-    if not isinstance(error, psycopg.OperationalError | adbc.OperationalError):
-        return False
-    text = str(error)
-    # libpq gives no code when it cannot connect
-    return "FATAL" not in text or any(word in text for word in PASSING_WORDS)
-
-
-def _classified(error: Exception, path: str) -> StoreError:
-    """Return the error to raise for one of PostgreSQL's."""
-    text, code = _first_line(str(error)), getattr(error, "sqlstate", None) or ""
-    if code.startswith("53100") or "No space left" in text:
-        return StoreError(
-            f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe",
-            path,
-        )
-    if code.startswith("28") or any(word in text for word in ("authentication failed", "no password", "pg_hba.conf")):
-        return StoreError(f"the store {path} refuses the user or the password; correct them in WORKBENCH_STORE", path)
-    if "FATAL" in text and "does not exist" in text:
-        what = text.split("FATAL:")[-1].strip()
-        return StoreError(f"the store {path} cannot be opened, {what}; create it, or correct WORKBENCH_STORE", path)
-    if code == "42501" or "permission denied" in text:
-        return StoreError(
-            f"no permission to use the store {path} ({text}); GRANT the user the right, or use a database it owns", path
-        )
-    if code == "25006":
-        return StoreError(
-            f"the store {path} takes no writes, it is a standby; name the primary in WORKBENCH_STORE", path
-        )
-    if code == "42P07":
-        return StoreError(
-            f"{path} holds tables of its own with the names of the workbench's; set WORKBENCH_STORE to another database",
-            path,
-        )
-    if _passes(error):
-        return StoreBusy(f"the store {path} does not answer ({text}); see that its server runs, and try again", path)
-    return StoreError(f"the store {path} failed ({text}); try again, or look into the log of its server", path)
-
-
-def _first_line(text: str) -> str:
-    text = text.strip() or "no reason given"
-    return re.sub(r"^(connection is bad|connection failed|IO: \[libpq\] \w+ to connect): ", "", text.splitlines()[0])

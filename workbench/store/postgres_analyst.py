@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from workbench.errors import InvalidRequest
 from workbench.store import analyst
+from workbench.store.postgres_faults import reason
 from workbench.store.postgres_types import portable
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Query:
         self.seconds = seconds
         self._stopped = threading.Event()
         self._running: adbc.Connection | None = None
+        self._lock = threading.Lock()
 
     def run(self, connection: adbc.Connection) -> pa.Table:
         """Return the result; ``connection`` is good for nothing else afterwards.
@@ -77,13 +79,15 @@ class Query:
                 raise self._too_long() from None
             raise InvalidRequest(f"the query cannot be run: {_said(error)}") from None
         finally:
-            self._running = None
+            with self._lock:
+                self._running = None
 
     def stop(self) -> None:
         """End the query, whether it is running or about to."""
         self._stopped.set()
-        if (connection := self._running) is not None:
-            connection.adbc_cancel()
+        with self._lock:  # or it could be closed meanwhile
+            if self._running is not None:
+                self._running.adbc_cancel()
 
     def _read(self, connection: adbc.Connection) -> pa.Table:
         word = _first_word(self.sql)
@@ -162,7 +166,4 @@ def _said(error: Any) -> str:
     placed = re.search(r"Failed to prepare query: (.*?)\s*\n\nQuery was: ", str(error), re.DOTALL)
     if placed:
         return placed[1]
-    said = dict(error.details or ()).get("PG_DIAG_MESSAGE_PRIMARY") or dict(error.details or ()).get(
-        b"PG_DIAG_MESSAGE_PRIMARY"
-    )
-    return said.decode() if isinstance(said, bytes) else str(said or error)
+    return reason(error)
