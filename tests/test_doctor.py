@@ -76,6 +76,15 @@ def test_the_key_and_the_password_of_a_url_are_masked(no_key: Path, monkeypatch:
     assert "abcdefgh" not in output and "geheim" not in output
 
 
+def test_a_store_in_postgresql_is_named_without_its_password(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_STORE", "postgresql://ada:geheim@db.example/ledger")
+
+    code, state, text = finding("store")
+
+    assert (code, state) == (0, "ok")
+    assert text.startswith("postgresql://ada:***@db.example/ledger; whether it answers was not asked")
+
+
 def test_people_get_a_sign_a_word_and_what_to_do(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_ENV", "production")
 

@@ -37,7 +37,7 @@ def passes(error: Exception) -> bool:
         return False
     text = str(error)
     # libpq gives no code when it cannot connect
-    return "FATAL" not in text or any(word in text for word in PASSING_WORDS)
+    return "FATAL:" not in text or any(word in text for word in PASSING_WORDS)
 
 
 def classified(error: Exception, path: str) -> StoreError:
@@ -50,7 +50,7 @@ def classified(error: Exception, path: str) -> StoreError:
         )
     if code.startswith("28") or any(word in text for word in ("authentication failed", "no password", "pg_hba.conf")):
         return StoreError(f"the store {path} refuses the user or the password; correct them in WORKBENCH_STORE", path)
-    if "FATAL" in text and "does not exist" in text:
+    if "FATAL:" in text and "does not exist" in text:
         what = text.split("FATAL:")[-1].strip()
         return StoreError(f"the store {path} cannot be opened, {what}; create it, or correct WORKBENCH_STORE", path)
     if code == "42501" or "permission denied" in text:
