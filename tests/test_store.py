@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
+from tests.owner import OwnerProcess
 from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreBusy, StoreCorrupt, StoreError
 from workbench.ids import new_id
 from workbench.store import Store, analyst, duckdb_file
@@ -30,7 +31,7 @@ from workbench.store.shared import Owner, SharedFile
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
 ADA = Caller()
@@ -106,19 +107,33 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["file", "postgresql"])
+@pytest.fixture(scope="module")
+def owner() -> Iterator[OwnerProcess]:
+    owner = OwnerProcess()
+    yield owner
+    owner.end()
+
+
+@pytest.fixture(params=["file", "client", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     """What keeps the rows; a test that asks for ``store`` or ``address`` holds for each."""
     return str(request.param)
 
 
 @pytest.fixture
-def address(backend: str, path: str, empty: Path, request: pytest.FixtureRequest) -> str:
+def address(backend: str, path: str, empty: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Where an empty store with tables is, to be opened."""
     if backend == "postgresql":
-        return str(request.getfixturevalue("postgres_url"))
+        yield request.getfixturevalue("postgres_url")
+        return
     shutil.copy(empty, path)
-    return path
+    if backend == "file":
+        yield path
+        return
+    owner: OwnerProcess = request.getfixturevalue("owner")
+    owner.open(path)
+    yield path
+    owner.close(path)
 
 
 @pytest.fixture
@@ -716,11 +731,11 @@ async def test_a_file_held_by_a_program_that_does_not_share_names_it_and_its_pid
 
 
 async def test_a_second_store_in_the_same_process_shares_the_file_and_outlives_the_first(
-    store: Store, path: str
+    file_store: Store, path: str
 ) -> None:
     second = await Store.open(path)
-    turn = await keep(store, a_turn(a_chat()))
-    store.close()
+    turn = await keep(file_store, a_turn(a_chat()))
+    file_store.close()
     await keep(second, a_turn(turn.chat))
 
     assert await second.backend.rows("SELECT status FROM usage") == [("complete",), ("complete",)]
@@ -904,8 +919,9 @@ def replaced(path: Path, aside: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [taken_away, replaced])
 async def test_a_file_that_is_not_in_its_place_any_more_is_not_written(
-    spoil: Callable[[Path, Path], None], store: Store, path: str, tmp_path: Path
+    spoil: Callable[[Path, Path], None], file_store: Store, path: str, tmp_path: Path
 ) -> None:
+    store = file_store
     chat = await two_turns(store)
     spoil(Path(path), tmp_path / "aside")
 
@@ -1078,7 +1094,8 @@ async def test_a_result_too_large_for_the_memory_is_refused(store: Store, monkey
     await still_works(store)
 
 
-async def test_a_cancelled_query_is_stopped(store: Store) -> None:
+async def test_a_cancelled_query_is_stopped(file_store: Store) -> None:
+    store = file_store
     asked = [asyncio.create_task(store.read_only(ENDLESS, seconds=100)) for _ in range(duckdb_file.ANALYSTS)]
     backend = own_file(store)
     while len(backend._queries) < duckdb_file.ANALYSTS:
@@ -1094,7 +1111,7 @@ async def test_many_bad_queries_leave_no_cursor_open(file_store: Store) -> None:
         with pytest.raises(InvalidRequest):
             await file_store.read_only("SELECT nope")
 
-    backend = own_file(store)
+    backend = own_file(file_store)
     assert backend._cursors == set()
     assert backend._queries == set()
 

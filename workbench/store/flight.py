@@ -13,6 +13,7 @@ import os
 import secrets
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -76,6 +77,8 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
         self._last: dict[str, int] = {}
         self._arriving = threading.Lock()
         self._queries: dict[str, Query] = {}
+        self._to_stop: deque[str] = deque(maxlen=100)
+        """What clients asked to stop lately; that may arrive before the query does."""
         if places.UNIX:
             super().__init__(f"grpc+unix://{place.socket}")
             place.socket.chmod(0o600)
@@ -131,6 +134,7 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
             case "vacuum":
                 self.file.begin_vacuum().result()
             case "stop":
+                self._to_stop.append(values)
                 if query := self._queries.get(values):
                     query.stop()
         return b""
@@ -155,6 +159,8 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
 
     def _read_only(self, id: str, sql: str, seconds: float) -> pa.Table:
         query = self._queries[id] = Query(sql, seconds)
+        if id in self._to_stop:
+            query.stop()
         try:
             return self.file.begin_read_only(query).result()
         finally:

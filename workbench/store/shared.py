@@ -147,6 +147,8 @@ class SharedFile:
         query = Query(sql, seconds)
 
         def run(host: Owner | FlightClient) -> pa.Table:
+            if self._closed:  # while it waited for its turn
+                raise self._is_closed()
             try:
                 return host.read_only(query)
             except (InvalidRequest, StoreError):
