@@ -33,6 +33,8 @@ from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usag
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from workbench.store.backend import Row
+
 ROOT = Path(__file__).parents[1]
 ADA = Caller()
 BOB = Caller(org_id=DEFAULT_ID, user_id="bob")
@@ -597,6 +599,30 @@ async def test_no_acknowledged_turn_is_lost_however_often_the_process_is_killed(
     assert "lost" in status.values()
     assert "open" not in dict(holds)
     assert (torn, streaming, unlike) == ([], [(0,)], [(0,)])
+
+
+async def test_a_turn_that_is_recorded_while_it_is_being_found_lost_stays_complete(address: str) -> None:
+    """The last write of a dying process may arrive after its turn was seen to be open."""
+    dying, finder = await Store.open(address), await Store.open(address)
+    turn = a_turn(a_chat(), "Tell me", "Once upon a time")
+    await dying.begin(turn)
+    rows_of = finder.backend.rows
+
+    async def rows_then_record(sql: str, *parameters: Any) -> list[Row]:
+        found = await rows_of(sql, *parameters)
+        await dying.record(turn)
+        return found
+
+    finder.backend.rows = rows_then_record  # type: ignore[method-assign]
+    await finder._record_lost(dying.session.id)
+    _, reply = await dying.messages(ADA, turn.chat.id)
+    billed = await dying.backend.rows("SELECT status FROM usage")
+    held = await dying.backend.rows("SELECT state FROM holds")
+    for store in (finder, dying):
+        store.close()
+
+    assert (reply.content, reply.status, reply.token_count) == ("Once upon a time", "complete", 5)
+    assert (billed, held) == ([("complete",)], [("settled",)])
 
 
 DYING = """

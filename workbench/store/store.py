@@ -344,7 +344,8 @@ class Store:
 
     @staticmethod
     def _settled(id: str, org_id: str, state: str) -> Statement:
-        return Statement("UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3", (state, id, org_id))
+        sql = "UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3 AND ($1 <> 'lost' OR state = 'open')"
+        return Statement(sql, (state, id, org_id))
 
     async def _look_after(self) -> None:
         """Say that this process is alive, and record the turns of those that no longer are."""
@@ -360,7 +361,7 @@ class Store:
         )
 
     async def _record_lost(self, session_id: str) -> None:
-        """Record the turns of a dead process. Two survivors may both do so: they write the same."""
+        """Record the turns of a dead process; two survivors may both do so. What it wrote itself stands, however late."""
         for row in await self.backend.rows(query("open_holds"), session_id):
             *call, tokens, text, blocks = row
             id, request_id, org_id, _, chat_id, message_id, _, model, started_at = call
