@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 EXTRAS = lab,local,server,postgres,dev
 
-.PHONY: help setup lab serve demo test bench
+.PHONY: help setup lab serve demo test bench chaos
 help:
 	@echo "make setup   .venv/ with everything, and the embedded model in the user cache"
 	@echo "make lab     JupyterLab on notebooks/"
@@ -10,6 +10,7 @@ help:
 	@echo "make demo    a short chat with the embedded model in the terminal, and what it used"
 	@echo "make test    all checks and tests"
 	@echo "make bench   the benchmarks"
+	@echo "make chaos   600 times kill -9 in the middle of turns, and whether the ledger holds together after each"
 
 setup: .venv/.ready
 
@@ -41,3 +42,6 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench
+
+chaos: setup
+	$(BIN)/python -m tests.chaos

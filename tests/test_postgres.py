@@ -28,7 +28,6 @@ from tests.test_store import (
     LOOP_CLOSED_WHILE_WRITING,
     NOON,
     RECORDED_AT_EXIT,
-    RECORDING,
     a_chat,
     a_turn,
     child,
@@ -542,28 +541,6 @@ async def test_a_partial_reply_that_arrives_late_does_not_undo_the_whole_one(sto
 
 
 # Processes that die -------------------------------------------------------------------------------------------------
-
-
-async def test_no_acknowledged_turn_is_lost_however_often_the_process_is_killed(postgres_url: str) -> None:
-    said: list[list[str]] = []
-    for lines in (1, 8, 21):
-        with child(RECORDING, postgres_url) as process:
-            assert process.stdout is not None
-            said += [process.stdout.readline().split() for _ in range(lines)]
-            process.kill()
-    (await Store.open(postgres_url)).close()
-    kept = {id for what, id in said if what == "kept"}
-    holds = dict(rows(postgres_url, "SELECT id, state FROM holds"))
-    torn = "SELECT chat_id FROM messages GROUP BY chat_id HAVING COUNT(*) % 2 = 1 OR COUNT(*) <> MAX(seq)"
-    unlike = "SELECT COUNT(*) FROM usage u JOIN messages m ON m.id = u.message_id WHERE m.status <> u.status"
-
-    assert len(kept) == 14
-    assert {id for what, id in said if what == "began"} <= set(holds)
-    assert {holds[id] for id in kept} == {"settled"}
-    assert set(holds.values()) == {"settled", "lost"}  # all are of yesterday, so their holds have expired
-    assert rows(postgres_url, torn) == []
-    assert rows(postgres_url, unlike) == [(0,)]
-    assert rows(postgres_url, "SELECT COUNT(*) FROM usage") == [(len(holds),)]
 
 
 async def test_the_turn_of_a_killed_process_is_lost_and_that_of_a_living_one_goes_on(

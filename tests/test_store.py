@@ -558,48 +558,6 @@ async def test_an_address_nothing_understands_is_refused(url: str) -> None:
 
 # Processes that die -------------------------------------------------------------------------------------------------
 
-RECORDING = """
-async def main():
-    store = await Store.open(sys.argv[1])
-    chat = a_chat()
-    for n in range(100_000):
-        turn = a_turn(chat, f"question {n}", f"reply {n}")
-        await store.begin(turn)
-        print("began", turn.id, flush=True)
-        await store.record(turn)
-        print("kept", turn.id, flush=True)
-asyncio.run(main())
-"""
-
-
-async def test_no_acknowledged_turn_is_lost_however_often_the_process_is_killed(path: str) -> None:
-    said: list[list[str]] = []
-    for lines in (1, 8, 21, 34):
-        with child(RECORDING, path) as process:
-            assert process.stdout is not None
-            said += [process.stdout.readline().split() for _ in range(lines)]
-            process.kill()
-    began = {id for what, id in said if what == "began"}
-    kept = {id for what, id in said if what == "kept"}
-    store = await Store.open(path)
-    status = dict(await store.backend.rows("SELECT id, status FROM usage"))
-    holds = await store.backend.rows("SELECT state, COUNT(*) FROM holds GROUP BY state")
-    torn = await store.backend.rows(
-        "SELECT chat_id FROM messages GROUP BY chat_id HAVING COUNT(*) % 2 = 1 OR COUNT(*) <> MAX(seq)"
-    )
-    streaming = await store.backend.rows("SELECT COUNT(*) FROM messages WHERE status = 'streaming'")
-    unlike = await store.backend.rows(
-        "SELECT COUNT(*) FROM usage u JOIN messages m ON m.id = u.message_id WHERE m.status <> u.status"
-    )
-    store.close()
-
-    assert len(kept) == 31
-    assert began <= set(status)
-    assert {status[id] for id in kept} == {"complete"}
-    assert "lost" in status.values()
-    assert "open" not in dict(holds)
-    assert (torn, streaming, unlike) == ([], [(0,)], [(0,)])
-
 
 async def test_a_turn_that_is_recorded_while_it_is_being_found_lost_stays_complete(address: str) -> None:
     """The last write of a dying process may arrive after its turn was seen to be open."""
