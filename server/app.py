@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from server import problems, shapes
 from server.auth import refuse_production
 from server.edge import Edge
-from server.routes import chat, health
+from server.routes import chat, health, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
 from workbench import __version__
@@ -83,6 +83,7 @@ def create_app(
     problems.install(app)
     app.include_router(chat.router)
     app.include_router(health.router)
+    app.include_router(usage.router)
     return app
 
 

@@ -49,6 +49,7 @@ _STATUSES = {
     404: ("Not Found", "not_found", "there is nothing at this path; /docs lists the paths there are"),
     405: ("Method Not Allowed", "method_not_allowed", "use one of the methods in the allow header"),
     413: ("Payload Too Large", "payload_too_large", "the body is larger than 1 MiB; shorten it"),
+    406: ("Not Acceptable", "not_acceptable", "the accept header takes none of the formats there are"),
     415: ("Unsupported Media Type", "unsupported_media_type", "send JSON with `content-type: application/json`"),
     422: ("Validation Error", "validation_error", "a field does not fit"),
     500: ("Internal Server Error", "internal_error", "something went wrong here; the server's log says what"),
@@ -168,7 +169,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 def _complaint(request: Request, errors: Sequence[Any]) -> tuple[int, str | None]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     kinds = {each["type"] for each in errors}
-    if kind != "application/json" and not kind.endswith("+json"):
+    of_body = any(each["loc"][0] == "body" for each in errors)
+    if of_body and kind != "application/json" and not kind.endswith("+json"):
         return 415, None  # read as bytes, which fit no model
     if "json_invalid" in kinds:
         return 400, None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("server")
 
 WARM_AGAIN_SECONDS = 30.0
+TABLES_AT_ONCE = 2
+"""The store has four threads that read; two are left for the histories of turns."""
 
 
 class Service:
@@ -29,6 +31,7 @@ class Service:
         self.ping_seconds = ping_seconds
         self.stall_seconds = stall_seconds
         self.at_work: set[Work] = set()
+        self.tables = asyncio.Semaphore(TABLES_AT_ONCE)
         self.stopping = False
         self.starting: str | None = "the server is starting"
         """What a turn would still have to wait for, or why it would fail."""
