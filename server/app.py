@@ -59,13 +59,14 @@ def create_app(
         store = await Store.open(settings.store)
         engine = Engine(settings, store)
         app.state.service = service = Service(engine, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
-        warming = asyncio.create_task(service.warm())
+        tasks = [asyncio.create_task(service.warm()), asyncio.create_task(service.keep_saving())]
         try:
             yield
         finally:
-            warming.cancel()
-            with suppress(asyncio.CancelledError):
-                await warming
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             try:
                 await engine.aclose()
             finally:
@@ -82,8 +83,8 @@ def create_app(
     )
     problems.install(app)
     app.include_router(chat.router)
-    app.include_router(health.router)
     app.include_router(usage.router)
+    app.include_router(health.router)
     return app
 
 

@@ -54,7 +54,10 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     415: shapes.problem("the body is not `application/json`"),
     422: shapes.problem("a field does not fit"),
     502: shapes.problem("the upstream failed, or refused our key or the request"),
-    503: shapes.problem("no key is configured; the upstream is overloaded or its rate limit exceeded; the store fails"),
+    503: shapes.problem(
+        "no key is configured; the upstream is overloaded or its rate limit exceeded; the store fails or its disk is full"
+    )
+    | {"headers": {"retry-after": {"description": "seconds, when they are known", "schema": {"type": "integer"}}}},
     504: shapes.problem("the upstream did not answer in time"),
 }
 _EVENT = {

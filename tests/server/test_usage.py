@@ -361,6 +361,7 @@ def test_a_store_that_fails_at_once_is_a_503_without_its_words(
 
     assert (answer.status_code, answer.json()["type"]) == (503, "store_error")
     assert "secret" not in answer.text
+    assert "turn" not in answer.json()["message"]
 
 
 def asking(server: LiveServer) -> socket.socket:
