@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from server import problems, shapes
 from server.auth import refuse_production
 from server.edge import Edge
-from server.routes import chat, health
+from server.routes import chat, health, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
 from workbench import __version__
@@ -59,13 +59,14 @@ def create_app(
         store = await Store.open(settings.store)
         engine = Engine(settings, store)
         app.state.service = service = Service(engine, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
-        warming = asyncio.create_task(service.warm())
+        tasks = [asyncio.create_task(service.warm()), asyncio.create_task(service.keep_saving())]
         try:
             yield
         finally:
-            warming.cancel()
-            with suppress(asyncio.CancelledError):
-                await warming
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             try:
                 await engine.aclose()
             finally:
@@ -82,6 +83,7 @@ def create_app(
     )
     problems.install(app)
     app.include_router(chat.router)
+    app.include_router(usage.router)
     app.include_router(health.router)
     return app
 

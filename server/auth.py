@@ -77,7 +77,7 @@ def _own(origin: str, host: str) -> bool:
 
 async def _identify(
     request: Request,
-    x_org_id: Annotated[str, Header(description="the org the chat belongs to", examples=[DEFAULT_ID])] = DEFAULT_ID,
+    x_org_id: Annotated[str, Header(description="the org that asks", examples=[DEFAULT_ID])] = DEFAULT_ID,
     x_user_id: Annotated[str, Header(description="the user who asks", examples=[DEFAULT_ID])] = DEFAULT_ID,
 ) -> Caller:
     for name, value in (("x-org-id", x_org_id), ("x-user-id", x_user_id)):

@@ -22,6 +22,7 @@ from workbench.errors import (
     PromptError,
     RateLimited,
     StoreError,
+    StoreFull,
     UpstreamError,
     UpstreamOverloaded,
     UpstreamRateLimited,
@@ -48,6 +49,7 @@ _STATUSES = {
     403: ("Forbidden", "forbidden", "this is not allowed"),
     404: ("Not Found", "not_found", "there is nothing at this path; /docs lists the paths there are"),
     405: ("Method Not Allowed", "method_not_allowed", "use one of the methods in the allow header"),
+    406: ("Not Acceptable", "not_acceptable", "the accept header takes none of the formats there are"),
     413: ("Payload Too Large", "payload_too_large", "the body is larger than 1 MiB; shorten it"),
     415: ("Unsupported Media Type", "unsupported_media_type", "send JSON with `content-type: application/json`"),
     422: ("Validation Error", "validation_error", "a field does not fit"),
@@ -82,12 +84,12 @@ def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
             return 503, failed, error.summary
         case UpstreamError():
             return 502, failed, error.summary
+        case StoreFull():
+            fate = "the reply is kept and saved" if error.reply else "nothing was asked or charged; ask again"
+            return 503, failed, f"the server's disk is full: {fate} once there is space"
         case StoreError():
-            return (
-                503,
-                failed,
-                "the ledger cannot be read or written, so the turn is not saved; the server's log says why",
-            )
+            fate = "; the reply is kept and saved as soon as it can be" if error.reply else ""
+            return 503, failed, f"the ledger cannot be read or written{fate}; the server's log says why"
         case Stopping():
             return 503, failed, "the server is stopping; ask again in a moment"
         case _:
@@ -168,7 +170,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 def _complaint(request: Request, errors: Sequence[Any]) -> tuple[int, str | None]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     kinds = {each["type"] for each in errors}
-    if kind != "application/json" and not kind.endswith("+json"):
+    of_body = any(each["loc"][0] == "body" for each in errors)
+    if of_body and kind != "application/json" and not kind.endswith("+json"):
         return 415, None  # read as bytes, which fit no model
     if "json_invalid" in kinds:
         return 400, None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from server.stream import PING_SECONDS, STALL_SECONDS, Work
-from workbench.errors import WorkbenchError
+from workbench.errors import StoreError, WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.engine import Engine
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("server")
 
 WARM_AGAIN_SECONDS = 30.0
+SAVE_AGAIN_SECONDS = 5.0
+"""After a full disk got space, its turns are saved within this time, whether or not anybody asks anything."""
+TABLES_AT_ONCE = 2
+"""The store has four threads that read; two are left for the histories of turns."""
 
 
 class Service:
@@ -29,6 +33,7 @@ class Service:
         self.ping_seconds = ping_seconds
         self.stall_seconds = stall_seconds
         self.at_work: set[Work] = set()
+        self.tables = asyncio.Semaphore(TABLES_AT_ONCE)
         self.stopping = False
         self.starting: str | None = "the server is starting"
         """What a turn would still have to wait for, or why it would fail."""
@@ -50,6 +55,15 @@ class Service:
             else:
                 self.starting = None
                 return
+
+    async def keep_saving(self) -> None:
+        """Save the turns whose end could not be written, as soon as it can."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+            try:
+                await self.engine.save_unsaved()
+            except StoreError as error:
+                log.error("Turns not saved yet", extra={"error": str(error)})
 
     def end_turns(self) -> None:
         """End the turns that are still at work; each is recorded, and its client told."""

@@ -112,6 +112,11 @@ _references, COMPONENTS = msgspec.json.schema_components(_SHAPES, ref_template="
 REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=True))
 
 
+def problem(description: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says of an answer that is a problem."""
+    return {"description": description, "content": {"application/json": {"schema": REFERENCES[Problem]}}}
+
+
 def usage(counted: turns.Usage) -> Usage:
     """Return the counts of a turn as the server says them."""
     return msgspec.convert(counted, Usage, from_attributes=True)

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_store import ADA, a_chat, a_turn, child, keep, outcome, rows
-from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError
+from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError, StoreFull
 from workbench.store import Store, duckdb_file, flight, place, sessions
 from workbench.store.backend import Statement
 from workbench.store.flight import FlightClient, FlightOwner, OwnerGone, Sender
@@ -225,6 +225,7 @@ async def test_one_failing_statement_of_a_client_undoes_its_whole_transaction(cl
     [
         StoreError("a", "/x"),
         StoreBusy("b", "/x", 42),
+        StoreFull("e", "/x"),
         StoreCorrupt("c", "/x"),
         InvalidRequest("d"),
     ],

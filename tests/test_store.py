@@ -20,7 +20,15 @@ import duckdb
 import pytest
 
 from tests.owner import OwnerProcess
-from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreBusy, StoreCorrupt, StoreError
+from workbench.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+)
 from workbench.ids import new_id
 from workbench.store import Store, analyst, duckdb_file
 from workbench.store.backend import Statement
@@ -650,7 +658,7 @@ async def test_a_database_with_tables_of_the_same_names_is_left_alone(path: str)
         ('IO Error: Cannot open file "/x/s.duckdb": Permission denied', StoreError, "no permission to write the store"),
         ('IO Error: Cannot open file "/x/s.duckdb": Read-only file system', StoreError, "no permission to write"),
         ('IO Error: Cannot open file "/x/s.duckdb": Operation not permitted', StoreError, "no permission to write"),
-        ("[Errno 28] No space left on device", StoreError, "its disk is full; free some space"),
+        ("[Errno 28] No space left on device", StoreFull, "its disk is full; free some space"),
         (
             "IO Error: Trying to read a database file with version number 999, but we can only read 64 to 68.",
             StoreError,

@@ -103,7 +103,7 @@ class Engine:
         ``reply``, and is written with the next turn.
         """
         _check(question, max_tokens)
-        await self._save_unsaved()
+        await self.save_unsaved()
         model = self.model_for(model or chat.model)
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, request = await self._prepared(caller, chat, question, model, max_tokens, request_id)
@@ -214,8 +214,12 @@ class Engine:
         for observer in tuple(self.observers):
             observer.recorded(turn)
 
-    async def _save_unsaved(self) -> None:
-        """Write the turns that could not be written when they ended; no new one begins before that succeeds."""
+    async def save_unsaved(self) -> None:
+        """Write the turns that could not be written when they ended; no new one begins before that succeeds.
+
+        Raises:
+            StoreError: that is still so; they are kept.
+        """
         async with self._saving:
             while self._unsaved:
                 await self.store.record(self._unsaved[0])
@@ -265,7 +269,7 @@ class Engine:
         for upstream in self._upstreams.values():
             await upstream.aclose()
         self._upstreams.clear()
-        await self._save_unsaved()
+        await self.save_unsaved()
 
     # The log --------------------------------------------------------------------------------------------------------
 

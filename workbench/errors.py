@@ -12,6 +12,7 @@
     ├── BudgetExceeded            .org_id, .left_usd, .needed_usd, .resets_at
     ├── StoreError                .path
     │   ├── StoreBusy             .pid: of the process that has the file and does not share it or answer
+    │   ├── StoreFull             its disk is full; .retry_after (seconds)
     │   └── StoreCorrupt
     └── UpstreamError             .type, .status, .retryable, .retry_after, .request_id, .reply
         ├── UpstreamRateLimited
@@ -135,6 +136,14 @@ class StoreBusy(StoreError):
     def __init__(self, message: str, path: str = "", pid: int | None = None) -> None:
         super().__init__(message, path)
         self.pid = pid
+
+
+class StoreFull(StoreError):
+    """There is no space left where the store is kept; what was saved is safe, and it goes on once there is space."""
+
+    type = "store_full"
+    retryable = True
+    retry_after = 10.0
 
 
 class StoreCorrupt(StoreError):

@@ -44,23 +44,21 @@ class ChatRequest(BaseModel):
             raise ValueError("named prompts are not there yet; leave it out")
 
 
-def _problem(description: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": shapes.REFERENCES[shapes.Problem]}},
-    }
-
-
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _problem("the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"),
-    403: _problem("the request comes from a page of another origin"),
-    404: _problem("no such chat, or it belongs to somebody else"),
-    413: _problem("the body is larger than 1 MiB"),
-    415: _problem("the body is not `application/json`"),
-    422: _problem("a field does not fit"),
-    502: _problem("the upstream failed, or refused our key or the request"),
-    503: _problem("no key is configured; the upstream is overloaded or its rate limit exceeded; the store fails"),
-    504: _problem("the upstream did not answer in time"),
+    400: shapes.problem(
+        "the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"
+    ),
+    403: shapes.problem("the request comes from a page of another origin"),
+    404: shapes.problem("no such chat, or it belongs to somebody else"),
+    413: shapes.problem("the body is larger than 1 MiB"),
+    415: shapes.problem("the body is not `application/json`"),
+    422: shapes.problem("a field does not fit"),
+    502: shapes.problem("the upstream failed, or refused our key or the request"),
+    503: shapes.problem(
+        "no key is configured; the upstream is overloaded or its rate limit exceeded; the store fails or its disk is full"
+    )
+    | {"headers": {"retry-after": {"description": "seconds, when they are known", "schema": {"type": "integer"}}}},
+    504: shapes.problem("the upstream did not answer in time"),
 }
 _EVENT = {
     "type": "object",

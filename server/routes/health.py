@@ -12,10 +12,7 @@ from server.service import Shared
 router = APIRouter(tags=["health"])
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {
-        "description": "starting, stopping, or nobody is there who could answer",
-        "content": {"application/json": {"schema": shapes.REFERENCES[shapes.Problem]}},
-    }
+    503: shapes.problem("starting, stopping, or nobody is there who could answer")
 }
 
 

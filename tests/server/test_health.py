@@ -55,7 +55,7 @@ def document(_server: LiveServer) -> dict[str, Any]:
 
 
 def test_every_route_is_documented_with_its_problems(document: dict[str, Any]) -> None:
-    assert set(document["paths"]) == {"/chat", "/chat/stream", "/healthz", "/readyz"}
+    assert set(document["paths"]) == {"/chat", "/chat/stream", "/healthz", "/readyz", "/usage"}
     for path in ("/chat", "/chat/stream"):
         responses = document["paths"][path]["post"]["responses"]
         assert set(responses) == {"200", "400", "403", "404", "413", "415", "422", "502", "503", "504"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
@@ -12,16 +13,19 @@ from workbench.turns import DEFAULT_ID, Caller
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     import pandas as pd
     import pyarrow as pa
 
     from workbench.chat import Chat
+    from workbench.store import Store
 
     Moment = str | date | datetime
     """A time; without a time zone it is UTC, and a day is its first moment."""
 
+PIECE_ROWS = 20_000
+"""Rows in a piece: of single calls some 7 MB."""
 PERIODS = {
     "hour": "date_trunc('hour', started_at AT TIME ZONE 'UTC')",
     "day": "CAST(started_at AT TIME ZONE 'UTC' AS DATE)",
@@ -85,7 +89,7 @@ def usage(
         wb.usage(since="2026-11-01")["cost_usd"].sum()
     """
     chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
-    statement = _summed([by] if isinstance(by, str) else by) if by else query("usage")
+    statement = usage_query([by] if isinstance(by, str) else by)
     calls = runtime().engine.store.arrow(statement, org, moment_of(since), moment_of(until), chat_id)
     return _frame(runtime().run(calls))
 
@@ -117,9 +121,36 @@ def sql(query: str) -> pd.DataFrame:
     return _frame(runtime().run(runtime().engine.store.read_only(query)))
 
 
-def _summed(by: Sequence[str]) -> str:
+async def usage_pieces(
+    store: Store, org: str, since: datetime | None, until: datetime | None, by: Sequence[str]
+) -> AsyncIterator[pa.Table]:
+    """Yield what ``usage`` returns, in pieces of some thousand rows and at least one: 1e6 calls are 340 MB.
+
+    Between two pieces nothing of the store is held, so whoever reads slowly keeps nobody waiting. A call that is
+    recorded meanwhile may be left out, none is there twice.
+    """
+    statement = usage_query(by)
+    bounds = [since, until]
+    if not by:  # of sums each needs all calls
+        cuts = await store.arrow(query("usage_cuts"), org, since, until, PIECE_ROWS)
+        bounds[1:1] = cuts["started_at"].to_pylist()[1:]
+    for begin, end in pairwise(bounds):
+        piece = await store.arrow(statement, org, begin, end, "")
+        for at in range(0, max(piece.num_rows, 1), PIECE_ROWS):
+            yield piece.slice(at, PIECE_ROWS)
+
+
+def usage_query(by: Sequence[str]) -> str:
+    """Return the query for single calls, or for their sums by one or more columns.
+
+    Raises:
+        InvalidRequest: there is no such column.
+    """
+    if not by:
+        return query("usage")
     if unknown := [name for name in by if name not in PERIODS and name not in COLUMNS]:
         raise InvalidRequest(f"usage cannot be summed by {unknown[0]!r}; use any of {', '.join((*PERIODS, *COLUMNS))}")
+    by = list(dict.fromkeys(by))
     groups = ", ".join(str(n) for n in range(1, len(by) + 1))
     chosen = ", ".join(f"{PERIODS.get(name, name)} AS {name}" for name in by)
     # the query of single calls holds the WHERE, so that there is only one

@@ -42,8 +42,8 @@ class Query:
         statement = self._statement()
         with self._time_limit(cursor):
             # the kind of statement is no guard: a SELECT over an INSERT is a SELECT. The transaction is.
-            cursor.execute(READ_ONLY)
             try:
+                cursor.execute(READ_ONLY)
                 return _table(cursor.sql(statement))
             except (duckdb.FatalException, duckdb.InternalException):
                 raise  # not the query's fault, and the file has to be opened anew

@@ -6,7 +6,7 @@ import re
 
 import duckdb
 
-from workbench.errors import StoreBusy, StoreCorrupt, StoreError
+from workbench.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 
 ANOTHER = "set WORKBENCH_STORE to another file"
 FULL = ("No space left", "File too large", "Could not write file", "quota exceeded")
@@ -25,7 +25,7 @@ def classified(error: Exception, path: str) -> StoreError:
     if "lock on file" in text:
         return _busy(text, path)
     if says(FULL):
-        return StoreError(
+        return StoreFull(
             f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe",
             path,
         )

@@ -20,7 +20,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import flight
 
-from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError, WorkbenchError
+from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError, StoreFull, WorkbenchError
 from workbench.ids import new_id
 from workbench.store import place as places
 from workbench.store.analyst import Query
@@ -45,7 +45,7 @@ LAST_STREAMS = 0.5
 """Seconds an owner that ends waits for clients that are reading tables and do not go on."""
 
 ERRORS: dict[str, type[WorkbenchError]] = {
-    kind.__name__: kind for kind in (StoreError, StoreBusy, StoreCorrupt, InvalidRequest)
+    kind.__name__: kind for kind in (StoreError, StoreBusy, StoreFull, StoreCorrupt, InvalidRequest)
 }
 
 
