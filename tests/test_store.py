@@ -234,6 +234,35 @@ async def test_recording_a_turn_twice_changes_nothing(store: Store) -> None:
     assert len(await store.messages(ADA, turn.chat.id)) == 2
 
 
+async def test_what_is_new_is_kept_beside_what_was_there_already(store: Store) -> None:
+    chat = await two_turns(store)
+    again = Statement(query("use_chat"), (chat.id, DEFAULT_ID, NOON.replace(hour=13)))
+    statement = "INSERT INTO users (org_id, id, created_at) VALUES ($1, $2, $3) ON CONFLICT (org_id, id) DO NOTHING"
+    users = [Statement(statement, (DEFAULT_ID, name, NOON)) for name in ("new", DEFAULT_ID, "newer")]
+    await store.backend.write([again, *users])
+
+    assert await store.backend.rows("SELECT id FROM users ORDER BY id") == [(DEFAULT_ID,), ("new",), ("newer",)]
+    assert await store.backend.rows("SELECT updated_at FROM chats") == [(NOON.replace(hour=13),)]
+
+
+async def test_a_row_that_a_rule_forbids_is_refused_and_the_next_is_kept(store: Store) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+    with pytest.raises(StoreError, match="CHECK"):
+        await store.backend.write([Statement("UPDATE holds SET state = 'odd' WHERE id = $1", (turn.id,))])
+    await store.record(turn)
+
+    assert await store.backend.rows("SELECT state FROM holds") == [("settled",)]
+
+
+async def test_a_chat_is_as_new_as_its_newest_turn(store: Store) -> None:
+    chat = a_chat()
+    await keep(store, a_turn(chat, started_at=NOON.replace(hour=13)))
+    await keep(store, a_turn(chat))
+
+    assert await store.backend.rows("SELECT created_at, updated_at FROM chats") == [(NOON.replace(hour=13),) * 2]
+
+
 async def test_a_running_turn_shows_its_question_and_what_was_saved_of_its_reply(store: Store) -> None:
     turn = a_turn(a_chat(), "Tell me", "Once upon")
     await store.begin(turn)
