@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -302,6 +303,20 @@ def test_queries_speak_the_dialect_both_databases_share() -> None:
     assert [(n, word) for n in names for word in foreign if word in query(n).split("\n--")[-1]] == []
 
 
+@pytest.mark.parametrize("name", ["messages", "new_message"])
+async def test_the_messages_of_a_chat_are_found_without_reading_all_others(path: str, name: str) -> None:
+    store = await Store.open(path)
+    place = ((await two_turns(store)).id, DEFAULT_ID)
+    store.close()
+    values = (
+        ["m", *place, "user", "hi", "[]", "complete", None, NOON] if name == "new_message" else [*place, DEFAULT_ID]
+    )
+    with duckdb.connect(path) as connection:
+        ((_, plan),) = connection.execute(f"EXPLAIN ANALYZE {query(name)}", values).fetchall()
+
+    assert re.search(r"messages\b[^╰]*Type: Index Scan", plan), plan
+
+
 # Chats --------------------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +487,7 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
     assert [(version, name) for version, name, _ in first] == [
         (1, "0001_ledger.sql"),
         (2, "0002_sessions.sql"),
+        (3, "0003_messages_of_a_chat.sql"),
     ]
 
 
@@ -500,17 +516,17 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = ("0003_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
+    broken = ("0004_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
     monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, broken])
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -519,7 +535,7 @@ async def test_a_later_migration_keeps_the_rows(path: str, monkeypatch: pytest.M
     await two_turns(store)
     store.close()
     monkeypatch.setattr(
-        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0003_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
+        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0004_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
     )
     store = await Store.open(path)
 
@@ -534,10 +550,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 2\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 3\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(3,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(4,)]
 
 
 @pytest.mark.parametrize("url", ["postgresql://localhost/x", "s3://bucket/x"])
