@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -281,6 +282,35 @@ async def test_recording_a_turn_twice_changes_nothing(store: Store) -> None:
     assert len(await store.messages(ADA, turn.chat.id)) == 2
 
 
+async def test_what_is_new_is_kept_beside_what_was_there_already(store: Store) -> None:
+    chat = await two_turns(store)
+    again = Statement(query("use_chat"), (chat.id, DEFAULT_ID, NOON.replace(hour=13)))
+    statement = "INSERT INTO users (org_id, id, created_at) VALUES ($1, $2, $3) ON CONFLICT (org_id, id) DO NOTHING"
+    users = [Statement(statement, (DEFAULT_ID, name, NOON)) for name in ("new", DEFAULT_ID, "newer")]
+    await store.backend.write([again, *users])
+
+    assert await store.backend.rows("SELECT id FROM users ORDER BY id") == [(DEFAULT_ID,), ("new",), ("newer",)]
+    assert await store.backend.rows("SELECT updated_at FROM chats") == [(NOON.replace(hour=13),)]
+
+
+async def test_a_row_that_a_rule_forbids_is_refused_and_the_next_is_kept(store: Store) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+    with pytest.raises(StoreError, match="CHECK"):
+        await store.backend.write([Statement("UPDATE holds SET state = 'odd' WHERE id = $1", (turn.id,))])
+    await store.record(turn)
+
+    assert await store.backend.rows("SELECT state FROM holds") == [("settled",)]
+
+
+async def test_a_chat_is_as_new_as_its_newest_turn(store: Store) -> None:
+    chat = a_chat()
+    await keep(store, a_turn(chat, started_at=NOON.replace(hour=13)))
+    await keep(store, a_turn(chat))
+
+    assert await store.backend.rows("SELECT created_at, updated_at FROM chats") == [(NOON.replace(hour=13),) * 2]
+
+
 async def test_a_running_turn_shows_its_question_and_what_was_saved_of_its_reply(store: Store) -> None:
     turn = a_turn(a_chat(), "Tell me", "Once upon")
     await store.begin(turn)
@@ -318,6 +348,20 @@ def test_queries_speak_the_dialect_both_databases_share() -> None:
 
     assert len(names) >= 11
     assert [(n, word) for n in names for word in foreign if word in query(n).split("\n--")[-1]] == []
+
+
+@pytest.mark.parametrize("name", ["messages", "new_message"])
+async def test_the_messages_of_a_chat_are_found_without_reading_all_others(path: str, name: str) -> None:
+    store = await Store.open(path)
+    place = ((await two_turns(store)).id, DEFAULT_ID)
+    store.close()
+    values = (
+        ["m", *place, "user", "hi", "[]", "complete", None, NOON] if name == "new_message" else [*place, DEFAULT_ID]
+    )
+    with duckdb.connect(path) as connection:
+        ((_, plan),) = connection.execute(f"EXPLAIN ANALYZE {query(name)}", values).fetchall()
+
+    assert re.search(r"messages\b[^╰]*Type: Index Scan", plan), plan
 
 
 # Chats --------------------------------------------------------------------------------------------------------------
@@ -490,6 +534,7 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
     assert [(version, name) for version, name, _ in first] == [
         (1, "0001_ledger.sql"),
         (2, "0002_sessions.sql"),
+        (3, "0003_messages_of_a_chat.sql"),
     ]
 
 
@@ -518,17 +563,17 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = ("0003_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
+    broken = ("0004_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
     monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, broken])
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -537,7 +582,7 @@ async def test_a_later_migration_keeps_the_rows(path: str, monkeypatch: pytest.M
     await two_turns(store)
     store.close()
     monkeypatch.setattr(
-        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0003_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
+        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0004_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
     )
     store = await Store.open(path)
 
@@ -552,10 +597,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 2\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 3\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(3,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(4,)]
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "s3://bucket/x"])

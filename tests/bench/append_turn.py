@@ -1,6 +1,6 @@
 """How long the ledger takes to keep one turn: its beginning and its end, each a durable transaction.
 
-Against two baselines that write the same rows: opening the file, writing and closing it for every turn, as programs do
+Against two baselines that run the same statements: opening the file, writing and closing it for every turn, as programs do
 that share a DuckDB file by taking turns; and the bare transactions on a connection that stays open, the floor.
 """
 
@@ -19,6 +19,7 @@ import duckdb
 
 from workbench.ids import new_id
 from workbench.store import Store
+from workbench.store.duckdb_file import without_conflict_clause
 from workbench.turns import Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def write(connection: duckdb.DuckDBPyConnection, transactions: list[Sequence[Sta
     for transaction in transactions:
         connection.execute("BEGIN TRANSACTION")
         for sql, parameters in transaction:
-            connection.execute(sql, parameters)
+            connection.execute(without_conflict_clause(sql), parameters)
         connection.execute("COMMIT")
 
 

@@ -112,9 +112,11 @@ class DuckDBFile:
 
         def transaction(cursor: duckdb.DuckDBPyConnection) -> None:
             self._check_in_place()
-            cursor.execute("BEGIN TRANSACTION")
-            for sql, parameters in statements:
-                cursor.execute(sql, parameters)
+            try:
+                _execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in statements])
+            except duckdb.ConstraintException:  # written again, or wrong either way
+                cursor.execute("ROLLBACK")
+                _execute(cursor, statements)
             cursor.execute("COMMIT")
 
         return self._submit(self._writer, transaction)
@@ -336,6 +338,25 @@ def _leave_to_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _execute(cursor: duckdb.DuckDBPyConnection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+    """Run the statements in a new transaction."""
+    cursor.execute("BEGIN TRANSACTION")
+    for sql, parameters in statements:
+        cursor.execute(sql, parameters)
+
+
+def without_conflict_clause(sql: str) -> str:
+    """Return an INSERT that fails when the key is there already.
+
+    DuckDB makes a MERGE of ON CONFLICT, which costs four times as much CPU as the plain INSERT: 4 ms to 1. Only what is
+    written a second time needs it.
+
+    >>> without_conflict_clause("INSERT INTO orgs (id) VALUES ($1) ON CONFLICT (id) DO NOTHING")
+    'INSERT INTO orgs (id) VALUES ($1) '
+    """
+    return sql.partition("ON CONFLICT")[0]
 
 
 class Workers:

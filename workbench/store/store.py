@@ -215,10 +215,11 @@ class Store:
         """Write the question, an empty reply and the hold, in one transaction: from here on the turn is never lost."""
         caller, chat, now = turn.caller, turn.chat, turn.started_at
         await self._begin_known(caller.org_id, caller.user_id)
-        statements = [self._new_chat(caller, chat, now, chat.title or _title(turn.question))]
         question = _blocks(text_blocks(turn.question))
         place = (chat.id, caller.org_id)
-        statements += [
+        statements = [
+            Statement(query("use_chat"), (*place, now)),
+            self._new_chat(caller, chat, now, chat.title or _title(turn.question)),
             Statement(
                 query("new_message"),
                 (turn.question_id, *place, "user", turn.question, question, "complete", None, now),
