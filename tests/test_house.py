@@ -17,7 +17,9 @@ ADDRESSES = {
     "localhost",
     "example.com",
     "platform.claude.com",
-    "HOST",  # in an example
+    "HOST",  # in examples
+    "USER",
+    "ada",
 }
 MAY_BE_LARGE = ("workbench/notebook/static/", "docs/", "data/")
 

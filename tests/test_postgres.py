@@ -93,7 +93,7 @@ async def fill(store: Store) -> None:
 GROUPINGS = [["hour"], ["day", "model"], ["week"], ["month", "status"], ["prompt_version"], ["error_type", "user_id"]]
 
 
-@pytest.mark.parametrize("sql", [query("usage"), *map(frames._summed, GROUPINGS)])
+@pytest.mark.parametrize("sql", [*map(frames.usage_query, [[], *GROUPINGS])])
 @pytest.mark.parametrize("since", [None, NOON + timedelta(days=1), NOON + timedelta(days=100)])
 async def test_usage_is_the_same_frame_as_from_a_file(store: Store, sql: str, since: datetime | None) -> None:
     with closing(await Store.open(":memory:")) as file:
@@ -106,6 +106,17 @@ async def test_usage_is_the_same_frame_as_from_a_file(store: Store, sql: str, si
     pd.testing.assert_frame_equal(here, there)
     # DuckDB's day of a timestamp and PostgreSQL's have the same type; so has all else
     assert [field.type for field in tables[0].schema] == [field.type for field in tables[1].schema]
+
+
+@pytest.mark.parametrize("until", [None, NOON + timedelta(days=5)])
+async def test_usage_is_read_in_slices_as_from_a_file(store: Store, until: datetime | None) -> None:
+    with closing(await Store.open(":memory:")) as file:
+        for one in (store, file):
+            await fill(one)
+        here, there = [await one.backend.rows(query("usage_cuts"), DEFAULT_ID, None, until, 1) for one in (store, file)]
+
+    assert here == there
+    assert len(here) == (2 if until else 3)
 
 
 async def test_chats_are_the_same_frame_as_from_a_file(store: Store) -> None:

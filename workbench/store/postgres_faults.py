@@ -7,7 +7,7 @@ import re
 import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 
-from workbench.errors import StoreBusy, StoreError
+from workbench.errors import StoreBusy, StoreError, StoreFull
 
 PASSING = {
     "08",  # the connection
@@ -44,7 +44,7 @@ def classified(error: Exception, path: str) -> StoreError:
     """Return the error to raise for one of PostgreSQL's."""
     text, code = reason(error), getattr(error, "sqlstate", None) or ""
     if code.startswith("53100") or "No space left" in text:
-        return StoreError(
+        return StoreFull(
             f"the store {path} cannot be written, its disk is full; free some space and go on, what was saved is safe",
             path,
         )

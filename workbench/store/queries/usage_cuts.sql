@@ -7,7 +7,7 @@ FROM (
     FROM usage
     WHERE org_id = $1
       AND started_at >= COALESCE($2, started_at)
-      AND ($3 IS NULL OR started_at < $3)
+      AND (CAST($3 AS TIMESTAMPTZ) IS NULL OR started_at < $3)
 ) AS calls
 WHERE place % $4 = 0
 GROUP BY started_at
