@@ -918,6 +918,18 @@ async def test_a_damaged_journal_is_read_as_far_as_it_goes_and_set_aside(
     assert aside(path) == [kept]
 
 
+async def test_the_journal_stays_short_so_that_opening_after_a_crash_takes_no_seconds(path: str, killed: Path) -> None:
+    shutil.copy(killed, path)
+    shutil.copy(f"{killed}.wal", f"{path}.wal")
+    store = await Store.open(path)
+    for text in ("x" * 600_000, "short"):
+        await keep(store, a_turn(a_chat(), text=text))
+    size = os.path.getsize(f"{path}.wal")
+    store.close()
+
+    assert size < 100_000  # the long turn alone takes 1.2 MB of it
+
+
 async def test_the_journal_of_another_file_is_set_aside(
     killed: Path, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:

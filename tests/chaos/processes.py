@@ -24,33 +24,26 @@ CONTEXT.set_forkserver_preload(["tests.chaos.worker"])
 
 
 class Worker:
-    """One process."""
+    """One process; it works at once."""
 
-    def __init__(self, process: Any, life: Connection, log: Path, told: Told) -> None:
-        self.process, self.log = process, log
+    def __init__(self, url: str, upstream: str, seed: float, log: Path, told: Told) -> None:
+        self.log = log
         self.session = ""
         self.said: Counter[str] = Counter()
         self.open: set[str] = set()
         """Turns that it began and did not acknowledge."""
         self.pulses: list[float] = []
-        self._life, self._told = life, told
+        self._told = told
         self._news = asyncio.Event()
-
-    @classmethod
-    async def start(cls, url: str, upstream: str, seed: float, log: Path, told: Told) -> Worker:
-        """Start one; it works at once."""
-        from .worker import work  # what it imports is needed in the processes alone
-
         ears, mouth = CONTEXT.Pipe(duplex=False)
-        ends, life = CONTEXT.Pipe(duplex=False)
+        theirs, self._life = CONTEXT.Pipe(duplex=False)
         log.touch()
-        process = CONTEXT.Process(target=work, args=(url, upstream, seed, mouth, ends, os.fspath(log)), daemon=True)
-        process.start()
+        arguments = (url, upstream, seed, mouth, theirs, os.fspath(log))
+        self.process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
+        self.process.start()
         mouth.close()
-        ends.close()
-        worker = cls(process, life, log, told)
-        worker._listening = asyncio.create_task(worker._listen(ears))
-        return worker
+        theirs.close()
+        self._listening = asyncio.create_task(self._listen(ears))
 
     async def until(self, what: str, true: Callable[[], bool]) -> None:
         """Wait for something; FactViolated if it does not come."""
@@ -117,6 +110,12 @@ class Worker:
     def _complaint(self) -> str:
         lines = [line for line in self.log.read_text().splitlines() if line.strip(" +-|")]
         return f"its log ends: {lines[-1]}" if lines else "its log is empty"
+
+
+def _work(*arguments: Any) -> None:
+    from .worker import work  # needed there alone
+
+    work(*arguments)
 
 
 async def end(workers: Collection[Worker]) -> None:

@@ -117,7 +117,7 @@ class Run:
         while len(self.workers) < self.team:
             self._started += 1
             log = self.folder / f"process-{self._started}.log"
-            self.workers.append(await Worker.start(self.url, self.upstream, self.chance.random(), log, self.told))
+            self.workers.append(Worker(self.url, self.upstream, self.chance.random(), log, self.told))
         for worker in self.workers:
             await worker.until("acknowledge its first turns", lambda worker=worker: worker.said["kept"] > 1)
 

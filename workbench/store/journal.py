@@ -59,7 +59,6 @@ class Journal:
             connection.execute("INSERT INTO schema_version VALUES (0, 'to measure the journal', now())")
             sizes.append(self.path.stat().st_size)
         connection.execute("DELETE FROM schema_version WHERE version = 0")
-        connection.execute("RESET wal_autocheckpoint")
         first, second = sizes
         dropped = len(self.found) - (first - (second - first))
         if dropped >= LEAST_TRANSACTION:
