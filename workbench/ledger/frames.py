@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 PERIODS = {
     "hour": "date_trunc('hour', started_at AT TIME ZONE 'UTC')",
-    "day": "CAST(started_at AT TIME ZONE 'UTC' AS DATE)",
+    # in UTC like the others, but DuckDB asks a calendar for those: five times the CPU of the sums
+    "day": "DATE '1970-01-01' + CAST(FLOOR(EXTRACT(EPOCH FROM started_at) / 86400) AS INTEGER)",
     "week": "CAST(date_trunc('week', started_at AT TIME ZONE 'UTC') AS DATE)",
     "month": "CAST(date_trunc('month', started_at AT TIME ZONE 'UTC') AS DATE)",
 }
@@ -122,8 +123,9 @@ def _summed(by: Sequence[str]) -> str:
         raise InvalidRequest(f"usage cannot be summed by {unknown[0]!r}; use any of {', '.join((*PERIODS, *COLUMNS))}")
     groups = ", ".join(str(n) for n in range(1, len(by) + 1))
     chosen = ", ".join(f"{PERIODS.get(name, name)} AS {name}" for name in by)
-    # the query of single calls holds the WHERE, so that there is only one
-    return f"SELECT {chosen},{SUMS}\nFROM (\n{query('usage')}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
+    # the query of single calls holds the WHERE, so that there is only one; DuckDB would really sort them
+    calls, _, _ = query("usage").rpartition("ORDER BY")
+    return f"SELECT {chosen},{SUMS}\nFROM (\n{calls}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
 
 
 def moment_of(value: Moment | None) -> datetime | None:
