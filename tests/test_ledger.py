@@ -10,6 +10,8 @@ import pytest
 
 import workbench as wb
 from tests.faults.upstream import Usage, fault, reply
+from workbench.runtime import runtime
+from workbench.store.backend import Statement
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +95,20 @@ def test_a_day_is_a_timestamp_and_groups_nest(two_turns: wb.Chat) -> None:
 
     assert list(by.columns[:3]) == ["day", "status", "calls"]
     assert (by.day[0].date(), by.status[0], by.calls[0]) == (datetime.now(UTC).date(), "complete", 2)
+
+
+def test_a_day_begins_at_midnight_in_utc_to_the_microsecond(two_turns: wb.Chat) -> None:
+    store = runtime().engine.store
+    last = datetime(2026, 11, 24, 23, 59, 59, 999_999, tzinfo=UTC)
+    for model, moment in (("claude-sonnet-5-5", last), ("claude-haiku-5-5", last + timedelta(microseconds=1))):
+        statement = Statement("UPDATE usage SET started_at = $1 WHERE model = $2", (moment, model))
+        runtime().run(store.backend.write([statement]))
+
+    days = wb.usage(by=["day", "model"])
+    assert [(str(day.date()), model) for day, model in zip(days.day, days.model, strict=True)] == [
+        ("2026-11-24", "claude-sonnet-5-5"),
+        ("2026-11-25", "claude-haiku-5-5"),
+    ]
 
 
 def test_bounds_of_time_and_chat_leave_out_the_rest(two_turns: wb.Chat) -> None:

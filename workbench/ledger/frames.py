@@ -28,7 +28,8 @@ PIECE_ROWS = 20_000
 """Rows in a piece: of single calls some 7 MB."""
 PERIODS = {
     "hour": "date_trunc('hour', started_at AT TIME ZONE 'UTC')",
-    "day": "CAST(started_at AT TIME ZONE 'UTC' AS DATE)",
+    # in UTC like the others, but DuckDB asks a calendar for those: five times the CPU of the sums
+    "day": "DATE '1970-01-01' + CAST(FLOOR(EXTRACT(EPOCH FROM started_at) / 86400) AS INTEGER)",
     "week": "CAST(date_trunc('week', started_at AT TIME ZONE 'UTC') AS DATE)",
     "month": "CAST(date_trunc('month', started_at AT TIME ZONE 'UTC') AS DATE)",
 }
@@ -153,8 +154,9 @@ def usage_query(by: Sequence[str]) -> str:
     by = list(dict.fromkeys(by))
     groups = ", ".join(str(n) for n in range(1, len(by) + 1))
     chosen = ", ".join(f"{PERIODS.get(name, name)} AS {name}" for name in by)
-    # the query of single calls holds the WHERE, so that there is only one
-    return f"SELECT {chosen},{SUMS}\nFROM (\n{query('usage')}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
+    # the query of single calls holds the WHERE, so that there is only one; DuckDB would really sort them
+    calls, _, _ = query("usage").rpartition("ORDER BY")
+    return f"SELECT {chosen},{SUMS}\nFROM (\n{calls}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
 
 
 def moment_of(value: Moment | None) -> datetime | None:
