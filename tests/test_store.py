@@ -671,6 +671,19 @@ async def test_a_turn_whose_process_died_is_lost_with_its_text_and_an_estimate(
     assert [r.message for r in caplog.records].count("Turn of a dead process recorded as lost") == 1
 
 
+async def test_the_journal_stays_so_short_that_the_next_owner_has_read_it_soon(path: str) -> None:
+    store = await Store.open(path)
+    chat = a_chat()
+    lengths = []
+    for _ in range(12):
+        await keep(store, a_turn(chat, os.urandom(500_000).hex()))
+        journal = Path(f"{path}.wal")
+        lengths.append(journal.stat().st_size if journal.exists() else 0)
+    store.close()
+
+    assert 2_000_000 < max(lengths) < 6_000_000
+
+
 # Faults -------------------------------------------------------------------------------------------------------------
 
 
@@ -819,7 +832,7 @@ async def main():
     store = await Store.open(sys.argv[1])
     chat, kept, errors = a_chat(), 0, []
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, resource.RLIM_INFINITY))
-    while len(errors) < 3:  # DuckDB moves its journal into the file at 16 MB
+    while len(errors) < 3:  # the journal is moved into the file again and again
         try:
             await keep(store, a_turn(chat, os.urandom(1_000_000).hex()))
             kept += 1
