@@ -86,7 +86,8 @@ def options(
     """
     if store:
         # into the environment and not past it: the kernels that `lab` starts must find the same store
-        os.environ["WORKBENCH_STORE"] = store if "://" in store else str(Path(store).expanduser().absolute())
+        as_it_is = "://" in store or store.startswith("~")  # the settings know the home folder
+        os.environ["WORKBENCH_STORE"] = store if as_it_is else str(Path(store).absolute())
 
 
 app.command(epilog=ask.EXAMPLES)(ask.ask)
