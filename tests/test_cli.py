@@ -639,6 +639,28 @@ def test_piped_text_is_put_before_the_question(folder: Path, upstream: ScriptedU
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_a_closed_input_asks_nothing(arguments: tuple[str, ...], folder: Path, upstream: ScriptedUpstream) -> None:
+    def closed() -> None:
+        os.close(0)
+
+    with Command(folder, upstream.url, "ask", *arguments, stdin=None, preexec_fn=closed) as command:
+        code, _, stderr = command.results()
+
+    assert (code, stderr) == (2, 'Error: there is nothing to ask; try: workbench ask "What is 2+2?"\n')
+
+
+@pytest.mark.parametrize("columns", ["0", "wide"])
+def test_a_width_that_is_none_hides_nothing(
+    columns: str, scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script(reply("Four"))
+    run("ask", "What is 2+2?")
+    monkeypatch.setenv("COLUMNS", columns)
+
+    assert "What is 2+2?" in run("chats").stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
 def test_piped_text_alone_is_the_question(arguments: tuple[str, ...], folder: Path, upstream: ScriptedUpstream) -> None:
     upstream.script(reply("Four"))
     with Command(folder, upstream.url, "ask", *arguments, stdin=subprocess.PIPE) as command:
