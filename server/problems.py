@@ -47,6 +47,7 @@ _STATUSES = {
     403: ("Forbidden", "forbidden", "this is not allowed"),
     404: ("Not Found", "not_found", "there is nothing at this path; /docs lists the paths there are"),
     405: ("Method Not Allowed", "method_not_allowed", "use one of the methods in the allow header"),
+    408: ("Request Timeout", "request_timeout", "the request did not come in time; send it again"),
     413: ("Payload Too Large", "payload_too_large", "the body is larger than 1 MiB; shorten it"),
     415: ("Unsupported Media Type", "unsupported_media_type", "send JSON with `content-type: application/json`"),
     422: ("Validation Error", "validation_error", "a field does not fit"),
@@ -117,7 +118,7 @@ def described(error: Exception, failed: str, request_id: str) -> tuple[int, shap
 def _plain(status: int, request_id: str, message: str | None = None) -> tuple[int, shapes.Problem]:
     title, kind, otherwise = _STATUSES.get(status, _STATUSES[500 if status >= 500 else 400])
     return status, shapes.Problem(
-        error=title, message=message or otherwise, type=kind, retryable=status == 503, request_id=request_id
+        error=title, message=message or otherwise, type=kind, retryable=status in (408, 503), request_id=request_id
     )
 
 
