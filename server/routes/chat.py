@@ -55,6 +55,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _problem("the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"),
     403: _problem("the request comes from a page of another origin"),
     404: _problem("no such chat, or it belongs to somebody else"),
+    408: _problem("the rest of the body did not come"),
     413: _problem("the body is larger than 1 MiB"),
     415: _problem("the body is not `application/json`"),
     422: _problem("a field does not fit"),
