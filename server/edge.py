@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("server")
 
 LARGEST_BODY = 1 << 20
+BODY_SECONDS = 10.0
+"""Silence within a body; who sends no more of it would keep the server from stopping."""
 _REQUEST_ID = re.compile(r"[\w-]{8,64}", re.ASCII)
 _PROBES = ("/healthz", "/readyz")
 
@@ -90,13 +93,21 @@ def _announced(headers: Headers) -> int:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Return a receive that ends a body sent in chunks, whose length nobody announced, at the limit."""
-    total = 0
+    """Return a receive that ends a body that is too large, though nobody announced it, or does not come."""
+    total, whole = 0, False
 
     async def receive_limited() -> Message:
-        nonlocal total
-        message = await receive()
+        nonlocal total, whole
+        if whole:
+            return await receive()  # tells, whenever that is, that the client has left
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            reason = f"no more of the body came for {BODY_SECONDS:g} s; send it again, whole"
+            raise HTTPException(408, reason, {"connection": "close"}) from None
         total += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if total > LARGEST_BODY:
             raise HTTPException(413)
         return message

@@ -50,6 +50,7 @@ _STATUSES = {
     404: ("Not Found", "not_found", "there is nothing at this path; /docs lists the paths there are"),
     405: ("Method Not Allowed", "method_not_allowed", "use one of the methods in the allow header"),
     406: ("Not Acceptable", "not_acceptable", "the accept header takes none of the formats there are"),
+    408: ("Request Timeout", "request_timeout", "the request did not come in time; send it again"),
     413: ("Payload Too Large", "payload_too_large", "the body is larger than 1 MiB; shorten it"),
     415: ("Unsupported Media Type", "unsupported_media_type", "send JSON with `content-type: application/json`"),
     422: ("Validation Error", "validation_error", "a field does not fit"),
@@ -120,7 +121,7 @@ def described(error: Exception, failed: str, request_id: str) -> tuple[int, shap
 def _plain(status: int, request_id: str, message: str | None = None) -> tuple[int, shapes.Problem]:
     title, kind, otherwise = _STATUSES.get(status, _STATUSES[500 if status >= 500 else 400])
     return status, shapes.Problem(
-        error=title, message=message or otherwise, type=kind, retryable=status == 503, request_id=request_id
+        error=title, message=message or otherwise, type=kind, retryable=status in (408, 503), request_id=request_id
     )
 
 
@@ -176,7 +177,7 @@ def _complaint(request: Request, errors: Sequence[Any]) -> tuple[int, str | None
     if "json_invalid" in kinds:
         return 400, None
     if "string_unicode" in kinds:
-        return 400, NOT_TEXT
+        return 400, f"the message {NOT_TEXT}"
     # never the values: they are what somebody wrote to Claude
     return 422, "; ".join(_sentence(each["loc"], each["msg"]) for each in errors)
 

@@ -567,9 +567,11 @@ def test_interrupt_before_anything_came_is_recorded_too(folder: Path, upstream: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_ledger_is_closed_changes_nothing(number: signal.Signals, folder: Path) -> None:
     script = (
-        "import atexit, os, sys, workbench.cli\n"
-        "atexit.register(lambda: os.kill(os.getpid(), int(sys.argv.pop())))\n"
-        "sys.argv[1:1] = ['--version']\n"
+        "import os, sys, workbench.cli, workbench.runtime\n"
+        "number = int(sys.argv.pop())\n"
+        "ends = iter([number])\n"
+        "workbench.runtime.close = lambda: [os.kill(os.getpid(), number) for number in ends]\n"
+        "sys.argv.append('--version')\n"
         "workbench.cli.main()"
     )
     line = [sys.executable, "-c", script, str(int(number))]
@@ -654,6 +656,28 @@ def test_piped_text_is_put_before_the_question(folder: Path, upstream: ScriptedU
 
     assert (code, stdout) == (0, "A list\n")
     assert said(upstream.last.body["messages"][0]) == "1\n2 ½\n\nWhat is this?"
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_a_closed_input_asks_nothing(arguments: tuple[str, ...], folder: Path, upstream: ScriptedUpstream) -> None:
+    def closed() -> None:
+        os.close(0)
+
+    with Command(folder, upstream.url, "ask", *arguments, stdin=None, preexec_fn=closed) as command:
+        code, _, stderr = command.results()
+
+    assert (code, stderr) == (2, 'Error: there is nothing to ask; try: workbench ask "What is 2+2?"\n')
+
+
+@pytest.mark.parametrize("columns", ["0", "wide"])
+def test_a_width_that_is_none_hides_nothing(
+    columns: str, scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script(reply("Four"))
+    run("ask", "What is 2+2?")
+    monkeypatch.setenv("COLUMNS", columns)
+
+    assert "What is 2+2?" in run("chats").stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])

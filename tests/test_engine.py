@@ -810,6 +810,55 @@ async def test_a_question_that_cannot_be_sent_is_refused_and_nothing_is_written(
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize("question", [None, 5, b"hi", ["hi"]])
+async def test_a_question_that_is_no_text_is_refused(question: Any, engine: Engine, chat: ChatInfo) -> None:
+    with pytest.raises(InvalidRequest, match=f"the message is of type {type(question).__name__}; it must be a text"):
+        async with engine.turn(ADA, chat, question):
+            raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("caller", "model", "words"),
+    [
+        (Caller(org_id="\ud83d"), None, "the id of the org holds characters that are no text"),
+        (Caller(user_id=None), None, "the id of the user is of type NoneType"),  # type: ignore[arg-type]
+        (ADA, "claude\x00", "the model holds characters that are no text"),
+    ],
+)
+async def test_what_else_is_no_text_is_refused(
+    caller: Caller, model: str | None, words: str, engine: Engine, chat: ChatInfo
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        async with engine.turn(caller, chat, "hi", model=model):
+            raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"system": "\udcff"}, "the system prompt holds characters"),
+        ({"title": "a\x00b"}, "the title holds characters"),
+        ({"model": "\udcff"}, "the model holds characters"),
+        ({"max_tokens": -1}, "max_tokens is -1; a reply needs a whole number of at least 1"),
+        ({"max_tokens": 1.5}, r"max_tokens is 1\.5"),
+    ],
+)
+async def test_a_chat_that_could_not_be_kept_or_asked_is_refused(
+    options: dict[str, Any], words: str, engine: Engine
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        engine.new_chat(**options)
+
+
+async def test_a_chats_bound_beyond_any_is_the_settings_bound(upstream: ScriptedUpstream, engine: Engine) -> None:
+    upstream.script(reply("Hello"))
+    async with engine.turn(ADA, engine.new_chat(max_tokens=10**20), "hi") as turn:
+        async for _ in turn:
+            pass
+
+    assert upstream.last.body["max_tokens"] == 4096
+
+
 @pytest.mark.parametrize("case", ["no file", "no model", "no package", "no start"])
 async def test_an_embedded_model_that_cannot_be_had_is_refused_and_nothing_is_written(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -165,6 +165,22 @@ def test_chats_are_found_by_what_was_said(two_turns: wb.Chat) -> None:
     assert wb.chats("nothing like it").empty
 
 
+def test_a_limit_below_zero_is_refused_and_none_is_too_large(two_turns: wb.Chat) -> None:
+    with pytest.raises(wb.InvalidRequest, match="limit is -1; at least 0 chats can be listed"):
+        wb.chats(limit=-1)
+    assert len(wb.chats(limit=10**30)) == 1
+
+
+def test_a_group_named_twice_counts_once(two_turns: wb.Chat) -> None:
+    assert list(wb.usage(by=["status", "status"]).columns[:2]) == ["status", "calls"]
+
+
+def test_columns_of_one_name_keep_their_own_values(no_key: Path) -> None:
+    both = wb.sql("SELECT 1.50 AS a, 'x' AS a, 2.0 AS a")
+
+    assert both.to_numpy().tolist() == [[Decimal("1.5"), "x", Decimal(2)]]
+
+
 def test_sql_reads_and_cannot_write(two_turns: wb.Chat) -> None:
     assert list(wb.sql("SELECT role, content, token_count FROM messages").role) == ["user", "assistant"] * 2
     with pytest.raises(wb.InvalidRequest, match="DELETE is not allowed here"):
@@ -177,8 +193,9 @@ def test_sql_reads_and_cannot_write(two_turns: wb.Chat) -> None:
     [
         ({"by": "colour"}, "cannot be summed by 'colour'; use any of hour, day"),
         ({"since": "yesterday"}, "'yesterday' is no time; write it like 2026-11-25"),
+        ({"until": 5}, "5 is no time; give a text like '2026-11-25', a date or a datetime"),
     ],
 )
-def test_wrong_arguments_say_what_to_write(no_key: Path, arguments: dict[str, str], said: str) -> None:
+def test_wrong_arguments_say_what_to_write(no_key: Path, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(wb.InvalidRequest, match=said):
         wb.usage(**arguments)

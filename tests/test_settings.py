@@ -154,6 +154,11 @@ def test_without_a_project_it_is_the_folder_itself() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
+        ("CLAUDE_MODEL", "  ", "it is blank; name a model, or unset it"),
+        ("CLAUDE_MAX_TOKENS", "10000001", "input should be less than or equal to 10000000"),
+        ("WORKBENCH_STORE", "~nobody-at-all/x", "nobody knows the home folder that ~nobody-at-all stands for"),
+        ("WORKBENCH_STORE", "\udcff.duckdb", "its path is not text in UTF-8"),
+        ("WORKBENCH_LOCAL_GGUF", "~nobody-at-all/x", "nobody knows the home folder that ~nobody-at-all stands for"),
         ("CLAUDE_MAX_TOKENS", "many", "input should be a valid integer"),
         ("CLAUDE_MAX_TOKENS", "0", "input should be greater than or equal to 1"),
         ("CLAUDE_HISTORY_MESSAGES", "0", "input should be greater than or equal to 1"),

@@ -701,6 +701,19 @@ async def test_a_folder_is_no_store(tmp_path: Path) -> None:
         await Store.open(str(tmp_path))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+async def test_a_pipe_is_no_store_and_nobody_waits_for_it(path: str) -> None:
+    os.mkfifo(path)
+    out, err, _ = outcome(
+        "try: asyncio.run(asyncio.wait_for(Store.open(sys.argv[1]), 10))\n"
+        "except StoreError as error: print(error)\n"
+        "finally: sys.stdout.flush(); os._exit(0)  # a thread that waits for the pipe would keep the process",
+        path,
+    )
+
+    assert out.startswith(f"{path} is not a workbench store; set WORKBENCH_STORE to another file"), err
+
+
 async def test_a_database_with_tables_of_the_same_names_is_left_alone(path: str) -> None:
     with duckdb.connect(path) as connection:
         connection.execute("CREATE TABLE usage (mine INTEGER)")

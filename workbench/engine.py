@@ -36,7 +36,7 @@ log = logging.getLogger("workbench.engine")
 CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
 """Characters; the API takes 32 MB of JSON."""
-NOT_TEXT = "the message holds characters that are no text (NUL or half a surrogate pair); remove them"
+NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
 LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
@@ -68,10 +68,17 @@ class Engine:
         """Return a new chat. Nothing is written before its first turn.
 
         Raises:
+            InvalidRequest: a text cannot be kept or sent, or the bound is no bound.
             ConfigurationError: the model cannot answer; ModelRetired names its successor.
         """
+        _check_text("system prompt", system or "")
+        _check_text("title", title)
+        _check_bound(max_tokens)
         if model is not None:
+            _check_text("model", model)
             self.model_for(model)
+        if max_tokens is not None:
+            max_tokens = min(max_tokens, self.settings.max_tokens)
         return ChatInfo(id=new_id(), title=title, system=system, model=model, max_tokens=max_tokens)
 
     def model_for(self, asked: str | None) -> str:
@@ -102,7 +109,7 @@ class Engine:
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
         ``reply``, and is written with the next turn.
         """
-        _check(question, max_tokens)
+        _check(caller, question, model, max_tokens)
         await self.save_unsaved()
         model = self.model_for(model or chat.model)
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
@@ -337,17 +344,37 @@ async def _timed(turn: LiveTurn, batches: AsyncIterator[list[Delta]], begun: flo
             yield batch
 
 
-def _check(question: str, max_tokens: int | None) -> None:
-    if max_tokens is not None and max_tokens < 1:
-        raise InvalidRequest(f"max_tokens is {max_tokens}; a reply needs at least 1")
+def _check(caller: Caller, question: str, model: str | None, max_tokens: int | None) -> None:
+    _check_bound(max_tokens)
+    for name, text in (
+        ("message", question),
+        ("model", model or ""),
+        ("id of the org", caller.org_id),
+        ("id of the user", caller.user_id),
+    ):
+        _check_text(name, text)
     if not question.strip():
         raise InvalidRequest("the message is empty; write something to ask")
     if len(question) > LONGEST_QUESTION:
         raise InvalidRequest(
             f"the message has {len(question):,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
         )
-    if "\x00" in question or any("\ud800" <= character <= "\udfff" for character in question):
-        raise InvalidRequest(NOT_TEXT)
+
+
+def _check_bound(max_tokens: int | None) -> None:
+    if max_tokens is not None and not (isinstance(max_tokens, int) and max_tokens >= 1):
+        raise InvalidRequest(f"max_tokens is {max_tokens!r}; a reply needs a whole number of at least 1")
+
+
+def _check_text(name: str, text: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"the {name} is of type {type(text).__name__}; it must be a text")
+    try:
+        whole = "\x00" not in text and text.encode() is not None
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise InvalidRequest(f"the {name} {NOT_TEXT}")
 
 
 def _opaque(caller: Caller) -> str:

@@ -154,8 +154,8 @@ async def _open(settings: Settings) -> Engine:
     from workbench.store import Store
 
     # the store closes itself at exit too: turns must have been recorded before that, and what is registered last runs first
-    atexit.unregister(_close_at_exit)
-    atexit.register(_close_at_exit)
+    atexit.unregister(end)
+    atexit.register(end)
     return Engine(settings, await Store.open(settings.store))
 
 
@@ -198,7 +198,8 @@ def close() -> None:
 
 
 @atexit.register
-def _close_at_exit() -> None:
+def end() -> None:
+    """Close the runtime for the last time; what could not be saved is said in the log."""
     try:
         close()
     except (WorkbenchError, TimeoutError) as error:

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
         4096,
         alias="CLAUDE_MAX_TOKENS",
         ge=1,
+        le=10_000_000,
         description="upper bound of one reply, in tokens; a request may ask for less",
     )
     history_messages: int = Field(
@@ -117,7 +118,24 @@ class Settings(BaseSettings):
     def _in_the_project(cls, store: str) -> str:
         if "://" in store or store == ":memory:":
             return store
-        return str(project_root(Path.cwd()) / Path(store).expanduser())
+        place = str(project_root(Path.cwd()) / _from_home(Path(store)))
+        try:
+            place.encode()
+        except UnicodeEncodeError:
+            raise ValueError("its path is not text in UTF-8, which the store cannot open; choose another") from None
+        return place
+
+    @field_validator("local_gguf")
+    @classmethod
+    def _gguf_from_home(cls, path: Path | None) -> Path | None:
+        return None if path is None else _from_home(path)
+
+    @field_validator("model")
+    @classmethod
+    def _not_blank(cls, model: str) -> str:
+        if not model:
+            raise ValueError("it is blank; name a model, or unset it")
+        return model
 
     @field_validator("base_url")
     @classmethod
@@ -191,6 +209,15 @@ def read_settings(**values: object) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{e['loc'][0]}: {_sentence(e['msg'])}" for e in error.errors(include_input=False))
         raise ConfigurationError(f"a setting does not fit: {wrong}; mend it in the environment or in .env") from None
+
+
+def _from_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"nobody knows the home folder that {path.parts[0]} stands for; write the whole path"
+        ) from None
 
 
 def _sentence(message: str) -> str:

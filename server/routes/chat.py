@@ -50,6 +50,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     ),
     403: shapes.problem("the request comes from a page of another origin"),
     404: shapes.problem("no such chat, or it belongs to somebody else"),
+    408: shapes.problem("the rest of the body did not come"),
     413: shapes.problem("the body is larger than 1 MiB"),
     415: shapes.problem("the body is not `application/json`"),
     422: shapes.problem("a field does not fit"),

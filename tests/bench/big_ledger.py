@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from workbench.ledger.frames import _summed
+from workbench.ledger.frames import usage_query
 from workbench.store import Store
 from workbench.turns import DEFAULT_ID, Caller
 
@@ -96,7 +96,7 @@ async def compare_chats(small: Store, large: Store) -> tuple[float, float]:
 
 async def compare_sums(store: Store, sqlite: Path) -> tuple[float, float]:
     """Return the medians in seconds: by our store, by SQLite. They alternate, so that both share the load."""
-    sql = _summed(["day", "model"])
+    sql = usage_query(["day", "model"])
     times: tuple[list[float], list[float]] = ([], [])
     with closing(sqlite3.connect(sqlite)) as connection:
         for _ in range(SUMMINGS):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.upstream import Usage, reply
+from tests.server.live import PATIENCE
 
 if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
@@ -139,6 +141,22 @@ def test_what_is_no_json_by_its_type_is_refused(server: LiveServer, path: str) -
 
     assert (typed.status_code, typed.json()["type"]) == (415, "unsupported_media_type")
     assert (untyped.status_code, untyped.json()["error"]) == (415, "Unsupported Media Type")
+
+
+@BOTH
+def test_a_body_that_does_not_come_is_waited_for_only_so_long(
+    server: LiveServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.edge.BODY_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            'content-length: 100\r\n\r\n{"mess'.encode()
+        )
+        said = b"".join(iter(lambda: connection.recv(65536), b""))  # to the end: the server hangs up
+
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b'"error":"Request Timeout","message":"no more of the body came for 0.2 s; send it again, whole"' in said
 
 
 @BOTH

@@ -58,7 +58,7 @@ def test_every_route_is_documented_with_its_problems(document: dict[str, Any]) -
     assert set(document["paths"]) == {"/chat", "/chat/stream", "/healthz", "/readyz", "/usage"}
     for path in ("/chat", "/chat/stream"):
         responses = document["paths"][path]["post"]["responses"]
-        assert set(responses) == {"200", "400", "403", "404", "413", "415", "422", "502", "503", "504"}
+        assert set(responses) == {"200", "400", "403", "404", "408", "413", "415", "422", "502", "503", "504"}
         problem = responses["422"]["content"]["application/json"]["schema"]
         assert problem == {"$ref": "#/components/schemas/Problem"}
 

@@ -84,7 +84,8 @@ def options(
     """
     if store_:
         # into the environment and not past it: the kernels that `lab` starts must find the same store
-        os.environ["WORKBENCH_STORE"] = store_ if "://" in store_ else str(Path(store_).expanduser().absolute())
+        as_it_is = "://" in store_ or store_.startswith("~")  # the settings know the home folder
+        os.environ["WORKBENCH_STORE"] = store_ if as_it_is else str(Path(store_).absolute())
 
 
 app.command(epilog=ask.EXAMPLES)(ask.ask)
@@ -109,14 +110,19 @@ def main() -> None:
     try:
         app(prog_name="workbench")
     finally:
-        # only the ledger is left to close: one Ctrl-C too many must not cut that short, nor end in a traceback
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            _ignore(getattr(signal, name, None))
+        _close_ledger()
 
 
-def _ignore(number: signal.Signals | None) -> None:
-    if number is not None:
+def _close_ledger() -> None:
+    """Close it before the interpreter ends: a Ctrl-C too many must neither cut that short nor end in a traceback."""
+    named = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+    ours = [number for number in named if number is not None and signal.getsignal(number) != signal.SIG_IGN]
+    for number in ours:
         signal.signal(number, signal.SIG_IGN)
+    if runtime := sys.modules.get("workbench.runtime"):
+        runtime.end()
+    for number in ours:
+        signal.signal(number, signal.SIG_DFL)  # whatever else would hold up the end may be cut short
 
 
 def _end_orderly_on(number: signal.Signals | None) -> None:

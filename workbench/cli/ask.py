@@ -69,7 +69,7 @@ def ask(
 
 
 def _question(text: str | None) -> str:
-    if text is None and (sys.stdin is None or sys.stdin.isatty()):
+    if (text is None and (sys.stdin is None or sys.stdin.isatty())) or (text == "-" and sys.stdin is None):
         raise InvalidRequest('there is nothing to ask; try: workbench ask "What is 2+2?"')
     if text in (None, "-"):
         return _piped()

@@ -45,7 +45,7 @@ def usage(
     """Show what calls to models used and cost."""
     from workbench.ledger import usage
 
-    groups = [] if by == "call" else [name.strip() for name in by.split(",") if name.strip()]
+    groups = [] if by == "call" else list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     frame = usage(since, until, groups)
     if as_json or as_csv:
         (_print_json if as_json else _print_csv)(frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from functools import cache
 from typing import TYPE_CHECKING
@@ -85,7 +86,9 @@ def show(what: RenderableType) -> None:
     from rich.console import Console
 
     fitted = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(highlight=False, width=None if fitted else WIDE)
+    # not rich's own look: to it COLUMNS=0, which some editors set, means that nothing fits
+    width = shutil.get_terminal_size((WIDE, 24)).columns if fitted else WIDE
+    console = Console(highlight=False, width=width)
     with console.capture() as captured:
         console.print(what)
     # rich pads every line to the width of the table

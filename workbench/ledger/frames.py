@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PIECE_ROWS = 20_000
 """Rows in a piece: of single calls some 7 MB."""
+MOST_CHATS = 1_000_000_000
+"""More than there are; what SQL counts with ends somewhere."""
 PERIODS = {
     "hour": "date_trunc('hour', started_at AT TIME ZONE 'UTC')",
     # in UTC like the others, but DuckDB asks a calendar for those: five times the CPU of the sums
@@ -90,7 +92,7 @@ def usage(
         wb.usage(since="2026-11-01")["cost_usd"].sum()
     """
     chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
-    statement = usage_query([by] if isinstance(by, str) else by)
+    statement = usage_query(([by] if isinstance(by, str) else by) if by else [])
     calls = runtime().engine.store.arrow(statement, org, moment_of(since), moment_of(until), chat_id)
     return _frame(runtime().run(calls))
 
@@ -103,9 +105,14 @@ def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: s
         limit: At most so many.
         org: Whose chats; an org's id.
         user: Whose chats; a user's id.
+
+    Raises:
+        InvalidRequest: the limit is below zero.
     """
+    if limit < 0:
+        raise InvalidRequest(f"limit is {limit}; at least 0 chats can be listed")
     engine = runtime().engine
-    return _frame(runtime().run(engine.store.chats(Caller(org, user), search, limit)))
+    return _frame(runtime().run(engine.store.chats(Caller(org, user), search, min(limit, MOST_CHATS))))
 
 
 def sql(query: str) -> pd.DataFrame:
@@ -168,6 +175,8 @@ def moment_of(value: Moment | None) -> datetime | None:
             raise InvalidRequest(f"{value!r} is no time; write it like 2026-11-25 or 2026-11-25T14:30+01:00") from None
     if value is None:
         return None
+    if not isinstance(value, date):
+        raise InvalidRequest(f"{value!r} is no time; give a text like '2026-11-25', a date or a datetime")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -177,9 +186,13 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     import pandas as pd  # with pyarrow 0.7 s: only whoever wants frames waits for it
     import pyarrow as pa
 
+    names = table.column_names
+    # two may have one name, and pyarrow mixes them up
+    numbered = table.rename_columns([str(n) for n in range(len(names))])
     # counts are 64 bits and never missing; what may be missing is 32 bits wide and stays a whole number this way
-    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
-    for field in table.schema:
+    frame: pd.DataFrame = numbered.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
+    for field in numbered.schema:
         if pa.types.is_decimal(field.type):
             frame[field.name] = frame[field.name].map(plain, na_action="ignore")
+    frame.columns = pd.Index(names)
     return frame

@@ -22,7 +22,7 @@ import duckdb
 
 from workbench.errors import InvalidRequest, StoreError
 from workbench.store.analyst import Query
-from workbench.store.faults import busy, classified
+from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS
 
@@ -76,6 +76,7 @@ class DuckDBFile:
         self._file: tuple[int, int] | None = None
         with self._our_errors():
             if path != ":memory:":
+                _refuse_device(Path(path))
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._connection: duckdb.DuckDBPyConnection | None = self._open()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
@@ -324,6 +325,12 @@ class DuckDBFile:
             yield
         except (duckdb.Error, OSError) as error:
             raise classified(error, self.path) from None
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise StoreCorrupt for a pipe, which would be waited for for ever, or anything else that is no file."""
+    if path.exists() and not path.is_file():
+        raise not_ours(str(path))
 
 
 _made: WeakSet[DuckDBFile] = WeakSet()

@@ -32,7 +32,7 @@ def classified(error: Exception, path: str) -> StoreError:
     if says(DENIED):
         return StoreError(f"no permission to write the store {path}; {ANOTHER}, or run as its owner", path)
     if says(NOT_OURS):
-        return StoreCorrupt(f"{path} is not a workbench store; {ANOTHER}, or move that one away", path)
+        return not_ours(path)
     if "version number" in text:
         return StoreError(f"{path} was written by a newer DuckDB; update with: pip install -U duckdb", path)
     if says(DAMAGED) or isinstance(error, duckdb.SerializationException):
@@ -44,6 +44,11 @@ def classified(error: Exception, path: str) -> StoreError:
     if "already exists" in text:
         return StoreError(f"{path} holds tables of its own with the names of the workbench's; {ANOTHER}", path)
     return StoreError(f"the store {path} failed ({_first_line(text)}); try again, or {ANOTHER}", path)
+
+
+def not_ours(path: str) -> StoreCorrupt:
+    """Return the error of what is no store of the workbench."""
+    return StoreCorrupt(f"{path} is not a workbench store; {ANOTHER}, or move that one away", path)
 
 
 def busy(path: str, program: str, pid: int | None) -> StoreBusy:
