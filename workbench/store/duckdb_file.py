@@ -70,7 +70,7 @@ class DuckDBFile:
         self._file: tuple[int, int] | None = None
         with self._our_errors():
             if path != ":memory:":
-                _refuse_device(Path(path))
+                refuse_device(Path(path))
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._connection: duckdb.DuckDBPyConnection | None = self._open()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
@@ -318,7 +318,7 @@ class DuckDBFile:
             raise classified(error, self.path) from None
 
 
-def _refuse_device(path: Path) -> None:
+def refuse_device(path: Path) -> None:
     """Raise StoreCorrupt for a pipe, which would be waited for for ever, or anything else that is no file."""
     if path.exists() and not path.is_file():
         raise not_ours(str(path))
