@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import queue
 import shutil
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -364,12 +366,13 @@ class Workers:
         self._queue.put((job, done))
         return done
 
-    def finish(self) -> None:
-        """Wait until everything submitted is done."""
+    def finish(self, seconds: float = math.inf) -> None:
+        """Wait until everything submitted is done, or for so long."""
         for _ in self._threads:
             self._queue.put(None)
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if seconds == math.inf else max(0, end - time.monotonic()))
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
