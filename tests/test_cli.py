@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from tests.faults.upstream import ScriptedUpstream, Usage, fault, reply, words
 from workbench.cli import app, lab, serve, tables
+from workbench.store.shared import SharedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -591,6 +593,25 @@ def test_a_terminated_command_records_its_turn(folder: Path, upstream: ScriptedU
 
     assert (code, stderr) == (143, "")
     assert recorded(folder) == [("interrupted", "Hello brave")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_owner_that_a_signal_ends_records_its_turn_and_hands_over(
+    number: signal.Signals, folder: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(reply("Hello brave new world", pause_after=2))
+    with Command(folder, upstream.url, "ask", "hi") as command:
+        await asyncio.to_thread(command.read_until, b"Hello brave")
+        client = await asyncio.to_thread(SharedFile, str(folder / "store.duckdb"))
+        asked = client.owner
+        command.send_signal(number)
+        code, _, _ = await asyncio.to_thread(command.results)
+    left = await client.rows("SELECT u.status, m.content FROM usage u JOIN messages m ON m.id = u.message_id")
+    owner = client.owner
+    client.close()
+
+    assert (asked[1], code, owner[1]) == (command.pid, 128 + number, os.getpid())
+    assert left == [("interrupted", "Hello brave")]
 
 
 def test_a_closed_pipe_ends_quietly_and_stops_claude(folder: Path, upstream: ScriptedUpstream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,15 @@ def test_a_store_in_use_is_no_failure_and_names_who_has_it(no_key: Path) -> None
 
 def test_a_file_that_is_no_store_fails(no_key: Path) -> None:
     (no_key / "store.duckdb").write_text("not a database, but long enough to be taken for the head of one " * 200)
+
+    code, state, text = finding("store")
+
+    assert (code, state) == (1, "fail")
+    assert "is not a workbench store; set WORKBENCH_STORE to another file" in text
+
+
+def test_a_pipe_is_no_store_and_nobody_waits_for_it(no_key: Path) -> None:
+    os.mkfifo(no_key / "store.duckdb")
 
     code, state, text = finding("store")
 

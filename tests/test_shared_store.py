@@ -444,6 +444,29 @@ async def test_a_paused_owner_is_named_and_once_it_goes_on_so_do_its_clients(
     assert await unsound(client) == {}
 
 
+async def test_a_client_that_ends_waits_for_no_table_and_is_not_elected_any_more(
+    client: Store, owner: subprocess.Popen[str], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, options = threading.Event(), FlightClient._options
+
+    def noted(self: FlightClient, seconds: float) -> Any:
+        if seconds == flight.LONGEST_TABLE:
+            asked.set()
+        return options(self, seconds)
+
+    monkeypatch.setattr(FlightClient, "_options", noted)
+    reading = asyncio.create_task(client.backend.arrow(ENDLESS))
+    await asyncio.to_thread(asked.wait)
+    await asyncio.wait_for(asyncio.to_thread(client.close), 60)
+    owner.kill()
+    with pytest.raises(StoreError, match="is closed"):
+        await reading
+    next_one = await Store.open(path)
+
+    assert isinstance(backend_of(next_one)._host, Owner)
+    next_one.close()
+
+
 LIVE = """
 async def main():
     store = await Store.open(sys.argv[1])

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.test_store import ADA, EVE, NOON, a_chat, a_turn, child, keep, outcome, rows, two_turns
-from workbench.errors import StoreBusy, StoreError
+from workbench.errors import StoreBusy, StoreCorrupt, StoreError
 from workbench.store import Store, copies
 from workbench.store.backend import Statement
 from workbench.store.check import check
@@ -425,6 +425,13 @@ async def test_a_store_in_use_is_not_compacted(store: Store, path: str) -> None:
     _, error, code = await asyncio.to_thread(outcome, script, path)
 
     assert (code, f"(PID {os.getpid()})" in error) == (1, True)
+
+
+def test_a_pipe_is_not_compacted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(StoreCorrupt, match="is not a workbench store"):
+        copies.compact(tmp_path / "pipe")
 
 
 # From store to store ------------------------------------------------------------------------------------------------

@@ -320,15 +320,19 @@ def _store(url: str) -> Iterator[Finding]:
 def _store_file(path: Path) -> Finding:
     import duckdb
 
+    from workbench.store.duckdb_file import refuse_device
     from workbench.store.faults import classified
     from workbench.store.migrations import MIGRATIONS
 
     try:
+        refuse_device(path)
         with duckdb.connect(str(path), read_only=True) as connection:
             ((version, chats, calls),) = connection.execute(CONTENTS).fetchall()
     except duckdb.CatalogException:
         mend = "set WORKBENCH_STORE to another path, or move that file away"
         return Finding("store", "fail", f"{path} is a DuckDB file of something else", mend)
+    except StoreError as error:
+        return Finding("store", "fail", str(error))
     except duckdb.Error as error:
         reason = classified(error, str(path))
         return _in_use(path, reason) if isinstance(reason, StoreBusy) else Finding("store", "fail", str(reason))

@@ -16,7 +16,7 @@ from workbench.errors import StoreBusy, StoreError
 from workbench.ids import new_id
 from workbench.store.backend import Statement
 from workbench.store.check import check
-from workbench.store.duckdb_file import CONFIG, DuckDBFile
+from workbench.store.duckdb_file import CONFIG, DuckDBFile, refuse_device
 from workbench.store.faults import busy, classified
 from workbench.store.queries import query
 
@@ -111,8 +111,10 @@ def compact(target: Path) -> None:
 
     Raises:
         StoreBusy: somebody has the store open.
+        StoreCorrupt: it is a pipe or a device.
         StoreError: there is no room for a second copy.
     """
+    refuse_device(target)
     with _partial(target) as partial:
         try:
             with duckdb.connect(str(target), config=CONFIG) as connection:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import queue
 import shutil
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,7 +78,7 @@ class DuckDBFile:
         self._file: tuple[int, int] | None = None
         with self._our_errors():
             if path != ":memory:":
-                _refuse_device(Path(path))
+                refuse_device(Path(path))
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._connection: duckdb.DuckDBPyConnection | None = self._open()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
@@ -327,7 +329,7 @@ class DuckDBFile:
             raise classified(error, self.path) from None
 
 
-def _refuse_device(path: Path) -> None:
+def refuse_device(path: Path) -> None:
     """Raise StoreCorrupt for a pipe, which would be waited for for ever, or anything else that is no file."""
     if path.exists() and not path.is_file():
         raise not_ours(str(path))
@@ -392,12 +394,13 @@ class Workers:
         self._queue.put((job, done))
         return done
 
-    def finish(self) -> None:
-        """Wait until everything submitted is done."""
+    def finish(self, seconds: float = math.inf) -> None:
+        """Wait until everything submitted is done, or for so long."""
         for _ in self._threads:
             self._queue.put(None)
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if seconds == math.inf else max(0, end - time.monotonic()))
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import math
 import os
 import random
 import sys
@@ -39,6 +40,10 @@ ELECTION_SECONDS = 10.0
 FOREIGN_SECONDS = 1.0
 """The same for a program that is none of ours: it will hardly let go."""
 RETRY_SECONDS = (0.005, 0.03)
+LAST_WRITES = 20.0
+"""Seconds that what a client still writes has when it closes: enough for an election and one write."""
+LAST_READS = 0.5
+"""The same for what it reads, which whoever closes hardly waits for; an owner that is paused would take minutes."""
 MOST_OWNERS = 20
 """An operation that outlives so many owners may be what kills them."""
 T = TypeVar("T")
@@ -116,6 +121,8 @@ class SharedFile:
         self._queries: set[Query] = set()
         self._closing = threading.Lock()
         self._closed = False
+        self._left = False
+        """Whether the owner is asked no more, and nobody is elected."""
         _all.add(self)
 
     @property
@@ -198,8 +205,12 @@ class SharedFile:
             if host is not None:
                 with contextlib.suppress(OwnerGone, StoreError):  # then there is nothing to stop
                     host.stop(query)
-        for workers in (self._writer, self._readers, self._analysts):
-            workers.finish()
+        asked = isinstance(host, FlightClient)
+        self._writer.finish(LAST_WRITES if asked else math.inf)
+        for workers in (self._readers, self._analysts):
+            workers.finish(LAST_READS if asked else math.inf)
+        with self._electing:
+            self._left = True
         if self._host is not None:
             self._host.close()
 
@@ -234,6 +245,8 @@ class SharedFile:
 
     def _current(self) -> Owner | FlightClient:
         with self._electing:
+            if self._left:
+                raise self._is_closed()
             if self._host is None:
                 self._host = self._elect()
                 if isinstance(self._host, Owner):
