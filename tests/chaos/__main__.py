@@ -16,6 +16,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from tests.postgres import PostgresServer
@@ -86,7 +87,8 @@ def _summary(all_figures: list[Figures]) -> str:
 
 def _line(figures: Figures) -> tuple[str, ...]:
     disconnected = [f"{figures.disconnected} connections"] if figures.disconnected else []
-    stall = f"{max(figures.stalls):.2f} s (of {len(figures.stalls)})" if figures.stalls else "-"
+    stalls = figures.stalls
+    shown = f"{max(stalls):.2f} s (median {median(stalls):.2f} of {len(stalls)})" if stalls else "-"
     return (
         figures.backend,
         str(figures.kills),
@@ -94,7 +96,7 @@ def _line(figures: Figures) -> tuple[str, ...]:
         str(figures.acknowledged),
         ", ".join(f"{n} in {where}" for where, n in sorted(figures.cut.items())),
         str(figures.lost),
-        stall,
+        shown,
         f"{figures.seconds:.0f} s",
     )
 
