@@ -275,6 +275,23 @@ async def test_an_owner_that_ends_does_not_wait_for_a_client_that_no_longer_read
     assert isinstance(backend_of(both[1])._host, Owner)
 
 
+async def test_a_snapshot_is_begun_anew_when_the_owner_dies_in_the_middle_of_it(
+    client: Store, owner: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(client: FlightClient, path: str) -> None:
+        Path(path).write_text("half of it")
+        owner.kill()
+        owner.wait()
+        raise OwnerGone
+
+    monkeypatch.setattr(FlightClient, "snapshot", half)
+    await keep(client, a_turn(a_chat()))
+    await client.backend.snapshot(str(tmp_path / "copy"))
+
+    assert owned_by(client) == os.getpid()
+    assert rows(str(tmp_path / "copy"), "SELECT status FROM usage") == [("complete",)]
+
+
 async def test_an_error_in_the_middle_of_a_table_is_ours(both: tuple[Store, Store]) -> None:
     with pytest.raises(StoreError, match="Could not convert string"):
         await both[1].backend.arrow(

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -167,7 +168,17 @@ class SharedFile:
 
     async def snapshot(self, path: str) -> None:
         """Write a copy of the store, as it is at one moment, to a file that is not there yet."""
-        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, lambda host: host.snapshot(path))))
+        ours = not os.path.lexists(path)
+
+        def copy(host: Owner | FlightClient) -> None:
+            try:
+                host.snapshot(path)
+            except OwnerGone:  # perhaps in the middle of it: the next one begins anew
+                if ours:
+                    Path(path).unlink(missing_ok=True)
+                raise
+
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, copy)))
 
     async def vacuum(self) -> None:
         """Free the space of deleted rows: the file does not get smaller, but uses it before it grows again."""
