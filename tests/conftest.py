@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.upstream import ScriptedUpstream
+from tests.owner import OwnerProcess
 from tests.postgres import PostgresServer
 from workbench import runtime
 from workbench.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_MODEL", "CLAUDE_MAX_TOKENS", "APP_ENV")
@@ -78,3 +80,52 @@ def postgres_url(postgres: PostgresServer, postgres_tables: str) -> Iterator[str
     name = postgres.database(postgres_tables)
     yield postgres.url(name)
     postgres.drop(name)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store.duckdb")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has its tables already, to be copied: making them takes most of the time of a test."""
+    path = tmp_path_factory.mktemp("empty") / "store.duckdb"
+    asyncio.run(Store.open(str(path))).close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def owner() -> Iterator[OwnerProcess]:
+    owner = OwnerProcess()
+    yield owner
+    owner.end()
+
+
+@pytest.fixture(params=["file", "client", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """What keeps the rows; a test that asks for ``store`` or ``address`` holds for each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def address(backend: str, path: str, empty: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where an empty store with tables is, to be opened."""
+    if backend == "postgresql":
+        yield request.getfixturevalue("postgres_url")
+        return
+    shutil.copy(empty, path)
+    if backend == "file":
+        yield path
+        return
+    owner: OwnerProcess = request.getfixturevalue("owner")
+    owner.open(path)
+    yield path
+    owner.close(path)
+
+
+@pytest.fixture
+async def store(address: str) -> AsyncIterator[Store]:
+    store = await Store.open(address)
+    yield store
+    store.close()

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from tests.owner import OwnerProcess
 from workbench.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -40,7 +39,7 @@ from workbench.store.shared import Owner, SharedFile
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from workbench.store.backend import Row
 
@@ -103,55 +102,6 @@ async def two_turns(store: Store, caller: Caller = ADA) -> ChatInfo:
     second.answer.usage = Usage(uncached_input_tokens=23, output_tokens=7)
     await keep(store, second)
     return chat
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "store.duckdb")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that has its tables already, to be copied: making them takes most of the time of a test."""
-    path = tmp_path_factory.mktemp("empty") / "store.duckdb"
-    asyncio.run(Store.open(str(path))).close()
-    return path
-
-
-@pytest.fixture(scope="module")
-def owner() -> Iterator[OwnerProcess]:
-    owner = OwnerProcess()
-    yield owner
-    owner.end()
-
-
-@pytest.fixture(params=["file", "client", "postgresql"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """What keeps the rows; a test that asks for ``store`` or ``address`` holds for each."""
-    return str(request.param)
-
-
-@pytest.fixture
-def address(backend: str, path: str, empty: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where an empty store with tables is, to be opened."""
-    if backend == "postgresql":
-        yield request.getfixturevalue("postgres_url")
-        return
-    shutil.copy(empty, path)
-    if backend == "file":
-        yield path
-        return
-    owner: OwnerProcess = request.getfixturevalue("owner")
-    owner.open(path)
-    yield path
-    owner.close(path)
-
-
-@pytest.fixture
-async def store(address: str) -> AsyncIterator[Store]:
-    store = await Store.open(address)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -10,24 +10,15 @@ import pytest
 
 from tests.test_store import ADA, EVE, a_chat, a_turn, keep, two_turns
 from workbench.errors import StoreError
-from workbench.store import Store
 from workbench.store.backend import Statement
 from workbench.store.check import RULES, check
 from workbench.store.queries import query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from workbench.store import Store
     from workbench.turns import LiveTurn
 
 QUERIES = Path(__file__).parents[1] / "workbench" / "store" / "queries"
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    store = await Store.open(":memory:")
-    yield store
-    store.close()
 
 
 async def broken(store: Store) -> list[str]:

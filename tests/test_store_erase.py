@@ -27,11 +27,10 @@ LATER = NOON + timedelta(days=31)
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    store = await Store.open(":memory:")
+async def store(store: Store) -> AsyncIterator[Store]:
+    """Sound at the end of every test."""
     yield store
     assert [finding.name for finding in await check(store.backend) if not finding.ok] == []
-    store.close()
 
 
 async def count(store: Store, table: str, where: str = "TRUE") -> int:
