@@ -246,7 +246,7 @@ async def test_what_is_new_is_kept_beside_what_was_there_already(store: Store) -
 async def test_a_row_that_a_rule_forbids_is_refused_and_the_next_is_kept(store: Store) -> None:
     turn = a_turn(a_chat())
     await store.begin(turn)
-    with pytest.raises(StoreError, match="CHECK"):
+    with pytest.raises(StoreError, match=r"(?i)check"):
         await store.backend.write([Statement("UPDATE holds SET state = 'odd' WHERE id = $1", (turn.id,))])
     await store.record(turn)
 
@@ -619,19 +619,6 @@ async def test_a_turn_whose_process_died_is_lost_with_its_text_and_an_estimate(
     assert holds == [(id, "lost")]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(1,)]
     assert [r.message for r in caplog.records].count("Turn of a dead process recorded as lost") == 1
-
-
-async def test_the_journal_stays_so_short_that_the_next_owner_has_read_it_soon(path: str) -> None:
-    store = await Store.open(path)
-    chat = a_chat()
-    lengths = []
-    for _ in range(12):
-        await keep(store, a_turn(chat, os.urandom(500_000).hex()))
-        journal = Path(f"{path}.wal")
-        lengths.append(journal.stat().st_size if journal.exists() else 0)
-    store.close()
-
-    assert 2_000_000 < max(lengths) < 6_000_000
 
 
 # Faults -------------------------------------------------------------------------------------------------------------
