@@ -129,3 +129,11 @@ async def store(address: str) -> AsyncIterator[Store]:
     store = await Store.open(address)
     yield store
     store.close()
+
+
+@pytest.fixture
+async def file_store(path: str, empty: Path) -> AsyncIterator[Store]:
+    shutil.copy(empty, path)
+    store = await Store.open(path)
+    yield store
+    store.close()

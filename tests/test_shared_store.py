@@ -300,19 +300,6 @@ async def test_an_error_in_the_middle_of_a_table_is_ours(both: tuple[Store, Stor
         )
 
 
-async def test_what_a_client_has_begun_to_write_is_written_though_its_caller_is_cancelled(client: Store) -> None:
-    turn = a_turn(a_chat())
-    await client.begin(turn)
-    recording = asyncio.create_task(client.record(turn))
-    await asyncio.sleep(0)
-    recording.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await recording
-    await client.backend.write([])  # one queue: what was submitted before is done
-
-    assert await client.backend.rows("SELECT status FROM usage") == [("complete",)]
-
-
 async def test_a_write_that_arrives_after_a_later_one_is_dropped(path: str) -> None:
     """As when its sender gave it up because the owner was paused."""
     file = duckdb_file.DuckDBFile(path)

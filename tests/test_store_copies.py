@@ -29,24 +29,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "store.duckdb")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that has its tables already, to be copied."""
-    path = tmp_path_factory.mktemp("empty") / "store.duckdb"
-    asyncio.run(Store.open(str(path))).close()
-    return path
-
-
-@pytest.fixture
-async def store(path: str, empty: Path) -> AsyncIterator[Store]:
-    shutil.copy(empty, path)
-    store = await Store.open(path)
-    yield store
-    store.close()
+def store(file_store: Store) -> Store:
+    return file_store
 
 
 OPEN = "asyncio.run(Store.open(sys.argv[1])).close()"

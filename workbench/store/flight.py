@@ -304,10 +304,10 @@ class FlightClient:
             )
         return greeting
 
-    def _act(self, kind: str, values: Any, seconds: float = PATIENCE) -> bytes:
+    def _act(self, kind: str, values: Any, seconds: float | None = None) -> bytes:
         with self._our_errors():
             action = flight.Action(kind, pack(values))
-            (result,) = self._connection.do_action(action, self._options(seconds))
+            (result,) = self._connection.do_action(action, self._options(seconds or PATIENCE))
             return bytes(result.body.to_pybytes())
 
     def _get(self, ticket: list[Any], seconds: float) -> pa.Table:
