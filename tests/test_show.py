@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,44 @@ def test_what_is_sent_to_a_cell_stays_in_proportion_to_the_reply(monkeypatch: py
 
     assert sent[-1] > 95_000
     assert sum(sent) < 40 * 100_000  # with one update per piece it would be 1,000,050,000
+
+
+def test_a_cell_catches_up_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sent = [10.0], []
+    monkeypatch.setattr("workbench.show.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        Cell, "_show", lambda self, text, footer="": (sent.append(text), setattr(self, "_shown_at", now[0]))
+    )
+    cell = Cell(None)
+    for pieces in ([], ["It is"], [" four"]):
+        cell.add(pieces)
+    assert sent == ["It is"]
+
+    now[0] += 0.5
+    for _ in range(3):
+        cell.add([])
+    assert sent == ["It is", "It is four"]
+
+
+@pytest.mark.parametrize("show", ["ask", "aask"])
+def test_a_display_is_told_when_nothing_comes(
+    scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, show: str
+) -> None:
+    told: list[list[str]] = []
+
+    class Watching(Nowhere):
+        def add(self, pieces: Any) -> None:
+            told.append([*pieces])
+            if told[-1] == [] and told[:-1] and any(told[:-1]):
+                scripted.release()
+
+    monkeypatch.setattr("workbench.chat.display_for", lambda show: Watching())
+    scripted.script(reply(["one ", "two"], pause_after=1))
+    chat = wb.Chat()
+    answer = chat.ask("hi") if show == "ask" else asyncio.run(chat.aask("hi"))
+
+    assert [pieces for pieces in told if pieces] == [["one "], ["two"]]
+    assert str(answer) == "one two"
 
 
 @pytest.mark.parametrize("tag", ["script", "img", "form", "input", "style", "iframe"])

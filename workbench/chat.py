@@ -239,7 +239,7 @@ class ReplyStream:
         arrived: asyncio.Queue[list[str] | None] = asyncio.Queue()
         running = self._begin(lambda pieces: loop.call_soon_threadsafe(arrived.put_nowait, pieces))
         try:
-            while (pieces := await arrived.get()) is not None:
+            while (pieces := await _anext(arrived)) is not None:
                 self._display.add(pieces)
                 for piece in pieces:
                     yield piece
@@ -303,8 +303,17 @@ class ReplyStream:
 
 
 def _next(arrived: queue.SimpleQueue[list[str] | None]) -> list[str] | None:
-    while True:
-        try:
-            return arrived.get(timeout=INTERRUPT_SECONDS)
-        except queue.Empty:  # so that an interrupt is noticed while nothing comes
-            refuse_forked()
+    """What came next; nothing, when nothing comes: so an interrupt is noticed, and a display can catch up."""
+    try:
+        return arrived.get(timeout=INTERRUPT_SECONDS)
+    except queue.Empty:
+        refuse_forked()
+        return []
+
+
+async def _anext(arrived: asyncio.Queue[list[str] | None]) -> list[str] | None:
+    try:
+        async with asyncio.timeout(INTERRUPT_SECONDS):
+            return await arrived.get()
+    except TimeoutError:
+        return []

@@ -22,7 +22,7 @@ class Display(Protocol):
     """Where a reply appears."""
 
     def add(self, pieces: Sequence[str]) -> None:
-        """Show what has come."""
+        """Show what has come; no pieces mean that nothing comes for the moment."""
 
     def end(self, reply: Reply) -> None:
         """Show the whole reply and how it came about."""
@@ -66,7 +66,8 @@ class Cell:
         self._parts += pieces
         self._length += sum(map(len, pieces))
         due = self._shown_at is None or time.monotonic() - self._shown_at >= UPDATE_SECONDS
-        if due and self._length >= self._shown_length * UPDATE_GROWTH:
+        enough = self._shown_length * UPDATE_GROWTH if pieces else self._shown_length + 1
+        if due and self._length >= enough:
             self._parts = ["".join(self._parts)]
             self._show(self._parts[0])
             self._shown_length = self._length
