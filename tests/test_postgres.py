@@ -44,7 +44,7 @@ from workbench.store import postgres as backend
 from workbench.store.migrations import MIGRATIONS
 from workbench.store.postgres_types import portable
 from workbench.store.queries import query
-from workbench.turns import DEFAULT_ID, Usage
+from workbench.turns import DEFAULT_ID, ChatInfo, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -251,16 +251,15 @@ async def test_processes_that_talk_in_one_chat_get_places_of_their_own(store: St
 
 async def test_first_questions_at_once_in_a_new_chat_get_places_of_their_own(postgres_url: str) -> None:
     stores = [await Store.open(postgres_url) for _ in range(4)]
-    turns = []
-    for _ in range(12):
-        turns.append(a_turn(a_chat()))
-        turns[-1].chat.id = "new"
-    await asyncio.gather(*(keep(stores[n % 4], turn) for n, turn in enumerate(turns)))
-    messages = await stores[0].messages(ADA, "new")
+    chats = [f"new {n}" for n in range(12)]  # where two meet is a matter of luck
+    for chat in chats:
+        turns = [a_turn(ChatInfo(id=chat)) for _ in range(8)]
+        await asyncio.gather(*(keep(stores[n % 4], turn) for n, turn in enumerate(turns)))
+    messages = {chat: await stores[0].messages(ADA, chat) for chat in chats}
     for store in stores:
         store.close()
 
-    assert [m.seq for m in messages] == list(range(1, 25))
+    assert {chat: [m.seq for m in kept] for chat, kept in messages.items()} == dict.fromkeys(chats, [*range(1, 17)])
 
 
 async def test_of_those_that_begin_together_one_makes_the_tables(postgres: PostgresServer, fresh: str) -> None:

@@ -31,6 +31,9 @@ PASSING_WORDS = (
 def passes(error: Exception) -> bool:
     """Whether trying again soon may help."""
     code: str | None = getattr(error, "sqlstate", None)
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        # two who began one new chat at the same moment, neither had a row of it to lock: the second is now behind the first
+        return error.diag.constraint_name == "messages_place"
     if code:
         return code.startswith(tuple(PASSING))
     if not isinstance(error, psycopg.OperationalError | adbc.OperationalError):
