@@ -8,15 +8,15 @@ import random
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_store import ADA, EVE, NOON, a_chat, a_turn, child, keep, outcome, rows, two_turns
-from workbench.errors import StoreBusy, StoreCorrupt, StoreError
-from workbench.store import Store, copies
+from tests.test_store import ADA, EVE, MANY, NOON, a_chat, a_turn, child, keep, outcome, own_file, rows, two_turns
+from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError
+from workbench.store import Store, copies, duckdb_file
 from workbench.store.backend import Statement
 from workbench.store.check import check
 from workbench.store.duckdb_file import DuckDBFile
@@ -99,6 +99,46 @@ async def test_a_snapshot_in_the_midst_of_turns_holds_whole_transactions(store: 
         backend = DuckDBFile(str(tmp_path / f"{n}.duckdb"))
         assert [f.name for f in await check(backend) if not f.ok] == []
         backend.close()
+
+
+async def a_query_in_the_way(store: Store, seconds: float) -> asyncio.Task[Any]:
+    """A query that has begun before the last change."""
+    turn = await keep(store, a_turn(a_chat()))
+    query = f"SELECT SUM(a.i * b.i * c.i), MAX(u.id) FROM {MANY}, usage u"
+    reading = asyncio.create_task(store.read_only(query, seconds=seconds))
+    with pytest.raises(duckdb.TransactionException, match="Cannot CHECKPOINT"):
+        while True:
+            await keep(store, a_turn(turn.chat))
+            with own_file(store)._cursor() as cursor:
+                await asyncio.to_thread(cursor.execute, "CHECKPOINT")
+    return reading
+
+
+async def test_a_snapshot_waits_for_a_query_and_no_turn_waits_for_the_snapshot(store: Store, tmp_path: Path) -> None:
+    reading = await a_query_in_the_way(store, seconds=3)
+    copying = asyncio.create_task(copies.snapshot(store.backend, tmp_path / "copy"))
+    await asyncio.sleep(0.1)
+    await keep(store, a_turn(a_chat()))
+    waited = not copying.done() and not reading.done()
+    with pytest.raises(InvalidRequest, match="took longer"):
+        await reading
+    await copying
+
+    assert waited
+    assert await reopened(tmp_path / "copy") == await everything(store.backend)
+
+
+async def test_a_snapshot_that_waits_too_long_says_for_what(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb_file, "QUERY_PATIENCE", 0.1)
+    reading = await a_query_in_the_way(store, seconds=100)
+    for operation in (copies.snapshot(store.backend, tmp_path / "copy"), store.backend.vacuum()):
+        with pytest.raises(StoreBusy, match=r"a long query of .* keeps its journal in use; try again after it"):
+            await operation
+    reading.cancel()
+
+    assert left(tmp_path) == []
 
 
 async def test_a_snapshot_overwrites_nothing(store: Store, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 import duckdb
 
-from workbench.errors import InvalidRequest, StoreError
+from workbench.errors import InvalidRequest, StoreBusy, StoreError
 from workbench.store.analyst import Query
 from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
@@ -42,6 +42,9 @@ BATCH_ROWS = 50_000
 """In each piece of a result that is read in pieces: some 7 MB of usage rows."""
 
 COPY_BYTES = 4_000_000
+
+QUERY_PATIENCE = 60.0
+"""Seconds that a copy of the file waits for queries to end; an analyst's may take 30."""
 
 JOURNAL = "2MB"
 """When DuckDB writes its journal into the file: here once it has 1 MB, or 125 turns, for a turn counts as another MB in
@@ -169,27 +172,41 @@ class DuckDBFile:
 
     async def snapshot(self, path: str) -> None:
         """Write a copy of the store, as it is at one moment, to a file that is not there yet."""
-        await asyncio.shield(asyncio.wrap_future(self.begin_snapshot(path)))
+        await asyncio.to_thread(self.snapshot_now, path)
 
     async def vacuum(self) -> None:
         """Free the space of deleted rows: the file does not get smaller, but uses it before it grows again."""
-        await asyncio.shield(asyncio.wrap_future(self.begin_vacuum()))
+        await asyncio.to_thread(self.checkpoint_now)
 
-    def begin_snapshot(self, path: str) -> Future[None]:
-        """Queue a copy of the file."""
+    def snapshot_now(self, path: str) -> None:
+        """Copy the file."""
         if self.path == ":memory:":
             raise StoreError("a store in memory has no file to copy; use `workbench store copy`", self.path)
+        # on the only thread that writes: nothing can come between the two
+        self.checkpoint_now(lambda: self._copy_file(path))
 
-        def copy(cursor: duckdb.DuckDBPyConnection) -> None:
-            # on the only thread that writes: nothing can come between the two
-            cursor.execute("CHECKPOINT")
-            self._copy_file(path)
+    def checkpoint_now(self, then: Callable[[], None] = lambda: None) -> None:
+        """Write the journal into the file.
 
-        return self._submit(self._writer, copy)
+        DuckDB does not while a reader needs a row as it was before a change. Between attempts others may write.
 
-    def begin_vacuum(self) -> Future[Any]:
-        """Queue a checkpoint."""
-        return self._submit(self._writer, lambda cursor: cursor.execute("CHECKPOINT"))
+        Raises:
+            StoreBusy: a query took longer than ``QUERY_PATIENCE``.
+        """
+
+        def attempt(cursor: duckdb.DuckDBPyConnection) -> bool:
+            try:
+                cursor.execute("CHECKPOINT")
+            except duckdb.TransactionException:
+                return False
+            then()
+            return True
+
+        end = time.monotonic() + QUERY_PATIENCE
+        while not self._submit(self._writer, attempt).result():
+            if time.monotonic() > end:
+                raise StoreBusy(f"a long query of {self.path} keeps its journal in use; try again after it", self.path)
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Finish what is being written, stop what analysts are reading and let go of the file."""

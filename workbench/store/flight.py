@@ -130,9 +130,9 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
             case "rows":
                 return pack(self.file.begin_rows(*values).result())
             case "snapshot":
-                self.file.begin_snapshot(values).result()
+                self.file.snapshot_now(values)
             case "vacuum":
-                self.file.begin_vacuum().result()
+                self.file.checkpoint_now()
             case "stop":
                 self._to_stop.append(values)
                 if query := self._queries.get(values):

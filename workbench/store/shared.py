@@ -81,10 +81,10 @@ class Owner:
         """Nothing more to do: it runs here."""
 
     def snapshot(self, path: str) -> None:
-        self.file.begin_snapshot(path).result()
+        self.file.snapshot_now(path)
 
     def vacuum(self) -> None:
-        self.file.begin_vacuum().result()
+        self.file.checkpoint_now()
 
     def close(self) -> None:
         """Hand over: clients find the file free as soon as they are sent away."""
@@ -187,11 +187,12 @@ class SharedFile:
                     Path(path).unlink(missing_ok=True)
                 raise
 
-        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, copy)))
+        # a reader's thread: it may have to wait for queries, and what is written meanwhile must not
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._readers, copy)))
 
     async def vacuum(self) -> None:
         """Free the space of deleted rows: the file does not get smaller, but uses it before it grows again."""
-        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, lambda host: host.vacuum())))
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._readers, lambda host: host.vacuum())))
 
     def close(self) -> None:
         """Finish what is being written, stop what analysts are reading and let go; an owner hands over."""
