@@ -259,7 +259,7 @@ async def test_first_questions_at_once_in_a_new_chat_get_places_of_their_own(pos
     for store in stores:
         store.close()
 
-    assert {chat: [m.seq for m in kept] for chat, kept in messages.items()} == dict.fromkeys(chats, [*range(1, 17)])
+    assert {chat: [m.seq for m in kept] for chat, kept in messages.items()} == {key: [*range(1, 17)] for key in chats}
 
 
 async def test_of_those_that_begin_together_one_makes_the_tables(postgres: PostgresServer, fresh: str) -> None:
