@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import queue
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
@@ -46,11 +48,13 @@ COPY_BYTES = 4_000_000
 QUERY_PATIENCE = 60.0
 """Seconds that a copy of the file waits for queries to end; an analyst's may take 30."""
 
-JOURNAL = "2MB"
-"""When DuckDB writes its journal into the file: here once it has 1 MB, or 125 turns, for a turn counts as another MB in
-advance, and with a limit of 1 MB it would be done for every turn. Whoever opens the file after a crash first reads the
-journal, half a second per MB, while all others wait; DuckDB's own 16 MB take longer than they do. Writing it into the file
-takes 0.05 s, and 0.2 s where there are a million messages."""
+JOURNAL = 1_000_000
+"""Bytes of DuckDB's journal, some 125 turns, from which on it is written into the file. Whoever opens the file after a
+crash first reads the journal, half a second per MB, while all others wait; DuckDB's own 16 MB take longer than they do.
+Writing it into the file takes 0.05 s, and 0.2 s where there are a million messages."""
+DRAIN = 0.05
+"""Seconds that new queries are kept waiting, per MB of the journal, for those that run to end."""
+LONGEST_DRAIN = 2.0
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",  # readable by DuckDB 1.5 tools too
@@ -61,6 +65,8 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "2GB",
 }
 T = TypeVar("T")
+
+log = logging.getLogger("workbench.store")
 
 
 class DuckDBFile:
@@ -86,6 +92,8 @@ class DuckDBFile:
             self._connection: duckdb.DuckDBPyConnection | None = self._open()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
         self._door = threading.Condition()
+        self._shut = False
+        self._next_checkpoint = JOURNAL
         self._writer = Workers("writer", 1)
         self._readers = Workers("reader", READERS)
         self._analysts = Workers("analyst", ANALYSTS)
@@ -121,25 +129,17 @@ class DuckDBFile:
 
     def begin_write(self, statements: Sequence[Statement]) -> Future[None]:
         """Queue a transaction; what is queued first is written first."""
-
-        def transaction(cursor: duckdb.DuckDBPyConnection) -> None:
-            self._check_in_place()
-            try:
-                _execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in statements])
-            except duckdb.ConstraintException:  # written again, or wrong either way
-                cursor.execute("ROLLBACK")
-                _execute(cursor, statements)
-            cursor.execute("COMMIT")
-
-        return self._submit(self._writer, transaction)
+        written = self._submit(self._writer, partial(self._transaction, statements))
+        self._writer.submit(self._shorten_journal)
+        return written
 
     def begin_rows(self, sql: str, parameters: Sequence[Any]) -> Future[list[Row]]:
         """Queue a query for rows."""
-        return self._submit(self._readers, lambda cursor: cursor.execute(sql, parameters).fetchall())
+        return self._read(self._readers, lambda cursor: cursor.execute(sql, parameters).fetchall())
 
     def begin_arrow(self, sql: str, parameters: Sequence[Any]) -> Future[pa.Table]:
         """Queue a query for a table."""
-        return self._submit(self._readers, lambda cursor: cursor.sql(sql, params=list(parameters)).to_arrow_table())
+        return self._read(self._readers, lambda cursor: cursor.sql(sql, params=list(parameters)).to_arrow_table())
 
     def begin_read_only(self, query: Query) -> Future[pa.Table]:
         """Queue an analyst's query."""
@@ -157,7 +157,7 @@ class DuckDBFile:
             finally:
                 self._queries.discard(query)
 
-        return self._submit(self._analysts, run)
+        return self._read(self._analysts, run)
 
     @contextlib.contextmanager
     def reader(self, sql: str, parameters: Sequence[Any]) -> Iterator[pa.RecordBatchReader]:
@@ -182,31 +182,31 @@ class DuckDBFile:
         """Copy the file."""
         if self.path == ":memory:":
             raise StoreError("a store in memory has no file to copy; use `workbench store copy`", self.path)
-        # on the only thread that writes: nothing can come between the two
         self.checkpoint_now(lambda: self._copy_file(path))
 
     def checkpoint_now(self, then: Callable[[], None] = lambda: None) -> None:
-        """Write the journal into the file.
+        """Write the journal into the file, and do something before anything else is written.
 
-        DuckDB does not while a reader needs a row as it was before a change. Between attempts others may write.
+        It waits for queries to end; between its attempts others may read and write.
 
         Raises:
             StoreBusy: a query took longer than ``QUERY_PATIENCE``.
         """
 
-        def attempt(cursor: duckdb.DuckDBPyConnection) -> bool:
-            try:
-                cursor.execute("CHECKPOINT")
-            except duckdb.TransactionException:
-                return False
-            then()
-            return True
+        def attempt(seconds: float) -> bool:
+            with self._our_errors():
+                done = self._checkpoint(seconds)
+                if done:
+                    then()
+                return done
 
-        end = time.monotonic() + QUERY_PATIENCE
-        while not self._submit(self._writer, attempt).result():
+        end, seconds = time.monotonic() + QUERY_PATIENCE, DRAIN
+        # on the only thread that writes: nothing can come between the two
+        while not self._submit(self._writer, partial(attempt, seconds)).result():
             if time.monotonic() > end:
                 raise StoreBusy(f"a long query of {self.path} keeps its journal in use; try again after it", self.path)
-            time.sleep(0.02)
+            time.sleep(seconds)
+            seconds = min(2 * seconds, LONGEST_DRAIN)
 
     def close(self) -> None:
         """Finish what is being written, stop what analysts are reading and let go of the file."""
@@ -278,7 +278,7 @@ class DuckDBFile:
         run("SET GLOBAL TimeZone = 'UTC'")
         run("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER, name TEXT, applied_at TIMESTAMPTZ)")
         journal.check(connection)
-        run(f"SET wal_autocheckpoint = '{JOURNAL}'")
+        run("SET wal_autocheckpoint = '1TB'")  # never by itself: see _checkpoint
         self._migrate(connection)
         # from here on SQL reaches the tables and nothing else: no files, no network
         run("SET enable_external_access = false")
@@ -300,20 +300,67 @@ class DuckDBFile:
             run("COMMIT")
             run("CHECKPOINT")  # most bugs of DuckDB's journal follow changes of tables
 
-    def _submit(self, workers: Workers, job: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
+    def _transaction(self, statements: Sequence[Statement]) -> None:
+        with self._our_errors(), self._cursor() as cursor:
+            self._check_in_place()
+            try:
+                _execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in statements])
+            except duckdb.ConstraintException:  # written again, or wrong either way
+                cursor.execute("ROLLBACK")
+                _execute(cursor, statements)
+            cursor.execute("COMMIT")
+
+    def _read(self, workers: Workers, job: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
         def run() -> T:
             with self._our_errors(), self._cursor() as cursor:
                 return job(cursor)
 
+        return self._submit(workers, run)
+
+    def _submit(self, workers: Workers, job: Callable[[], T]) -> Future[T]:
         with self._closing:
             if self._closed:
                 raise self._is_closed()
-            return workers.submit(run)
+            return workers.submit(job)
+
+    def _checkpoint(self, seconds: float) -> bool:
+        """Write the journal into the file, unless queries that run do not end in time; return whether it was.
+
+        DuckDB lets queries go on meanwhile, but one that uses an index may then return the text of other rows (duckdb
+        2.0.0: in one of four checkpoints with three readers, tests/test_store.py).
+        """
+        with self._door:
+            self._shut = True
+            try:
+                if not self._door.wait_for(lambda: not self._cursors, seconds):
+                    return False
+            finally:
+                self._shut = False
+                self._door.notify_all()
+            with self._cursor() as cursor:  # nobody else gets one before the door is let go of
+                cursor.execute("CHECKPOINT")
+        return True
+
+    def _shorten_journal(self) -> None:
+        """Write the journal into the file when it is long."""
+        try:
+            size = os.stat(f"{self.path}.wal").st_size
+        except OSError:  # nothing was written since the last time, or there is none in memory
+            return
+        if size < self._next_checkpoint:
+            return
+        self._next_checkpoint = size + JOURNAL
+        try:
+            if self._checkpoint(min(DRAIN * size / 1e6, LONGEST_DRAIN)):
+                self._next_checkpoint = JOURNAL
+        except duckdb.Error as error:  # nothing is lost by it: it is tried again when the journal has grown
+            log.warning(str(classified(error, self.path)))
 
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor for one job. Closing it undoes a transaction that was not committed."""
         with self._door:
+            self._door.wait_for(lambda: not self._shut)
             if self._connection is None:
                 # as long as one of its cursors is open, DuckDB hands out the broken instance again
                 self._door.wait_for(lambda: not self._cursors)
