@@ -39,7 +39,7 @@ from workbench.store.shared import Owner, SharedFile
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from workbench.store.backend import Row
 
@@ -284,6 +284,54 @@ async def test_a_cancelled_caller_does_not_undo_what_is_being_written(store: Sto
         await asyncio.sleep(0.01)  # the test's time limit says when it is undone
 
 
+@contextlib.contextmanager
+def writer_kept_waiting(file: duckdb_file.DuckDBFile) -> Iterator[None]:
+    """What is queued in the block is there together when the writer comes to it."""
+    go_on = threading.Event()
+    file._writer.submit(go_on.wait)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+async def test_what_is_queued_together_is_committed_together(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = own_file(file_store)
+    sizes = []
+    transaction = file._transaction
+    monkeypatch.setattr(file, "_transaction", lambda all, **how: (sizes.append(len(all)), transaction(all, **how)))
+    users = [
+        Statement("INSERT INTO users (org_id, id, created_at) VALUES ('o', $1, $2)", (f"{n}", NOON)) for n in range(40)
+    ]
+    with writer_kept_waiting(file):
+        written = [file.begin_write([user]) for user in users]
+    await asyncio.gather(*map(asyncio.wrap_future, written))
+
+    assert sizes == [16, 16, 8]
+    assert await file_store.backend.rows("SELECT COUNT(*) FROM users WHERE org_id = 'o'") == [(40,)]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["INSERT INTO nowhere VALUES (1)", "this is no SQL", "UPDATE users SET created_at = NULL"]
+)
+async def test_of_those_queued_together_only_the_one_at_fault_fails(file_store: Store, wrong: str) -> None:
+    file = own_file(file_store)
+    insert = "INSERT INTO users (org_id, id, created_at) VALUES ('o', $1, $2) ON CONFLICT (org_id, id) DO NOTHING"
+    await file_store.backend.write([Statement(insert, ("there already", NOON))])
+    with writer_kept_waiting(file):
+        good = [file.begin_write([Statement(insert, (name, NOON))]) for name in ("a", "there already", "b")]
+        bad = file.begin_write([Statement(insert, ("with the bad one", NOON)), Statement(wrong, ())])
+        good.append(file.begin_write([Statement(insert, ("c", NOON))]))
+    await asyncio.gather(*map(asyncio.wrap_future, good))
+
+    with pytest.raises(StoreError):
+        await asyncio.wrap_future(bad)
+    kept = await file_store.backend.rows("SELECT id FROM users WHERE org_id = 'o' ORDER BY id")
+    assert kept == [("a",), ("b",), ("c",), ("there already",)]
+
+
 async def test_the_journal_is_written_into_the_file_when_no_query_runs_and_none_runs_meanwhile(
     file_store: Store, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,16 +370,14 @@ def test_queries_speak_the_dialect_both_databases_share() -> None:
     assert [(n, word) for n in names for word in foreign if word in query(n).split("\n--")[-1]] == []
 
 
-@pytest.mark.parametrize("name", ["messages", "new_message"])
+@pytest.mark.parametrize("name", ["messages", "new_messages"])
 async def test_the_messages_of_a_chat_are_found_without_reading_all_others(path: str, name: str) -> None:
     store = await Store.open(path)
     place = ((await two_turns(store)).id, DEFAULT_ID)
     store.close()
-    values = (
-        ["m", *place, "user", "hi", "[]", "complete", None, NOON] if name == "new_message" else [*place, DEFAULT_ID]
-    )
+    more = [NOON, "q", "hi", "[]", "r", None] if name == "new_messages" else [DEFAULT_ID]
     with duckdb.connect(path) as connection:
-        ((_, plan),) = connection.execute(f"EXPLAIN ANALYZE {query(name)}", values).fetchall()
+        ((_, plan),) = connection.execute(f"EXPLAIN ANALYZE {query(name)}", [*place, *more]).fetchall()
 
     assert re.search(r"messages\b[^╰]*Type: Index Scan", plan), plan
 

@@ -16,6 +16,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,11 @@ BATCH_ROWS = 50_000
 """In each piece of a result that is read in pieces: some 7 MB of usage rows."""
 
 COPY_BYTES = 4_000_000
+
+GROUP = 16
+"""Transactions that are committed together at most."""
+MOST_PARSED = 200
+"""The workbench itself writes with some thirty statements."""
 
 QUERY_PATIENCE = 60.0
 """Seconds that a copy of the file waits for queries to end; an analyst's may take 30."""
@@ -95,6 +101,8 @@ class DuckDBFile:
         self._shut = False
         self._next_checkpoint = JOURNAL
         self._writer = Workers("writer", 1)
+        self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
+        self._parsed: dict[str, duckdb.Statement] = {}
         self._readers = Workers("reader", READERS)
         self._analysts = Workers("analyst", ANALYSTS)
         self._queries: set[Query] = set()
@@ -128,10 +136,14 @@ class DuckDBFile:
     # The same for threads, which have no event loop to wait on --------------------------------------------------------
 
     def begin_write(self, statements: Sequence[Statement]) -> Future[None]:
-        """Queue a transaction; what is queued first is written first."""
-        written = self._submit(self._writer, partial(self._transaction, statements))
-        self._writer.submit(self._shorten_journal)
-        return written
+        """Queue a transaction; what is queued first is written first, and durable together with what is queued by then."""
+        done: Future[None] = Future()
+        with self._closing:
+            if self._closed:
+                raise self._is_closed()
+            self._waiting.append((statements, done))
+            self._writer.submit(self._write_waiting)
+        return done
 
     def begin_rows(self, sql: str, parameters: Sequence[Any]) -> Future[list[Row]]:
         """Queue a query for rows."""
@@ -300,15 +312,48 @@ class DuckDBFile:
             run("COMMIT")
             run("CHECKPOINT")  # most bugs of DuckDB's journal follow changes of tables
 
-    def _transaction(self, statements: Sequence[Statement]) -> None:
+    def _write_waiting(self) -> None:
+        """Write what waits in one transaction, since a commit of many costs what a commit of one does.
+
+        If anything in it fails, each is written by itself, and only the one at fault fails.
+        """
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP))]
+        if len(group) > 1:
+            with contextlib.suppress(StoreError):
+                self._transaction([statement for statements, _ in group for statement in statements])
+                for _, done in group:
+                    done.set_result(None)
+                group = []
+        for statements, done in group:
+            _run(partial(self._transaction, statements, insist=True), done)
+        self._shorten_journal()
+
+    def _transaction(self, statements: Sequence[Statement], *, insist: bool = False) -> None:
+        """Write the statements; if told to, also what is there already and must not fail for that."""
         with self._our_errors(), self._cursor() as cursor:
             self._check_in_place()
             try:
-                _execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in statements])
+                self._execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in statements])
             except duckdb.ConstraintException:  # written again, or wrong either way
+                if not insist:
+                    raise
                 cursor.execute("ROLLBACK")
-                _execute(cursor, statements)
+                self._execute(cursor, statements)
             cursor.execute("COMMIT")
+
+    def _execute(self, cursor: duckdb.DuckDBPyConnection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+        """Run the statements in a new transaction."""
+        cursor.execute("BEGIN TRANSACTION")
+        for sql, parameters in statements:
+            cursor.execute(self._parse(cursor, sql), parameters)
+
+    def _parse(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+        """Return the statement, which is parsed the first time only: that is a sixth of its cost."""
+        if sql not in self._parsed:
+            if len(self._parsed) > MOST_PARSED:
+                self._parsed.clear()
+            (self._parsed[sql],) = cursor.extract_statements(sql)
+        return self._parsed[sql]
 
     def _read(self, workers: Workers, job: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
         def run() -> T:
@@ -418,13 +463,6 @@ def _leave_to_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _execute(cursor: duckdb.DuckDBPyConnection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
-    """Run the statements in a new transaction."""
-    cursor.execute("BEGIN TRANSACTION")
-    for sql, parameters in statements:
-        cursor.execute(sql, parameters)
 
 
 def without_conflict_clause(sql: str) -> str:

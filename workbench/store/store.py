@@ -185,7 +185,7 @@ class Store:
         )
         await self.backend.write(
             [
-                self._new_chat(caller, fork, fork.created_at, chat.title),
+                Statement(query("new_chat"), _chat_row(caller, fork, fork.created_at, chat.title)),
                 Statement(query("fork_messages"), (fork.id, caller.org_id, chat.id, at, new_id())),
             ]
         )
@@ -216,16 +216,14 @@ class Store:
         caller, chat, now = turn.caller, turn.chat, turn.started_at
         await self._begin_known(caller.org_id, caller.user_id)
         question = _blocks(text_blocks(turn.question))
-        place = (chat.id, caller.org_id)
+        place = (chat.id, caller.org_id, now)
+        new = _chat_row(caller, chat, now, chat.title or _title(turn.question))
+        going_on = [Statement(query("use_chat"), place), Statement(query("renew_chat"), new)]
         statements = [
-            Statement(query("use_chat"), (*place, now)),
-            self._new_chat(caller, chat, now, chat.title or _title(turn.question)),
+            *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
             Statement(
-                query("new_message"),
-                (turn.question_id, *place, "user", turn.question, question, "complete", None, now),
-            ),
-            Statement(
-                query("new_message"), (turn.message_id, *place, "assistant", "", "[]", "streaming", turn.model, now)
+                query("new_messages"),
+                (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
             ),
             Statement(
                 query("new_hold"),
@@ -321,23 +319,6 @@ class Store:
         self._known.add((org_id, user_id))
 
     @staticmethod
-    def _new_chat(caller: Caller, chat: ChatInfo, now: datetime | None, title: str) -> Statement:
-        return Statement(
-            query("new_chat"),
-            (
-                chat.id,
-                caller.org_id,
-                caller.user_id,
-                title,
-                chat.system,
-                chat.model,
-                chat.max_tokens,
-                chat.forked_from,
-                now,
-            ),
-        )
-
-    @staticmethod
     def _reply(
         id: str, org_id: str, text: str, blocks: list[Block], status: str, stop_reason: str | None, tokens: int | None
     ) -> Statement:
@@ -390,6 +371,20 @@ class Store:
 def _title(question: str) -> str:
     line = " ".join(question.split())
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1] + "…"
+
+
+def _chat_row(caller: Caller, chat: ChatInfo, now: datetime | None, title: str) -> tuple[Any, ...]:
+    return (
+        chat.id,
+        caller.org_id,
+        caller.user_id,
+        title,
+        chat.system,
+        chat.model,
+        chat.max_tokens,
+        chat.forked_from,
+        now,
+    )
 
 
 def _call(turn: LiveTurn) -> tuple[Any, ...]:

@@ -1,8 +1,6 @@
--- Begin a chat that is not there; a chat that was deleted meanwhile is begun anew, so that no message lacks its chat.
--- Comes after use_chat: only in PostgreSQL, when two begin one chat at once, is it there by now and needs its lock here.
+-- Begin a chat. It may be there: begun a second time after a lost connection, or by two at once.
 -- $1 chat_id, $2 org_id, $3 user_id, $4 title, $5 system, $6 model, $7 max_tokens, $8 forked_from, $9 now.
 INSERT INTO chats (id, org_id, user_id, title, system, model, max_tokens, forked_from, created_at, updated_at)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $9
-WHERE NOT EXISTS (SELECT 1 FROM chats WHERE id = $1)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
 ON CONFLICT (id) DO UPDATE SET updated_at = GREATEST(chats.updated_at, excluded.updated_at)
 WHERE chats.org_id = excluded.org_id

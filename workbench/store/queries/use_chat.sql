@@ -1,4 +1,4 @@
--- Go on with a chat, if it is there; in PostgreSQL this also locks it, so that two turns cannot take the same place in it.
+-- Go on with a chat; in PostgreSQL this also locks it, so that two turns cannot take the same place in it.
 -- $1 chat_id, $2 org_id, $3 now.
 UPDATE chats
 SET updated_at = GREATEST(updated_at, $3)
