@@ -260,6 +260,13 @@ def test_vacuum_of_a_store_in_use_frees_space_for_new_rows(ledger: Path) -> None
     assert len(wb.usage()) == 4
 
 
+def test_vacuum_leaves_a_postgresql_store_to_the_server(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_STORE", "postgresql://localhost:1/ledger")
+    result = run_store("vacuum")
+
+    assert (result.exit_code, result.stderr[:55]) == (0, "PostgreSQL frees the space of deleted rows by itself; t")
+
+
 # Erasing ------------------------------------------------------------------------------------------------------------
 
 

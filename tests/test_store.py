@@ -707,8 +707,9 @@ async def test_a_folder_is_no_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-async def test_a_pipe_is_no_store_and_nobody_waits_for_it(path: str) -> None:
-    os.mkfifo(path)
+@pytest.mark.parametrize("journal", ["", ".wal"])
+async def test_a_pipe_is_no_store_and_nobody_waits_for_it(path: str, journal: str) -> None:
+    os.mkfifo(path + journal)
     out, err, _ = outcome(
         "try: asyncio.run(asyncio.wait_for(Store.open(sys.argv[1]), 10))\n"
         "except StoreError as error: print(error)\n"
@@ -716,7 +717,7 @@ async def test_a_pipe_is_no_store_and_nobody_waits_for_it(path: str) -> None:
         path,
     )
 
-    assert out.startswith(f"{path} is not a workbench store; set WORKBENCH_STORE to another file"), err
+    assert out.startswith(f"{path}{journal} is not a workbench store; set WORKBENCH_STORE to another file"), err
 
 
 async def test_a_database_with_tables_of_the_same_names_is_left_alone(path: str) -> None:

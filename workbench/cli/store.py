@@ -225,17 +225,17 @@ def vacuum() -> None:
     from workbench.store import copies
 
     url = _there(_url())
+    if "://" in url:
+        note("PostgreSQL frees the space of deleted rows by itself; to make its files smaller: VACUUM FULL.")
+        return
     file = Path(url)
     before = _bytes(file)
     try:
-        if "://" in url:
-            raise StoreBusy("others may be using it")
         copies.compact(file)
     except StoreBusy:
         _ask(lambda backend: backend.vacuum())
         note("The store is in use: the space of deleted rows is free for new ones, the file keeps its size.")
-    if "://" not in url:
-        note(f"{before:,} bytes before, {_bytes(file):,} bytes after.")
+    note(f"{before:,} bytes before, {_bytes(file):,} bytes after.")
 
 
 @app.command(epilog=_example("copy data/workbench.duckdb elsewhere.duckdb"))

@@ -93,7 +93,8 @@ class DuckDBFile:
         self._file: tuple[int, int] | None = None
         with self._our_errors():
             if path != ":memory:":
-                refuse_device(Path(path))
+                for file in (path, f"{path}.wal"):
+                    refuse_device(Path(file))
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._connection: duckdb.DuckDBPyConnection | None = self._open()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
