@@ -553,6 +553,7 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
         (1, "0001_ledger.sql"),
         (2, "0002_sessions.sql"),
         (3, "0003_messages_of_a_chat.sql"),
+        (4, "0004_tenants.sql"),
     ]
 
 
@@ -581,17 +582,17 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,)]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = ("0004_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
+    broken = ("0999_broken.sql", "CREATE TABLE half (a INTEGER); INSERT INTO nowhere VALUES (1)")
     monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, broken])
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,)]
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -600,7 +601,7 @@ async def test_a_later_migration_keeps_the_rows(path: str, monkeypatch: pytest.M
     await two_turns(store)
     store.close()
     monkeypatch.setattr(
-        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0004_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
+        duckdb_file, "MIGRATIONS", [*MIGRATIONS, ("0999_note.sql", "ALTER TABLE chats ADD COLUMN note TEXT")]
     )
     store = await Store.open(path)
 
@@ -615,10 +616,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 3\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 4\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(4,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(5,)]
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "s3://bucket/x"])

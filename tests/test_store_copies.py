@@ -201,7 +201,7 @@ async def test_every_table_but_that_of_the_schema_is_copied(store: Store) -> Non
 
 
 async def test_a_copy_in_many_pages_is_the_same(store: Store, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "MOST_VALUES", 70)
+    monkeypatch.setattr(copies, "MOST_VALUES", 80)
     for _ in range(6):
         await two_turns(store)
     told: list[tuple[str, int, int]] = []
@@ -215,7 +215,7 @@ async def test_a_copy_in_many_pages_is_the_same(store: Store, target: Store, mon
 async def test_a_stopped_copy_goes_on_and_takes_what_changed_meanwhile(
     store: Store, target: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "MOST_VALUES", 70)
+    monkeypatch.setattr(copies, "MOST_VALUES", 80)
     await filled(store)
     turn = a_turn(a_chat())
     await store.begin(turn)

@@ -167,7 +167,8 @@ async def test_an_erased_users_keys_and_prompts_name_them_no_more(store: Store) 
     await store.backend.write(
         [
             Statement(
-                "INSERT INTO api_keys VALUES ('k', $1, 'bob', 'x', 'chat', $2, NULL, NULL, NULL, NULL)",
+                "INSERT INTO api_keys (id, org_id, user_id, secret_sha256, scopes, created_at) "
+                "VALUES ('k', $1, 'bob', 'x', 'chat', $2)",
                 (DEFAULT_ID, NOON),
             ),
             Statement(

@@ -38,6 +38,8 @@ class Caller:
     org_id: str = DEFAULT_ID
     user_id: str = DEFAULT_ID
     source: Source = "ask"
+    key_id: str | None = None
+    """The API key that was shown, if one was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

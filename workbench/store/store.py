@@ -346,7 +346,7 @@ class Store:
         """Record the turns of a dead process; two survivors may both do so. What it wrote itself stands, however late."""
         for row in await self.backend.rows(query("open_holds"), session_id):
             *call, tokens, text, blocks = row
-            id, request_id, org_id, _, chat_id, message_id, _, model, started_at = call
+            id, request_id, org_id, _, chat_id, message_id, _, model, started_at, _ = call
             usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
             cost, price_source = cost_and_source(model, usage, started_at)
             await self.backend.write(
@@ -400,6 +400,7 @@ def _call(turn: LiveTurn) -> tuple[Any, ...]:
         caller.source,
         turn.model,
         turn.started_at,
+        caller.key_id,
     )
 
 
