@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -14,12 +15,14 @@ from weakref import WeakSet
 
 from anyio import CancelScope
 
+from workbench.budgets import affordable
 from workbench.claude import Claude
-from workbench.errors import InvalidRequest, StoreError, UpstreamError
-from workbench.history import small_model_tokens, window
+from workbench.errors import InvalidRequest, StoreBusy, StoreError, UpstreamError
+from workbench.history import most_input_tokens, small_model_tokens, window
 from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import cost_and_source, worst_case
+from workbench.store.store import Overspent
 from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
 from workbench.wording import exact
 
@@ -37,6 +40,8 @@ CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
 """Characters; the API takes 32 MB of JSON."""
 NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
+MOST_ATTEMPTS = 200
+"""To hold what a budget has left; each that fails means that another turn has begun."""
 LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
@@ -105,7 +110,7 @@ class Engine:
         arrived. After the block ``turn.reply`` is final: text, usage (tokens) and cost (US dollars). Leaving early
         stops the upstream and records the turn as interrupted; its output tokens are then a lower bound.
 
-        Raises before anything is spent: InvalidRequest, ConfigurationError, StoreError. Raises after recording what
+        Raises before anything is spent: InvalidRequest, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
         ``reply``, and is written with the next turn.
         """
@@ -113,18 +118,21 @@ class Engine:
         await self.save_unsaved()
         model = self.model_for(model or chat.model)
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
-        turn, request = await self._prepared(caller, chat, question, model, max_tokens, request_id)
-        recorded = self._recorded(turn, len(request.messages))
-        async with recorded as begun, upstream.stream(request, turn.answer) as batches:
-            turn.upstream = _timed(turn, batches, begun)
-            yield turn
+        turn, messages = await self._prepared(caller, chat, question, model, max_tokens, request_id)
+        async with self._recorded(turn, messages) as begun:
+            request = Request(
+                model=model, max_tokens=turn.max_tokens, messages=messages, system=chat.system, user=_opaque(caller)
+            )
+            async with upstream.stream(request, turn.answer) as batches:
+                turn.upstream = _timed(turn, batches, begun)
+                yield turn
 
     @asynccontextmanager
-    async def _recorded(self, turn: LiveTurn, message_count: int) -> AsyncIterator[float]:
+    async def _recorded(self, turn: LiveTurn, messages: list[dict[str, Any]]) -> AsyncIterator[float]:
         """Write the question and, at the end, the outcome, whatever happens in the block; give the time it began."""
-        cancelled = await _to_the_end(lambda: self.store.begin(turn))
+        cancelled = await _to_the_end(lambda: self._begin(turn, messages))
         begun = time.monotonic()
-        self._log_start(turn, message_count)
+        self._log_start(turn, len(messages))
         saving = asyncio.create_task(self._checkpoints(turn))
         failure: UpstreamError | None = None
         try:
@@ -148,6 +156,26 @@ class Engine:
             if cancelled is not None:
                 raise cancelled
 
+    async def _begin(self, turn: LiveTurn, messages: list[dict[str, Any]]) -> None:
+        """Write the question; if there are budgets, with what they allow held until the turn ends.
+
+        What is left may be taken by other turns between looking and holding, then it is looked at again.
+        """
+        wanted, most_tokens = turn.max_tokens, 0
+        for _ in range(MOST_ATTEMPTS):
+            budgets = await self.store.budgets(turn.caller, turn.started_at, apart_from=turn.id)
+            if budgets:
+                most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, turn.chat.system))
+                turn.max_tokens, turn.worst_case_usd = affordable(
+                    budgets, turn.model, most_tokens, wanted, turn.started_at
+                )
+                turn.budget = min(budgets, key=lambda budget: budget.left_usd)
+                turn.shortened = turn.max_tokens < wanted
+            with contextlib.suppress(Overspent):
+                await self.store.begin(turn, budgets)
+                return
+        raise StoreBusy("too many turns begin at once on the same budget; ask again", self.settings.store)
+
     async def _prepared(
         self,
         caller: Caller,
@@ -156,7 +184,7 @@ class Engine:
         model: str,
         max_tokens: int | None,
         request_id: str | None,
-    ) -> tuple[LiveTurn, Request]:
+    ) -> tuple[LiveTurn, list[dict[str, Any]]]:
         settings = self.settings
         bound = min(max_tokens or settings.max_tokens, chat.max_tokens or settings.max_tokens, settings.max_tokens)
         room = None
@@ -185,10 +213,7 @@ class Engine:
             # the first look at the price table takes 0.4 s
             worst_case_usd=await asyncio.to_thread(worst_case, model, input_estimate, bound, now),
         )
-        request = Request(
-            model=model, max_tokens=bound, messages=sent.messages, system=chat.system, user=_opaque(caller)
-        )
-        return turn, request
+        return turn, sent.messages
 
     async def _checkpoints(self, turn: LiveTurn) -> None:
         """Save every two seconds what has come, for the case that this process dies."""

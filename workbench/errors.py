@@ -8,8 +8,8 @@
     ├── InvalidRequest            the question itself cannot be sent (also a ValueError)
     ├── NotFound                  .kind, .id
     ├── PromptError
-    ├── RateLimited               .org_id, .retry_after (seconds)
-    ├── BudgetExceeded            .org_id, .left_usd, .needed_usd, .resets_at
+    ├── RateLimited               .whose, .retry_after (seconds)
+    ├── BudgetExceeded            .whose, .left_usd, .needed_usd, .resets_at
     ├── StoreError                .path
     │   ├── StoreBusy             .pid: of the process that has the file and does not share it or answer
     │   ├── StoreFull             its disk is full; .retry_after (seconds)
@@ -93,25 +93,26 @@ class RateLimited(WorkbenchError):
     type = "rate_limited"
     retryable = True
 
-    def __init__(self, org_id: str, retry_after: float) -> None:
-        super().__init__(f"org {org_id!r} is over its rate limit; retry in {retry_after:.1f} s")
-        self.org_id = org_id
+    def __init__(self, whose: str, retry_after: float) -> None:
+        super().__init__(f"{whose} is over its rate limit; retry in {retry_after:.1f} s")
+        self.whose = whose
         self.retry_after = retry_after
 
 
 class BudgetExceeded(WorkbenchError):
-    """The org cannot afford this turn; nothing was spent."""
+    """An org, a user or a key cannot afford this turn; nothing was spent."""
 
     type = "budget_exceeded"
 
     def __init__(
-        self, org_id: str, left_usd: Decimal, needed_usd: Decimal, period: str, resets_at: datetime | None
+        self, whose: str, left_usd: Decimal, needed_usd: Decimal, period: str | None, resets_at: datetime | None
     ) -> None:
+        this = f" this {period}" if period else ""
         super().__init__(
-            f"org {org_id!r} has ${left_usd:.4f} left this {period} and this turn may cost ${needed_usd:.4f}; "
-            "shorten it or raise the budget"
+            f"{whose} has ${left_usd:.6f} left{this} and even a short reply may cost ${needed_usd:.6f}; "
+            "shorten the question or raise the budget"
         )
-        self.org_id = org_id
+        self.whose = whose
         self.left_usd = left_usd
         self.needed_usd = needed_usd
         self.resets_at = resets_at

@@ -82,6 +82,11 @@ def small_model_tokens(text: str) -> int:
     return estimate_tokens(plain) + len(text.encode(errors="replace")) - plain
 
 
+def most_input_tokens(messages: list[dict[str, Any]], system: str | None) -> int:
+    """Return an upper estimate of the tokens of all that is sent, for what must not cost more than was thought."""
+    return small_model_tokens(f"{system or ''}{messages}") + 50
+
+
 _PLAIN = re.compile(r"[A-Za-z\s]+", re.ASCII)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from workbench.budgets import Budget
+
 LOCAL_MODEL = "local"
 """The name of the embedded model wherever a model id is expected."""
 
@@ -315,6 +317,10 @@ class LiveTurn:
     input_estimate: int
     """Upper estimate of the input tokens."""
     worst_case_usd: Decimal | None
+    budget: Budget | None = None
+    """The tightest of the budgets it counts against, as it stood before; None when there is none."""
+    shortened: bool = False
+    """Whether ``max_tokens`` is less than was asked for, because no more is affordable."""
     answer: Answer = field(default_factory=Answer)
     upstream: AsyncIterator[list[Delta]] | None = None
     status: Status = "interrupted"
@@ -341,6 +347,8 @@ class LiveTurn:
         """What the turn used; estimated, and marked so, when it ended before its final counts."""
         if self.answer.started:
             usage = estimated(self.answer)
+            if usage.estimated:  # a guess never costs more than was held
+                usage = replace(usage, output_tokens=min(usage.output_tokens, self.max_tokens))
             # llama.cpp leaves the first event out, and the input count with it, when a reply begins with half a letter
             return (
                 usage

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
-from workbench.errors import ConfigurationError, InvalidRequest, NotFound
+from workbench.budgets import Budget, begun
+from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreError
 from workbench.history import text_blocks
 from workbench.ids import new_id
 from workbench.pricing import cost_and_source
@@ -23,10 +27,10 @@ from workbench.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from decimal import Decimal
 
     import pyarrow as pa
 
+    from workbench.budgets import Period, Scope
     from workbench.store.backend import Backend
     from workbench.store.shared import SharedFile
     from workbench.turns import Block, Caller, LiveTurn, Status
@@ -36,6 +40,9 @@ log = logging.getLogger("workbench.store")
 TITLE_LENGTH = 60
 HOLD_SECONDS = 900
 """After this a hold no longer counts against a budget, whatever became of its turn."""
+
+OVER_BUDGET = re.compile(r"check constraint.*holds", re.IGNORECASE)
+"""How either database says that refuse_overspent.sql has undone a transaction."""
 
 _json = msgspec.json.Encoder()
 _open: set[Store] = set()
@@ -81,6 +88,21 @@ def _file(path: str) -> Backend:
 
 def _blocks(blocks: list[Block]) -> str:
     return _json.encode(blocks).decode()
+
+
+class Limits(NamedTuple):
+    """What bounds an org, a user or a key; None where nothing does."""
+
+    scope: Scope
+    id: str
+    budget_usd: Decimal | None
+    budget_period: Period | None
+    rate_per_minute: float | None
+    rate_burst: float | None
+
+
+class Overspent(Exception):
+    """Somebody else took what a turn was to hold."""
 
 
 class Store:
@@ -211,8 +233,12 @@ class Store:
 
     # One turn -------------------------------------------------------------------------------------------------------
 
-    async def begin(self, turn: LiveTurn) -> None:
-        """Write the question, an empty reply and the hold, in one transaction: from here on the turn is never lost."""
+    async def begin(self, turn: LiveTurn, budgets: Sequence[Budget] = ()) -> None:
+        """Write the question, an empty reply and the hold, in one transaction: from here on the turn is never lost.
+
+        Raises:
+            Overspent: one of the budgets has no longer room for the hold.
+        """
         caller, chat, now = turn.caller, turn.chat, turn.started_at
         await self._begin_known(caller.org_id, caller.user_id)
         question = _blocks(text_blocks(turn.question))
@@ -236,15 +262,30 @@ class Store:
                 ),
             ),
         ]
-        await self.backend.write(statements)
+        if budgets:
+            statements.insert(0, Statement(query("budget_lock"), (caller.org_id,)))
+            statements += [
+                Statement(query("refuse_overspent"), (*_counted(caller, budget, now), budget.limit_usd, turn.id))
+                for budget in budgets
+            ]
+        try:
+            await self.backend.write(statements)
+        except StoreError as error:
+            if budgets and OVER_BUDGET.search(str(error)):
+                raise Overspent from None
+            raise
         chat.stored = True
         chat.title = chat.title or _title(turn.question)
 
     async def checkpoint(self, turn: LiveTurn) -> None:
         """Write what has come of the reply so far, for the case that this process dies."""
-        answer = turn.answer
+        answer, org_id = turn.answer, turn.caller.org_id
+        later = datetime.now(UTC) + timedelta(seconds=HOLD_SECONDS)
         await self.backend.write(
-            [self._reply(turn.message_id, turn.caller.org_id, answer.text, answer.blocks, "streaming", None, None)]
+            [
+                self._reply(turn.message_id, org_id, answer.text, answer.blocks, "streaming", None, None),
+                Statement("UPDATE holds SET expires_at = $3 WHERE id = $1 AND org_id = $2", (turn.id, org_id, later)),
+            ]
         )
 
     async def record(self, turn: LiveTurn) -> None:
@@ -285,6 +326,23 @@ class Store:
                 self._settled(turn.id, caller.org_id, "settled"),
             ]
         )
+
+    # Limits ---------------------------------------------------------------------------------------------------------
+
+    async def limits(self, caller: Caller) -> list[Limits]:
+        """Return what bounds the caller's org, user and key, as far as they are known."""
+        rows = await self.backend.rows(query("limits"), caller.org_id, caller.user_id, caller.key_id)
+        return [Limits(*row) for row in rows]
+
+    async def budgets(self, caller: Caller, now: datetime, *, apart_from: str = "") -> list[Budget]:
+        """Return the budgets a turn of the caller counts against, as they stand without the hold of that id."""
+        bounded = [of for of in await self.limits(caller) if of.budget_usd is not None]
+        return [await self._standing(caller, of, now, apart_from) for of in bounded]
+
+    async def _standing(self, caller: Caller, of: Limits, now: datetime, apart_from: str) -> Budget:
+        budget = Budget(of.scope, of.id, plain(of.budget_usd or Decimal(0)), of.budget_period)
+        ((spent, held),) = await self.backend.rows(query("spent"), *_counted(caller, budget, now), apart_from)
+        return replace(budget, spent_usd=plain(spent), held_usd=plain(held))
 
     # The ledger -----------------------------------------------------------------------------------------------------
 
@@ -366,6 +424,13 @@ class Store:
                 ]
             )
             log.warning("Turn of a dead process recorded as lost", extra={"requestId": request_id, "chatId": chat_id})
+
+
+def _counted(caller: Caller, budget: Budget, now: datetime) -> tuple[Any, ...]:
+    """What counts against a budget: the first parameters of ``spent.sql`` and ``refuse_overspent.sql``."""
+    user = caller.user_id if budget.scope == "user" else None
+    key = caller.key_id if budget.scope == "key" else None
+    return caller.org_id, user, key, begun(budget.period, now), now
 
 
 def _title(question: str) -> str:
