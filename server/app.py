@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from server import problems, shapes
 from server.auth import refuse_production
 from server.edge import Edge
+from server.rates import RATE_HEADERS
 from server.routes import chat, health, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
@@ -94,5 +95,5 @@ def _cors(origins: Sequence[str]) -> Middleware:
         allow_origins=origins,
         allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["authorization", "x-org-id", "x-user-id", "x-request-id", "idempotency-key"],
-        expose_headers=["x-request-id", "retry-after"],
+        expose_headers=["x-request-id", "retry-after", "x-budget-remaining-usd", *RATE_HEADERS],
     )

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from server import shapes
+from server import rates, shapes
 from workbench.engine import NOT_TEXT
 from workbench.errors import (
     BudgetExceeded,
@@ -152,7 +152,8 @@ def install(app: FastAPI) -> None:
 
 async def _on_workbench_error(request: Request, error: Exception) -> Response:
     failed = FAILED.get(request.scope["path"], "Service Unavailable")
-    return answer(*described(error, failed, request.state.request_id))
+    headers = rates.headers(error.limit, 0, error.reset) if isinstance(error, RateLimited) else None
+    return answer(*described(error, failed, request.state.request_id), headers)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from server.rates import Rates
 from server.stream import PING_SECONDS, STALL_SECONDS, Work
 from workbench.errors import StoreError, WorkbenchError
 
@@ -30,6 +31,7 @@ class Service:
         self, engine: Engine, *, ping_seconds: float = PING_SECONDS, stall_seconds: float = STALL_SECONDS
     ) -> None:
         self.engine = engine
+        self.rates = Rates(engine.settings, engine.store)
         self.ping_seconds = ping_seconds
         self.stall_seconds = stall_seconds
         self.at_work: set[Work] = set()

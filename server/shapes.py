@@ -19,6 +19,14 @@ Cost = Annotated[
 ]
 RequestId = Annotated[str, Meta(description="also in the x-request-id header, the log and the ledger")]
 RetryAfter = Annotated[int, Meta(description="seconds")] | UnsetType
+BudgetRemaining = (
+    Annotated[
+        str, Meta(description="US dollars of the tightest budget that no turn has spent or holds; if there is one")
+    ]
+    | UnsetType
+)
+NearlySpent = Annotated[bool, Meta(description="80 % of that budget is spent or held")] | UnsetType
+Shortened = Annotated[int, Meta(description="the bound of the reply, when the budget allows no longer one")] | UnsetType
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -45,6 +53,9 @@ class ChatReply(msgspec.Struct, kw_only=True):
     stop_reason: str | None
     prompt: None
     request_id: RequestId
+    budget_remaining_usd: BudgetRemaining = UNSET
+    budget_nearly_spent: NearlySpent = UNSET
+    max_tokens: Shortened = UNSET
 
 
 class First(msgspec.Struct, kw_only=True):
@@ -56,6 +67,9 @@ class First(msgspec.Struct, kw_only=True):
     message_id: MessageId
     model: str
     request_id: RequestId
+    budget_remaining_usd: BudgetRemaining = UNSET
+    budget_nearly_spent: NearlySpent = UNSET
+    max_tokens: Shortened = UNSET
 
 
 class Token(msgspec.Struct, kw_only=True):

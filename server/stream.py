@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from anyio import CancelScope
 from starlette.responses import Response
@@ -20,6 +20,7 @@ from server.shapes import encode
 from workbench.wording import exact, instant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -75,18 +76,26 @@ class Work:
 class TurnResponse(Response):
     """The answer of one turn."""
 
-    def __init__(self, turn: AbstractAsyncContextManager[LiveTurn], request_id: str, at_work: set[Work]) -> None:
+    def __init__(
+        self,
+        turn: AbstractAsyncContextManager[LiveTurn],
+        request_id: str,
+        at_work: set[Work],
+        more_headers: Mapping[str, str],
+    ) -> None:
         """Prepare; the turn is entered when the answer is sent.
 
         Args:
             turn: Not entered yet.
             request_id: Of the request it answers.
             at_work: Where the work for all requests is known, so that the server can end it.
+            more_headers: Of the answer, besides those that every one has.
         """
         super().__init__()
         self.turn = turn
         self.request_id = request_id
         self.at_work = at_work
+        self.more_headers = more_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the turn and answer with it."""
@@ -113,7 +122,8 @@ class WholeReply(TurnResponse):
         async with self.turn as turn:
             async for _ in turn.batches():
                 pass
-        response = Response(encode(_chat_reply(turn.reply, self.request_id)), media_type=self.media_type)
+        headers = {**self.more_headers, **_budget_headers(turn)}
+        response = Response(encode(_chat_reply(turn, self.request_id)), 200, headers, self.media_type)
         await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
@@ -128,11 +138,12 @@ class StreamedReply(TurnResponse):
         turn: AbstractAsyncContextManager[LiveTurn],
         request_id: str,
         at_work: set[Work],
+        more_headers: Mapping[str, str],
         *,
         ping_seconds: float = PING_SECONDS,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        super().__init__(turn, request_id, at_work)
+        super().__init__(turn, request_id, at_work, more_headers)
         self.ping_seconds = ping_seconds
         self.stall_seconds = stall_seconds
         self.live: LiveTurn | None = None
@@ -144,7 +155,8 @@ class StreamedReply(TurnResponse):
         try:
             async with self.turn as turn:
                 self.live = turn
-                await writer.open(_event(_first(turn, self.request_id)))
+                headers = {**STREAM_HEADERS, **self.more_headers, **_budget_headers(turn)}
+                await writer.open(headers, _event(_first(turn, self.request_id)))
                 async for batch in turn.batches():
                     if events := _tokens(batch):
                         await writer.write(events)
@@ -190,9 +202,9 @@ class _Writer:
         self._stall_seconds = stall_seconds
         self._pinging: asyncio.Task[None] | None = None
 
-    async def open(self, first: bytes) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in STREAM_HEADERS.items()]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+    async def open(self, headers: Mapping[str, str], first: bytes) -> None:
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
         await self.write(first)
         self._pinging = asyncio.create_task(self._ping())
 
@@ -239,8 +251,27 @@ def _on_its_lines(events: bytes) -> bytes:
     return events
 
 
+def _budget_headers(turn: LiveTurn) -> dict[str, str]:
+    left = turn.budget_left_usd
+    return {} if left is None else {"x-budget-remaining-usd": str(left)}
+
+
+def _budget(turn: LiveTurn) -> dict[str, Any]:
+    """What the client is told when there is a budget."""
+    if turn.budget is None:
+        return {}
+    told: dict[str, Any] = {"budget_remaining_usd": str(turn.budget_left_usd)}
+    if turn.budget.nearly_spent:
+        told["budget_nearly_spent"] = True
+    if turn.shortened:
+        told["max_tokens"] = turn.max_tokens
+    return told
+
+
 def _first(turn: LiveTurn, request_id: str) -> shapes.First:
-    return shapes.First(chat_id=turn.chat.id, message_id=turn.message_id, model=turn.model, request_id=request_id)
+    return shapes.First(
+        chat_id=turn.chat.id, message_id=turn.message_id, model=turn.model, request_id=request_id, **_budget(turn)
+    )
 
 
 def _done(reply: Reply) -> shapes.Done:
@@ -254,7 +285,8 @@ def _done(reply: Reply) -> shapes.Done:
     )
 
 
-def _chat_reply(reply: Reply, request_id: str) -> shapes.ChatReply:
+def _chat_reply(turn: LiveTurn, request_id: str) -> shapes.ChatReply:
+    reply = turn.reply
     return shapes.ChatReply(
         chat_id=reply.chat_id,
         message_id=reply.message_id,
@@ -266,4 +298,5 @@ def _chat_reply(reply: Reply, request_id: str) -> shapes.ChatReply:
         stop_reason=reply.stop_reason,
         prompt=None,
         request_id=request_id,
+        **_budget(turn),
     )

@@ -173,6 +173,7 @@ class Engine:
                 turn.shortened = turn.max_tokens < wanted
             with contextlib.suppress(Overspent):
                 await self.store.begin(turn, budgets)
+                self._log_budget(turn)
                 return
         raise StoreBusy("too many turns begin at once on the same budget; ask again", self.settings.store)
 
@@ -304,6 +305,12 @@ class Engine:
         await self.save_unsaved()
 
     # The log --------------------------------------------------------------------------------------------------------
+
+    def _log_budget(self, turn: LiveTurn) -> None:
+        budget = turn.budget
+        if budget is not None and budget.nearly_spent:
+            shown = {"scope": budget.scope, "id": budget.id, "leftUsd": exact(turn.budget_left_usd)}
+            log.warning("Budget nearly spent", extra={"requestId": turn.request_id, **shown})
 
     def _log_start(self, turn: LiveTurn, message_count: int) -> None:
         log.info(

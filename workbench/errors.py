@@ -93,10 +93,14 @@ class RateLimited(WorkbenchError):
     type = "rate_limited"
     retryable = True
 
-    def __init__(self, whose: str, retry_after: float) -> None:
+    def __init__(self, whose: str, retry_after: float, limit: float, reset: float) -> None:
         super().__init__(f"{whose} is over its rate limit; retry in {retry_after:.1f} s")
         self.whose = whose
         self.retry_after = retry_after
+        self.limit = limit
+        """How many requests may come at once."""
+        self.reset = reset
+        """Seconds until so many may come again."""
 
 
 class BudgetExceeded(WorkbenchError):

@@ -94,6 +94,16 @@ class Settings(BaseSettings):
         None, alias="WORKBENCH_LOCAL_GGUF", description="another GGUF file for the embedded model"
     )
     auth: Literal["dev"] = Field("dev", alias="WORKBENCH_AUTH", description="how the server knows its callers")
+    rate_per_minute: float = Field(
+        60,
+        alias="WORKBENCH_RATE_PER_MINUTE",
+        ge=0,
+        allow_inf_nan=False,
+        description="turns a minute the server runs for an org that has no rate of its own",
+    )
+    rate_burst: float = Field(
+        20, alias="WORKBENCH_RATE_BURST", ge=1, allow_inf_nan=False, description="and how many of them at once"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), alias="WORKBENCH_CORS_ORIGINS", description="origins whose pages may call the server, comma separated"
     )

@@ -360,6 +360,13 @@ class LiveTurn:
         return EMPTY_USAGE
 
     @property
+    def budget_left_usd(self) -> Decimal | None:
+        """What the tightest budget has left beside what this turn holds, in US dollars; None without a budget."""
+        if self.budget is None or self.worst_case_usd is None:
+            return None
+        return self.budget.left_usd - self.worst_case_usd
+
+    @property
     def question_tokens(self) -> int:
         """The input tokens the question added to the chat; of the first question, the system prompt included."""
         announced = self.answer.usage.input_tokens

@@ -44,16 +44,25 @@ class ChatRequest(BaseModel):
             raise ValueError("named prompts are not there yet; leave it out")
 
 
+_RATE_HEADERS = {
+    "retry-after": "seconds",
+    "x-ratelimit-limit": "how many requests may come at once",
+    "x-ratelimit-remaining": "how many of them are left",
+    "x-ratelimit-reset": "seconds until all of them are",
+}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: shapes.problem(
         "the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"
     ),
+    402: shapes.problem("the budget of the org, the user or the key has no room for even a short reply"),
     403: shapes.problem("the request comes from a page of another origin"),
     404: shapes.problem("no such chat, or it belongs to somebody else"),
     408: shapes.problem("the rest of the body did not come"),
     413: shapes.problem("the body is larger than 1 MiB"),
     415: shapes.problem("the body is not `application/json`"),
     422: shapes.problem("a field does not fit"),
+    429: shapes.problem("the rate limit of the org or the user is used up; Claude was not called")
+    | {"headers": {name: {"description": text, "schema": {"type": "integer"}} for name, text in _RATE_HEADERS.items()}},
     502: shapes.problem("the upstream failed, or refused our key or the request"),
     503: shapes.problem(
         "no key is configured; the upstream is overloaded or its rate limit exceeded; the store fails or its disk is full"
@@ -108,7 +117,8 @@ _STREAM: dict[str, Any] = {
 async def chat(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> WholeReply:
     """Ask in a new chat, or go on with the one named."""
     request_id = request.state.request_id
-    return WholeReply(await _turn(body, caller, service, request_id), request_id, service.at_work)
+    headers = await service.rates.take(caller)
+    return WholeReply(await _turn(body, caller, service, request_id), request_id, service.at_work, headers)
 
 
 @router.post(
@@ -121,10 +131,12 @@ async def chat(body: ChatRequest, caller: Identified, request: Request, service:
 async def stream(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> StreamedReply:
     """Ask in a new chat, or go on with the one named. What fails before the first event has a status of its own."""
     request_id = request.state.request_id
+    headers = await service.rates.take(caller)
     return StreamedReply(
         await _turn(body, caller, service, request_id),
         request_id,
         service.at_work,
+        headers,
         ping_seconds=service.ping_seconds,
         stall_seconds=service.stall_seconds,
     )

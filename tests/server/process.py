@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
-from tests.server.live import PATIENCE
+from tests.server.live import PATIENCE, UNLIMITED
 
 if TYPE_CHECKING:
     import signal
@@ -32,7 +32,7 @@ class ServerProcess:
     """Runs the server until the end of the block; its log lines are read as they come."""
 
     def __init__(self, store: Path, *, drain_seconds: float | None = None, **environment: str) -> None:
-        ours = {"WORKBENCH_STORE": str(store), "PORT": "0", "PYTHONPATH": str(ROOT)} | environment
+        ours = {"WORKBENCH_STORE": str(store), "PORT": "0", "PYTHONPATH": str(ROOT)} | UNLIMITED | environment
         program = ["-m", "server"] if drain_seconds is None else ["-c", PROGRAM, str(drain_seconds)]
         self.process = subprocess.Popen(
             [sys.executable, *program], cwd=store.parent, env=os.environ | ours, stderr=subprocess.PIPE, text=True

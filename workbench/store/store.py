@@ -17,6 +17,7 @@ from workbench.budgets import Budget, begun
 from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreError
 from workbench.history import text_blocks
 from workbench.ids import new_id
+from workbench.limits import Verdict, wait
 from workbench.pricing import cost_and_source
 from workbench.store import erase
 from workbench.store.backend import Statement
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from workbench.budgets import Period, Scope
-    from workbench.store.backend import Backend
+    from workbench.limits import Rate
+    from workbench.store.backend import Backend, Row
     from workbench.store.shared import SharedFile
     from workbench.turns import Block, Caller, LiveTurn, Status
 
@@ -343,6 +345,26 @@ class Store:
         budget = Budget(of.scope, of.id, plain(of.budget_usd or Decimal(0)), of.budget_period)
         ((spent, held),) = await self.backend.rows(query("spent"), *_counted(caller, budget, now), apart_from)
         return replace(budget, spent_usd=plain(spent), held_usd=plain(held))
+
+    async def take(self, rates: Sequence[Rate], weight: float = 1) -> Verdict:
+        """Take from buckets that all servers of a PostgreSQL store share; from none when one of them holds less."""
+        taken: list[Rate] = []
+        tightest: Verdict | None = None
+        for rate in rates:
+            ((tokens, took),) = await self._take(rate, weight)
+            verdict = Verdict(rate, tokens, 0.0 if took else wait(rate, tokens, weight))
+            if not verdict.passes:
+                for each in taken:
+                    await self._take(each, -weight)
+                return verdict
+            taken.append(rate)
+            tightest = verdict if tightest is None or tokens < tightest.remaining else tightest
+        assert tightest is not None
+        return tightest
+
+    async def _take(self, rate: Rate, weight: float) -> list[Row]:
+        parameters = (rate.key, float(rate.per_minute), float(rate.burst), float(weight))
+        return await self.backend.rows(query("take_rate"), *parameters)
 
     # The ledger -----------------------------------------------------------------------------------------------------
 

@@ -25,5 +25,6 @@ CREATE TABLE idempotency_keys (
 CREATE TABLE rate_buckets (
     id              TEXT PRIMARY KEY,
     tokens          DOUBLE PRECISION NOT NULL,
+    taken           DOUBLE PRECISION NOT NULL, -- by the last request; 0 when it was refused
     updated_at      TIMESTAMPTZ NOT NULL
 );
