@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from server import rates, shapes
+from server.idempotency import InFlight, Mismatch
 from workbench.engine import NOT_TEXT
 from workbench.errors import (
     BudgetExceeded,
@@ -75,6 +76,10 @@ def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
             return 503, "Configuration Error", str(error)
         case NotFound(kind=kind, id=id):
             return 404, "Not Found", f"no {kind} {id!r}; leave {kind}_id out to begin a new one"
+        case InFlight():
+            return 409, "Conflict", str(error)
+        case Mismatch():
+            return 422, "Conflict", str(error)
         case RateLimited():
             return 429, "Rate Limited", str(error)
         case BudgetExceeded():

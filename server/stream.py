@@ -123,7 +123,9 @@ class WholeReply(TurnResponse):
             async for _ in turn.batches():
                 pass
         headers = {**self.more_headers, **_budget_headers(turn)}
-        response = Response(encode(_chat_reply(turn, self.request_id)), 200, headers, self.media_type)
+        response = Response(
+            encode(_chat_reply(turn.reply, self.request_id, **_budget(turn))), 200, headers, self.media_type
+        )
         await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
@@ -192,6 +194,16 @@ class StreamedReply(TurnResponse):
         )
 
 
+def replayed(reply: Reply, request_id: str, headers: Mapping[str, str], *, streamed: bool) -> Response:
+    """Return the answer of a turn that was answered before."""
+    headers = {**headers, "idempotent-replayed": "true"}
+    if not streamed:
+        return Response(encode(_chat_reply(reply, request_id)), 200, headers, WholeReply.media_type)
+    first = shapes.First(chat_id=reply.chat_id, message_id=reply.message_id, model=reply.model, request_id=request_id)
+    events = _event(first) + _event(shapes.Token(token=reply.text)) + _event(_done(reply))
+    return Response(events, 200, {**headers, **STREAM_HEADERS})
+
+
 class _Writer:
     """Writes events, and a comment when there was none for a while."""
 
@@ -232,8 +244,8 @@ class _Writer:
                 await self.write(b": ping\n\n")
 
 
-def _event(shape: shapes.First | shapes.Done | shapes.Failed) -> bytes:
-    return b"data: " + encode(shape) + b"\n\n"
+def _event(shape: shapes.First | shapes.Token | shapes.Done | shapes.Failed) -> bytes:
+    return b"data: " + _on_its_lines(encode(shape)) + b"\n\n"
 
 
 def _tokens(batch: list[Delta]) -> bytes:
@@ -285,8 +297,7 @@ def _done(reply: Reply) -> shapes.Done:
     )
 
 
-def _chat_reply(turn: LiveTurn, request_id: str) -> shapes.ChatReply:
-    reply = turn.reply
+def _chat_reply(reply: Reply, request_id: str, **budget: Any) -> shapes.ChatReply:
     return shapes.ChatReply(
         chat_id=reply.chat_id,
         message_id=reply.message_id,
@@ -298,5 +309,5 @@ def _chat_reply(turn: LiveTurn, request_id: str) -> shapes.ChatReply:
         stop_reason=reply.stop_reason,
         prompt=None,
         request_id=request_id,
-        **_budget(turn),
+        **budget,
     )

@@ -103,6 +103,7 @@ class Engine:
         model: str | None = None,
         max_tokens: int | None = None,
         request_id: str | None = None,
+        message_id: str | None = None,
     ) -> AsyncIterator[LiveTurn]:
         """Run one turn and record it, however it ends.
 
@@ -118,7 +119,7 @@ class Engine:
         await self.save_unsaved()
         model = self.model_for(model or chat.model)
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
-        turn, messages = await self._prepared(caller, chat, question, model, max_tokens, request_id)
+        turn, messages = await self._prepared(caller, chat, question, model, max_tokens, request_id, message_id)
         async with self._recorded(turn, messages) as begun:
             request = Request(
                 model=model, max_tokens=turn.max_tokens, messages=messages, system=chat.system, user=_opaque(caller)
@@ -185,6 +186,7 @@ class Engine:
         model: str,
         max_tokens: int | None,
         request_id: str | None,
+        message_id: str | None,
     ) -> tuple[LiveTurn, list[dict[str, Any]]]:
         settings = self.settings
         bound = min(max_tokens or settings.max_tokens, chat.max_tokens or settings.max_tokens, settings.max_tokens)
@@ -205,7 +207,7 @@ class Engine:
             id=new_id(),
             request_id=request_id or new_id(),
             question_id=new_id(),
-            message_id=new_id(),
+            message_id=message_id or new_id(),
             started_at=now,
             history_messages=len(sent.messages) - 1,
             left_out_messages=sent.left_out,

@@ -3,14 +3,14 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from server import shapes
+from server import idempotency, shapes
 from server.auth import ID_PATTERN, Identified
 from server.service import Service, Shared
-from server.stream import StreamedReply, WholeReply
-from workbench.turns import Caller, LiveTurn
+from server.stream import StreamedReply, WholeReply, replayed
+from workbench.turns import Caller, LiveTurn, Reply
 
 router = APIRouter(tags=["chat"])
 
@@ -58,9 +58,10 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: shapes.problem("the request comes from a page of another origin"),
     404: shapes.problem("no such chat, or it belongs to somebody else"),
     408: shapes.problem("the rest of the body did not come"),
+    409: shapes.problem("the request with the same `Idempotency-Key` is being answered"),
     413: shapes.problem("the body is larger than 1 MiB"),
     415: shapes.problem("the body is not `application/json`"),
-    422: shapes.problem("a field does not fit"),
+    422: shapes.problem("a field does not fit, or the `Idempotency-Key` was used for another request"),
     429: shapes.problem("the rate limit of the org or the user is used up; Claude was not called")
     | {"headers": {name: {"description": text, "schema": {"type": "integer"}} for name, text in _RATE_HEADERS.items()}},
     502: shapes.problem("the upstream failed, or refused our key or the request"),
@@ -114,11 +115,13 @@ _STREAM: dict[str, Any] = {
     response_class=WholeReply,
     responses={200: _REPLY, **_PROBLEMS},
 )
-async def chat(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> WholeReply:
+async def chat(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> Response:
     """Ask in a new chat, or go on with the one named."""
-    request_id = request.state.request_id
-    headers = await service.rates.take(caller)
-    return WholeReply(await _turn(body, caller, service, request_id), request_id, service.at_work, headers)
+    asked = await _asked(body, caller, request, service)
+    if isinstance(asked, Response):
+        return asked
+    turn, headers = asked
+    return WholeReply(turn, request.state.request_id, service.at_work, headers)
 
 
 @router.post(
@@ -128,13 +131,15 @@ async def chat(body: ChatRequest, caller: Identified, request: Request, service:
     response_class=StreamedReply,
     responses={200: _STREAM, **_PROBLEMS},
 )
-async def stream(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> StreamedReply:
+async def stream(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> Response:
     """Ask in a new chat, or go on with the one named. What fails before the first event has a status of its own."""
-    request_id = request.state.request_id
-    headers = await service.rates.take(caller)
+    asked = await _asked(body, caller, request, service)
+    if isinstance(asked, Response):
+        return asked
+    turn, headers = asked
     return StreamedReply(
-        await _turn(body, caller, service, request_id),
-        request_id,
+        turn,
+        request.state.request_id,
         service.at_work,
         headers,
         ping_seconds=service.ping_seconds,
@@ -142,10 +147,28 @@ async def stream(body: ChatRequest, caller: Identified, request: Request, servic
     )
 
 
-async def _turn(
-    body: ChatRequest, caller: Caller, service: Service, request_id: str
-) -> AbstractAsyncContextManager[LiveTurn]:
-    """Return the turn that was asked for, not yet begun."""
-    engine = service.engine
+async def _asked(
+    body: ChatRequest, caller: Caller, request: Request, service: Service
+) -> Response | tuple[AbstractAsyncContextManager[LiveTurn], dict[str, str]]:
+    """Return the turn that was asked for, not yet begun, and headers of its answer; or the answer it had before."""
+    engine, path, request_id = service.engine, request.url.path, request.state.request_id
+    headers = await service.rates.take(caller)
     known = await engine.store.chat(caller, body.chat_id) if body.chat_id else engine.new_chat()
-    return engine.turn(caller, known, body.message, model=body.model, max_tokens=body.max_tokens, request_id=request_id)
+    message_id = None
+    if key := idempotency.key_of(request):
+        claimed = await idempotency.claim(engine.store, caller, key, path, body.model_dump_json())
+        if isinstance(claimed, Reply):
+            return replayed(claimed, request_id, headers, streamed=path.endswith("/stream"))
+        message_id = claimed
+    turn = engine.turn(
+        caller,
+        known,
+        body.message,
+        model=body.model,
+        max_tokens=body.max_tokens,
+        request_id=request_id,
+        message_id=message_id,
+    )
+    if message_id is not None:
+        turn = idempotency.released(turn, engine.store, caller, message_id)
+    return turn, headers

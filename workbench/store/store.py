@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from workbench.budgets import Budget, begun
-from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreError
+from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreBusy, StoreError
 from workbench.history import text_blocks
 from workbench.ids import new_id
 from workbench.limits import Verdict, wait
@@ -23,7 +23,7 @@ from workbench.store import erase
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.store.sessions import Heart, Known, Session
-from workbench.turns import DEFAULT_ID, ChatInfo, Message, Usage, estimate_tokens
+from workbench.turns import DEFAULT_ID, ChatInfo, Message, Reply, Usage, estimate_tokens
 from workbench.wording import plain
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ TITLE_LENGTH = 60
 HOLD_SECONDS = 900
 """After this a hold no longer counts against a budget, whatever became of its turn."""
 
+KEYS_KEPT = timedelta(days=1)
+"""How long a request may be sent again without being done again."""
 OVER_BUDGET = re.compile(r"check constraint.*holds", re.IGNORECASE)
 """How either database says that refuse_overspent.sql has undone a transaction."""
 
@@ -101,6 +103,20 @@ class Limits(NamedTuple):
     budget_period: Period | None
     rate_per_minute: float | None
     rate_burst: float | None
+
+
+class Claim(NamedTuple):
+    """Which turn a key stands for, and how far it is."""
+
+    fingerprint: str
+    session_id: str
+    message_id: str
+    status: Status | None
+    """Of the reply; None before it has begun."""
+
+    @property
+    def done(self) -> bool:
+        return self.status == "complete"
 
 
 class Overspent(Exception):
@@ -329,6 +345,62 @@ class Store:
             ]
         )
 
+    # Requests that may be sent again --------------------------------------------------------------------------------
+
+    async def claim(self, caller: Caller, key: str, fingerprint: str, message_id: str) -> Claim:
+        """Claim a key for the turn whose reply will have that id, unless a turn that ended well or still runs has it.
+
+        Returns:
+            Who has the key now: the turn of ``message_id``, or an earlier one.
+        """
+        who = (caller.org_id, caller.user_id)
+        now = datetime.now(UTC)
+        new = Statement(query("claim"), (*who, key, fingerprint, self.session.id, message_id, now))
+        await self.backend.write([new])
+        claim = await self._claimed(*who, key)
+        if claim.message_id == message_id or claim.done or await self._at_work(claim.session_id):
+            return claim
+        # its process died, or could not say that the turn failed
+        await self.backend.write([Statement(query("unclaim"), (*who, claim.message_id)), new])
+        return await self._claimed(*who, key)
+
+    async def unclaim(self, caller: Caller, message_id: str) -> None:
+        """Give the key of a turn back, unless the turn ended well."""
+        await self.backend.write([Statement(query("unclaim"), (caller.org_id, caller.user_id, message_id))])
+
+    async def reply(self, caller: Caller, message_id: str) -> Reply:
+        """Return the reply of a turn of the caller that has ended; NotFound for any other."""
+        rows = await self.backend.rows(query("reply"), message_id, caller.org_id, caller.user_id)
+        if not rows:
+            raise NotFound("reply", message_id, "it was deleted, or its turn has not ended")
+        text, status, stop_reason, chat_id, request_id, model, at, ttft_ms, duration_ms, cost, *counts = rows[0]
+        names = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+        named = zip((*names, "output_tokens", "thinking_tokens", "estimated"), counts, strict=True)
+        return Reply(
+            text=text,
+            usage=Usage(**dict(named)),
+            cost_usd=None if cost is None else plain(cost),
+            chat_id=chat_id,
+            message_id=message_id,
+            request_id=request_id,
+            model=model,
+            status=status,
+            stop_reason=stop_reason,
+            ttft_ms=ttft_ms,
+            duration_ms=duration_ms or 0,
+            created_at=at.astimezone(UTC),
+        )
+
+    async def _claimed(self, org_id: str, user_id: str, key: str) -> Claim:
+        rows = await self.backend.rows(query("claimed"), org_id, user_id, key)
+        if not rows:  # given back just now
+            raise StoreBusy("a turn with the same key has just failed; ask again")
+        return Claim(*rows[0])
+
+    async def _at_work(self, session_id: str) -> bool:
+        rows = await self.backend.rows(query("sessions"))
+        return any(session.alive() for session in (Known(*row) for row in rows) if session.id == session_id)
+
     # Limits ---------------------------------------------------------------------------------------------------------
 
     async def limits(self, caller: Caller) -> list[Limits]:
@@ -411,7 +483,9 @@ class Store:
 
     async def _look_after(self) -> None:
         """Say that this process is alive, and record the turns of those that no longer are."""
-        await self.backend.write([Statement(query("beat"), self.session.row())])
+        yesterday = datetime.now(UTC) - KEYS_KEPT
+        old_keys = Statement("DELETE FROM idempotency_keys WHERE created_at < $1", (yesterday,))
+        await self.backend.write([Statement(query("beat"), self.session.row()), old_keys])
         # in this order: whoever has a turn has had a session before
         with_turns = {id for (id,) in await self.backend.rows(query("open_sessions"))}
         sessions = [Known(*row) for row in await self.backend.rows(query("sessions"))]

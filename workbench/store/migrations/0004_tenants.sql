@@ -15,8 +15,8 @@ CREATE TABLE idempotency_keys (
     user_id         TEXT NOT NULL,
     key             TEXT NOT NULL,
     fingerprint     TEXT NOT NULL,            -- SHA-256 of path and body
-    session_id      TEXT NOT NULL,            -- whose process works on it until message_id is set
-    message_id      TEXT,                     -- NULL: not answered yet
+    session_id      TEXT NOT NULL,            -- whose process works on it
+    message_id      TEXT NOT NULL,            -- of the reply, which may have yet to begin
     created_at      TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (org_id, user_id, key)
 );
