@@ -38,6 +38,8 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         "WORKBENCH_STORE": str(project / "data" / "workbench.duckdb"),
         "WORKBENCH_LOCAL_GGUF": None,
         "WORKBENCH_AUTH": "dev",
+        "WORKBENCH_RATE_PER_MINUTE": 60,
+        "WORKBENCH_RATE_BURST": 20,
         "WORKBENCH_CORS_ORIGINS": (),
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",

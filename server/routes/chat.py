@@ -50,6 +50,13 @@ _RATE_HEADERS = {
     "x-ratelimit-remaining": "how many of them are left",
     "x-ratelimit-reset": "seconds until all of them are",
 }
+_KEY = {
+    "name": "idempotency-key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": "sent again with the same body within a day, a request that was answered has the same answer again",
+}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: shapes.problem(
         "the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"
@@ -114,6 +121,7 @@ _STREAM: dict[str, Any] = {
     status_code=200,
     response_class=WholeReply,
     responses={200: _REPLY, **_PROBLEMS},
+    openapi_extra={"parameters": [_KEY]},
 )
 async def chat(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> Response:
     """Ask in a new chat, or go on with the one named."""
@@ -130,6 +138,7 @@ async def chat(body: ChatRequest, caller: Identified, request: Request, service:
     status_code=200,
     response_class=StreamedReply,
     responses={200: _STREAM, **_PROBLEMS},
+    openapi_extra={"parameters": [_KEY]},
 )
 async def stream(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> Response:
     """Ask in a new chat, or go on with the one named. What fails before the first event has a status of its own."""

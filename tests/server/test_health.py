@@ -58,7 +58,9 @@ def test_every_route_is_documented_with_its_problems(document: dict[str, Any]) -
     assert set(document["paths"]) == {"/chat", "/chat/stream", "/healthz", "/readyz", "/usage"}
     for path in ("/chat", "/chat/stream"):
         responses = document["paths"][path]["post"]["responses"]
-        assert set(responses) == {"200", "400", "403", "404", "408", "413", "415", "422", "502", "503", "504"}
+        assert " ".join(sorted(responses)) == "200 400 402 403 404 408 409 413 415 422 429 502 503 504"
+        names = {parameter["name"] for parameter in document["paths"][path]["post"]["parameters"]}
+        assert names == {"x-org-id", "x-user-id", "idempotency-key"}
         problem = responses["422"]["content"]["application/json"]["schema"]
         assert problem == {"$ref": "#/components/schemas/Problem"}
 

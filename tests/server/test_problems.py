@@ -12,7 +12,7 @@ from workbench.errors import BudgetExceeded, PromptError, RateLimited
 
 
 def test_our_own_rate_limit_is_429_with_whole_seconds_to_wait() -> None:
-    said = answer(*described(RateLimited("acme", 2.3), "Chat failed", "request-1"))
+    said = answer(*described(RateLimited("org 'acme'", 2.3, limit=20, reset=20), "Chat failed", "request-1"))
 
     assert (said.status_code, said.headers["retry-after"]) == (429, "3")
     assert msgspec.json.decode(said.body) == {
@@ -27,7 +27,7 @@ def test_our_own_rate_limit_is_429_with_whole_seconds_to_wait() -> None:
 
 def test_a_budget_that_is_spent_is_402_with_the_time_it_begins_anew() -> None:
     resets_at = datetime(2026, 12, 1, tzinfo=UTC)
-    error = BudgetExceeded("acme", Decimal("0.01"), Decimal("0.1"), "month", resets_at)
+    error = BudgetExceeded("org 'acme'", Decimal("0.01"), Decimal("0.1"), "month", resets_at)
 
     status, problem = described(error, "Chat failed", "request-1")
 
