@@ -10,8 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from server import problems, shapes
-from server.auth import refuse_production
+from server import auth, problems, shapes
 from server.edge import Edge
 from server.rates import RATE_HEADERS
 from server.routes import chat, health, usage
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Chat with Claude over HTTP; every turn, token and dollar is kept in a ledger.
 
-Callers name their org and user in the headers `x-org-id` and `x-user-id`. Every answer carries `x-request-id`; every
-failure, on any path, is a `Problem`.
+Callers name their org and user in the headers `x-org-id` and `x-user-id`, unless a key says it. Every answer carries
+`x-request-id`; every failure, on any path, is a `Problem`.
 """
 
 
@@ -37,6 +36,7 @@ class _Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
         document["components"]["schemas"].update(shapes.COMPONENTS)
+        auth.describe(document, self.state.auth, self.state.callers)
         return document
 
 
@@ -53,7 +53,7 @@ def create_app(
     Raises:
         ConfigurationError: these settings demand a protection that is not there.
     """
-    refuse_production(settings)
+    known = auth.callers(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,8 +80,12 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
-        middleware=[Middleware(Edge, allowed_origins=settings.cors_origins), _cors(settings.cors_origins)],
+        middleware=[
+            Middleware(Edge, allowed_origins=settings.cors_origins, any_host=settings.auth != "dev"),
+            _cors(settings.cors_origins),
+        ],
     )
+    app.state.auth, app.state.callers = settings.auth, known
     problems.install(app)
     app.include_router(chat.router)
     app.include_router(usage.router)

@@ -1,20 +1,29 @@
-"""Who calls.
+"""Who calls: one of three modes, chosen by ``WORKBENCH_AUTH``.
 
 In ``dev`` mode the headers ``x-org-id`` and ``x-user-id`` are believed. They are claims, not credentials, so only
 programs of this machine may make them: the server listens on loopback alone, and what a web page elsewhere sends here
-through its reader's browser is refused.
+through its reader's browser is refused. In ``keys`` mode a key says which org calls, in ``gateway`` mode a proxy signs
+the two headers; then the server may listen anywhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import re
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from fastapi import Depends, Header, Request
 from starlette.exceptions import HTTPException
 
-from workbench.errors import ConfigurationError
+from server import shapes
+from server.gateway import Gateway
+from workbench import ids, keys
+from workbench.errors import ConfigurationError, StoreError
+from workbench.settings import gateway_secrets
+from workbench.store import tenants
 from workbench.turns import DEFAULT_ID, Caller
 
 if TYPE_CHECKING:
@@ -22,20 +31,22 @@ if TYPE_CHECKING:
 
     from starlette.datastructures import Headers
 
+    from workbench.keys import ApiKey
     from workbench.settings import Settings
+    from workbench.store.backend import Backend
 
-ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}$"
+log = logging.getLogger("server")
+
+CREDENTIALS = ("x-org-id", "x-user-id", "authorization", "x-wb-signature")
+MOST_USES = 10_000
+"""Keys whose last hour of use is remembered, so that it is not written again."""
+
+ID_PATTERN = ids.ID_PATTERN
 _ID = re.compile(ID_PATTERN)
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
-def refuse_production(settings: Settings) -> None:
-    """Raise ConfigurationError when callers must prove who they are, which they cannot yet."""
-    if settings.env == "production":
-        raise ConfigurationError(
-            "APP_ENV=production needs WORKBENCH_AUTH=keys or gateway, which this version does not have; "
-            "run the server with APP_ENV=development, for this machine alone"
-        )
+# Whether to begin -----------------------------------------------------------------------------------------------------
 
 
 def refuse_open_address(host: str) -> None:
@@ -43,7 +54,7 @@ def refuse_open_address(host: str) -> None:
     if not _is_loopback(host):
         raise ConfigurationError(
             f"HOST is {host!r}, but with WORKBENCH_AUTH=dev anybody who reaches the server may name any org; "
-            "set HOST to 127.0.0.1"
+            "set HOST to 127.0.0.1, or WORKBENCH_AUTH to keys or gateway"
         )
 
 
@@ -54,14 +65,17 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def foreign(headers: Headers, allowed_origins: Collection[str]) -> str | None:
+def foreign(headers: Headers, allowed_origins: Collection[str], *, any_host: bool = False) -> str | None:
     """Return why a request comes from elsewhere than this machine's own programs, None when it does not.
 
     A page anywhere on the web can have its reader's browser send requests to loopback, and with a name that resolves
-    to 127.0.0.1 even read the answers; the browser says so in these headers.
+    to 127.0.0.1 even read the answers; the browser says so in these headers. A server of many names (``any_host``) need
+    not mind what it is called: a page has no key.
     """
     hosts = headers.getlist("host")
-    if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
+    if len(hosts) != 1:
+        return "the host header must be there once"
+    if not any_host and not _LOOPBACK.fullmatch(hosts[0]):
         return "the host header must be localhost, 127.0.0.1 or [::1]; call the server by one of these"
     origins = headers.getlist("origin")
     if any(not _own(origin, hosts[0]) and origin not in allowed_origins for origin in origins):
@@ -75,18 +89,180 @@ def _own(origin: str, host: str) -> bool:
     return origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
 
+# The modes ----------------------------------------------------------------------------------------------------------
+
+
+class Callers(Protocol):
+    """Knows who calls."""
+
+    security: ClassVar[dict[str, Any] | None]
+    """How a caller proves it, as the OpenAPI document says it."""
+
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+        """Return who calls, given the org and the user that were named; HTTPException when they may not."""
+
+
+def callers(settings: Settings) -> Callers:
+    """Return the mode that is set.
+
+    Raises:
+        ConfigurationError: these settings demand a protection that is not there.
+    """
+    match settings.auth:
+        case "keys":
+            return KeyHolders()
+        case "gateway":
+            if settings.gateway_keys is None:
+                raise ConfigurationError(
+                    "WORKBENCH_AUTH is gateway, but no gateway is known; set WORKBENCH_GATEWAY_KEYS to KID:SECRET"
+                )
+            return GatewayUsers(Gateway(gateway_secrets(settings.gateway_keys)))
+        case "dev":
+            if settings.env == "production":
+                raise ConfigurationError(
+                    "APP_ENV=production needs WORKBENCH_AUTH=keys or gateway, since with dev anybody may name any org; "
+                    "set one of the two, or APP_ENV=development for this machine alone"
+                )
+            return Believed()
+
+
+class Believed:
+    """``dev``: whoever calls is who they say."""
+
+    security: ClassVar[dict[str, Any] | None] = None
+
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+        """Return who was named."""
+        return Caller(DEFAULT_ID if org_id is None else org_id, DEFAULT_ID if user_id is None else user_id, "server")
+
+
+class KeyHolders:
+    """``keys``: the key fixes the org, and what may be done."""
+
+    security: ClassVar[dict[str, Any] | None] = {"type": "http", "scheme": "bearer", "bearerFormat": "wb_…"}
+
+    def __init__(self) -> None:
+        self._noted: dict[str, datetime] = {}
+        self._noting: set[asyncio.Task[None]] = set()
+
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+        """Return whom the key stands for."""
+        backend = request.app.state.service.engine.store.backend
+        key = await self._key(request, backend)
+        if org_id not in (None, key.org_id):
+            raise HTTPException(403, "the key is of another org than the header x-org-id; leave the header out")
+        user = _user_of(key, user_id)
+        _check_scope(key, request.method)
+        self._note_use(backend, key)
+        return Caller(key.org_id, user, "server", key.id)
+
+    async def _key(self, request: Request, backend: Backend) -> ApiKey:
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not text.strip():
+            raise _unauthorized("Bearer", "send a key in the header `Authorization: Bearer wb_…`")
+        shown = keys.read(text.strip())
+        if shown is None:
+            raise _unauthorized("Bearer", "the key is mistyped or cut off; send it as it was printed")
+        # from the store each time: whoever revokes it may be another process
+        known = await tenants.find_key(backend, shown.id)
+        why = keys.refusal(shown, known, datetime.now(UTC))
+        if known is None or why is not None:
+            _log_refusal(request, "Key refused", why, keyId=shown.id)
+            raise _unauthorized("Bearer", "the key is not or no longer valid; send another one")
+        return known
+
+    def _note_use(self, backend: Backend, key: ApiKey) -> None:
+        """Have the hour written, unless it is; the request does not wait for it."""
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        if hour in (key.last_used_at, self._noted.get(key.id)):
+            return
+        if len(self._noted) >= MOST_USES:
+            self._noted.clear()
+        self._noted[key.id] = hour
+        task = asyncio.create_task(_noted(backend, key, hour))
+        self._noting.add(task)  # the loop itself does not keep it alive
+        task.add_done_callback(self._noting.discard)
+
+
+async def _noted(backend: Backend, key: ApiKey, hour: datetime) -> None:
+    try:
+        await tenants.note_use(backend, key, hour)
+    except StoreError as error:  # the next hour will do
+        log.warning("Use of a key not noted", extra={"keyId": key.id, "error": error.type})
+
+
+def _user_of(key: ApiKey, named: str | None) -> str:
+    own = key.user_id or key.id
+    if named not in (None, own) and "act-as-user" not in key.scopes:
+        raise HTTPException(403, "the key may not act for other users; leave the header x-user-id out")
+    return named or own
+
+
+def _check_scope(key: ApiKey, method: str) -> None:
+    enough = ("read", "chat") if method in ("GET", "HEAD") else ("chat",)
+    if not set(enough) & set(key.scopes):
+        raise HTTPException(403, f"the key lacks the scope {enough[0]}; send one that has it")
+
+
+class GatewayUsers:
+    """``gateway``: a proxy has asked who calls, and signs what it says."""
+
+    security: ClassVar[dict[str, Any] | None] = {"type": "apiKey", "in": "header", "name": "x-wb-signature"}
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+        """Return whom the gateway named."""
+        signature = request.headers.get("x-wb-signature")
+        if signature is None or org_id is None or user_id is None:
+            raise _unauthorized("Signature", "the gateway must send x-org-id, x-user-id and x-wb-signature")
+        query = request.scope["query_string"]
+        target = (request.scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
+        body = await request.body()
+        if why := self._gateway.refusal(signature, request.method, target, org_id, user_id, body):
+            _log_refusal(request, "Signature refused", why)
+            raise _unauthorized("Signature", "the signature does not fit this request, or not any more; sign it anew")
+        return Caller(org_id, user_id, "server")
+
+
+def _unauthorized(scheme: str, message: str) -> HTTPException:
+    return HTTPException(401, message, {"www-authenticate": scheme})
+
+
+def _log_refusal(request: Request, what: str, why: str | None, **more: str) -> None:
+    log.warning(what, extra={"requestId": request.state.request_id, "reason": why, **more})
+
+
+# For the routes -----------------------------------------------------------------------------------------------------
+
+
 async def _identify(
     request: Request,
-    x_org_id: Annotated[str, Header(description="the org that asks", examples=[DEFAULT_ID])] = DEFAULT_ID,
-    x_user_id: Annotated[str, Header(description="the user who asks", examples=[DEFAULT_ID])] = DEFAULT_ID,
+    x_org_id: Annotated[str | None, Header(description="the org that asks", examples=[DEFAULT_ID])] = None,
+    x_user_id: Annotated[str | None, Header(description="the user who asks", examples=[DEFAULT_ID])] = None,
 ) -> Caller:
-    for name, value in (("x-org-id", x_org_id), ("x-user-id", x_user_id)):
+    for name in CREDENTIALS:
         # of a repeated header the framework takes the first: behind a proxy that appends its own, the client's
         if len(request.headers.getlist(name)) > 1:
             raise HTTPException(400, f"the header {name} is there more than once; send it once")
-        if not _ID.fullmatch(value):
+    for name, value in (("x-org-id", x_org_id), ("x-user-id", x_user_id)):
+        if value is not None and not _ID.fullmatch(value):
             raise HTTPException(400, f"the header {name} must be 1 to 64 letters, digits or . _ : -")
-    return Caller(x_org_id, x_user_id, "server")
+    known: Callers = request.app.state.callers
+    return await known.caller(request, x_org_id, x_user_id)
 
 
 Identified = Annotated[Caller, Depends(_identify)]
+
+
+def describe(document: dict[str, Any], mode: str, known: Callers) -> None:
+    """Say in the OpenAPI document how callers prove who they are, for every route that asks it."""
+    if known.security is None:
+        return
+    document["components"]["securitySchemes"] = {mode: known.security}
+    for path in document["paths"].values():
+        for operation in path.values():
+            if any(parameter["name"] == "x-org-id" for parameter in operation.get("parameters", ())):
+                operation["security"] = [{mode: []}]
+                operation["responses"]["401"] = shapes.problem("nobody, or nobody known, says who calls")

@@ -32,9 +32,10 @@ _PROBES = ("/healthz", "/readyz")
 class Edge:
     """Gives every request an id, and every answer, whatever becomes of the request, the same id."""
 
-    def __init__(self, app: ASGIApp, allowed_origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed_origins: Collection[str], *, any_host: bool = False) -> None:
         self.app = app
         self.allowed_origins = allowed_origins
+        self.any_host = any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -74,7 +75,7 @@ class Edge:
 
     async def _answered(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope["state"]["request_id"]
-        if reason := foreign(headers, self.allowed_origins):
+        if reason := foreign(headers, self.allowed_origins, any_host=self.any_host):
             await refusal(403, reason, request_id)(scope, receive, send)
         elif _announced(headers) > LARGEST_BODY:
             await refusal(413, None, request_id)(scope, receive, send)

@@ -43,7 +43,8 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
     """
     logs.configure(settings)
     try:
-        refuse_open_address(host)
+        if settings.auth == "dev":
+            refuse_open_address(host)
         app = create_app(settings)
         with listening_on(host, port) as listening:
             server = Server(app, settings.env, drain_seconds)

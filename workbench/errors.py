@@ -7,6 +7,7 @@
     │   └── ModelRetired          .model, .successor
     ├── InvalidRequest            the question itself cannot be sent (also a ValueError)
     ├── NotFound                  .kind, .id
+    ├── Conflict                  .kind, .id, .state
     ├── PromptError
     ├── RateLimited               .whose, .retry_after (seconds)
     ├── BudgetExceeded            .whose, .left_usd, .needed_usd, .resets_at
@@ -79,6 +80,18 @@ class NotFound(WorkbenchError, LookupError):
         super().__init__(f"no {kind} {id!r}; {hint}")
         self.kind = kind
         self.id = id
+
+
+class Conflict(WorkbenchError):
+    """What is there already, or what became of it meanwhile, is in the way."""
+
+    type = "conflict"
+
+    def __init__(self, kind: str, id: str, hint: str, state: str = "there already") -> None:
+        super().__init__(f"the {kind} {id!r} is {state}; {hint}")
+        self.kind = kind
+        self.id = id
+        self.state = state
 
 
 class PromptError(WorkbenchError):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NOT_CONFIGURED = "Claude API not configured. Please set ANTHROPIC_API_KEY."
 """The predecessor's message, which its clients match to the letter."""
+SHORTEST_SECRET = 32
+"""Characters; who signs for others must not have a secret that can be guessed."""
 
 
 def project_root(start: Path) -> Path:
@@ -80,7 +82,9 @@ class Settings(BaseSettings):
         20, alias="CLAUDE_HISTORY_MESSAGES", ge=1, description="most messages of history sent, trimmed in blocks"
     )
     env: Literal["development", "production"] = Field(
-        "development", alias="APP_ENV", description="`production` never falls back to the embedded model"
+        "development",
+        alias="APP_ENV",
+        description="`production` never falls back to the embedded model, and needs WORKBENCH_AUTH=keys or gateway",
     )
     host: str = Field("127.0.0.1", alias="HOST", description="address the server listens on")
     port: int = Field(3000, alias="PORT", ge=0, le=65535, description="port the server listens on")
@@ -93,7 +97,16 @@ class Settings(BaseSettings):
     local_gguf: Path | None = Field(
         None, alias="WORKBENCH_LOCAL_GGUF", description="another GGUF file for the embedded model"
     )
-    auth: Literal["dev"] = Field("dev", alias="WORKBENCH_AUTH", description="how the server knows its callers")
+    auth: Literal["dev", "keys", "gateway"] = Field(
+        "dev",
+        alias="WORKBENCH_AUTH",
+        description="how the server knows its callers: `dev` believes them, `keys` wants a key, `gateway` a signature",
+    )
+    gateway_keys: SecretStr | None = Field(
+        None,
+        alias="WORKBENCH_GATEWAY_KEYS",
+        description="who may sign for callers: KID:SECRET, comma separated; a secret has 32 characters or more",
+    )
     rate_per_minute: float = Field(
         60,
         alias="WORKBENCH_RATE_PER_MINUTE",
@@ -118,7 +131,7 @@ class Settings(BaseSettings):
         # a key pasted with its line end would break the header it is sent in
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("api_key", "base_url", mode="before")
+    @field_validator("api_key", "base_url", "gateway_keys", mode="before")
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -156,6 +169,13 @@ class Settings(BaseSettings):
             raise ValueError("it should begin with http:// or https://")
         # the client adds /v1 itself; people paste the address with it
         return url.rstrip("/").removesuffix("/v1")
+
+    @field_validator("gateway_keys")
+    @classmethod
+    def _can_be_told_apart(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            gateway_secrets(keys)
+        return keys
 
     @field_validator("env", "auth", "log_level", "log_format", mode="before")
     @classmethod
@@ -219,6 +239,29 @@ def read_settings(**values: object) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{e['loc'][0]}: {_sentence(e['msg'])}" for e in error.errors(include_input=False))
         raise ConfigurationError(f"a setting does not fit: {wrong}; mend it in the environment or in .env") from None
+
+
+def gateway_secrets(keys: SecretStr) -> dict[str, bytes]:
+    """Return the secrets of gateways by their kids; two while one takes the place of the other.
+
+    Example:
+        >>> gateway_secrets(SecretStr("2025:" + 32 * "x"))
+        {'2025': b'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'}
+
+    Raises:
+        ValueError: they cannot be read, or a secret could be guessed; it names the kid and no secret.
+    """
+    secrets: dict[str, bytes] = {}
+    for part in keys.get_secret_value().split(","):
+        kid, colon, secret = part.strip().partition(":")
+        if not colon or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", kid):
+            raise ValueError("it should be KID:SECRET, several with commas between")  # what is wrong may be a secret
+        if len(secret) < SHORTEST_SECRET:
+            raise ValueError(f"the secret of {kid!r} is short; it should have {SHORTEST_SECRET} characters or more")
+        if kid in secrets:
+            raise ValueError(f"{kid!r} is there twice; give each secret a kid of its own")
+        secrets[kid] = secret.encode()
+    return secrets
 
 
 def _from_home(path: Path) -> Path:

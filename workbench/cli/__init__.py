@@ -1,4 +1,4 @@
-"""The command line: ``workbench ask``, ``usage``, ``chats``, ``store``, ``serve``, ``lab``, ``doctor``, ``demo``.
+"""The command line: ``workbench ask``, ``usage``, ``orgs``, ``store``, ``serve`` and the others.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Only what ``--help`` needs is imported here; each command
 imports the rest when it runs.
@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import ask, demo, doctor, lab, serve, store, tables
+from workbench.cli import ask, demo, doctor, lab, serve, store, tables, tenants
 from workbench.cli.terminal import complain
 from workbench.errors import InvalidRequest, WorkbenchError
 
@@ -96,6 +96,8 @@ app.command(context_settings={"ignore_unknown_options": True})(lab.lab)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.add_typer(store.app, name="store")
+for group in ("orgs", "users", "keys"):
+    app.add_typer(getattr(tenants, group), name=group)
 
 
 def main() -> None:
