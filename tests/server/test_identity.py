@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from server.auth import refuse_open_address
+from server.auth import KeptKeys, refuse_open_address
 from server.gateway import WINDOW_SECONDS, Gateway, Seen, sign, signed
 from tests.server.live import PATIENCE, LiveServer
 from workbench.errors import ConfigurationError
@@ -314,6 +314,39 @@ def test_so_does_one_that_another_process_revoked(locked: LiveServer) -> None:
     subprocess.run(command, env=os.environ | place, check=True, capture_output=True, timeout=PATIENCE)
 
     assert (before, locked.post("/chat", "hi", headers=bearer(key)).status_code) == (200, 401)
+
+
+class SlowStore:
+    """Answers with what was true when it was asked, as soon as it may."""
+
+    def __init__(self) -> None:
+        self.row = ("0123", "acme", None, "hash", "chat", datetime.now(UTC), None, None, None, None, None, None, None)
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+
+    async def rows(self, sql: str, key_id: str) -> list[tuple[Any, ...]]:
+        self.asked += 1
+        known = self.row
+        await self.may_answer.wait()
+        return [known]
+
+    def revoke(self) -> None:
+        self.row = (*self.row[:7], datetime.now(UTC), *self.row[8:])
+
+
+async def test_no_request_is_judged_by_what_was_read_before_it_came() -> None:
+    keys, store = KeptKeys(), SlowStore()
+    before = asyncio.create_task(keys.find(store, "0123"))  # type: ignore[arg-type]
+    while not store.asked:
+        await asyncio.sleep(0)
+
+    store.revoke()
+    after = [asyncio.create_task(keys.find(store, "0123")) for _ in range(50)]  # type: ignore[arg-type]
+    store.may_answer.set()
+    found = await asyncio.gather(before, *after)
+
+    assert [key is not None and key.revoked_at is not None for key in found] == [False, *[True] * 50]
+    assert store.asked == 2
 
 
 def test_the_org_of_a_key_may_be_named_and_no_other(locked: LiveServer) -> None:
