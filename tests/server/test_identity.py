@@ -257,6 +257,16 @@ def test_without_a_key_nothing_is_answered(
     assert upstream.requests == []
 
 
+def test_who_has_no_key_is_not_told_what_else_is_wrong(locked: LiveServer) -> None:
+    answers = [
+        locked.client.post("/chat", json={"message": 5}),
+        locked.client.get("/usage?by=nonsense"),
+        locked.client.post("/chat", json={"message": "hi"}, headers={"x-org-id": "globex"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401]
+
+
 def test_a_mistyped_key_is_told_from_a_wrong_one(locked: LiveServer) -> None:
     text = a_key(locked).text
 
@@ -296,6 +306,15 @@ def test_a_replaced_key_works_during_its_grace_period(locked: LiveServer) -> Non
     assert [locked.client.get("/usage", headers=bearer(key)).status_code for key in (old, new)] == [200, 200]
 
 
+def test_with_the_new_key_the_chats_of_the_old_one_go_on(locked: LiveServer) -> None:
+    old = a_key(locked)
+    chat_id = locked.post("/chat", "hi", headers=bearer(old)).json()["chat_id"]
+
+    new = asyncio.run(tenants.rotate_key(_store(locked), "acme", old.id, datetime.now(UTC), timedelta(0)))
+
+    assert locked.post("/chat", "hi", chat_id=chat_id, headers=bearer(new)).status_code == 200
+
+
 def test_a_revoked_key_fails_on_the_very_next_request(locked: LiveServer) -> None:
     key = a_key(locked)
     before = locked.client.get("/usage", headers=bearer(key)).status_code
@@ -309,7 +328,7 @@ def test_so_does_one_that_another_process_revoked(locked: LiveServer) -> None:
     key = a_key(locked)
     before = locked.post("/chat", "hi", headers=bearer(key)).status_code
 
-    place = {"WORKBENCH_STORE": _store(locked).path, "PYTHONPATH": str(ROOT)}
+    place = {"WORKBENCH_STORE": locked.app.state.service.engine.settings.store, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "workbench", "keys", "revoke", "acme", key.id]
     subprocess.run(command, env=os.environ | place, check=True, capture_output=True, timeout=PATIENCE)
 
