@@ -335,6 +335,22 @@ def test_so_does_one_that_another_process_revoked(locked: LiveServer) -> None:
     assert (before, locked.post("/chat", "hi", headers=bearer(key)).status_code) == (200, 401)
 
 
+def test_servers_that_share_a_database_share_revocations(
+    running: ScriptedUpstream, postgres_url: str, tmp_path: Path
+) -> None:
+    shared: dict[str, object] = {"WORKBENCH_STORE": postgres_url, "WORKBENCH_AUTH": "keys"}
+    with (
+        LiveServer(tmp_path, upstream=running.url, **shared) as one,
+        LiveServer(tmp_path, upstream=running.url, **shared) as other,
+    ):
+        asyncio.run(tenants.add_org(_store(one), "acme", datetime.now(UTC), {}))
+        key = a_key(one)
+        before = other.client.get("/usage", headers=bearer(key)).status_code
+        asyncio.run(tenants.revoke_key(_store(one), "acme", key.id, datetime.now(UTC)))
+
+        assert (before, other.client.get("/usage", headers=bearer(key)).status_code) == (200, 401)
+
+
 class SlowStore:
     """Answers with what was true when it was asked, as soon as it may."""
 
