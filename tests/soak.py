@@ -76,7 +76,7 @@ class Soak:
     def run(self) -> Figures:
         with ScriptedUpstream(keep=10) as upstream:
             upstream.default = self._reply
-            environment = {"ANTHROPIC_API_KEY": "sk-ant-x", "ANTHROPIC_BASE_URL": upstream.url, "LOG_LEVEL": "error"}
+            environment = {"ANTHROPIC_API_KEY": "sk-ant-x", "ANTHROPIC_BASE_URL": upstream.url}
             half, rss = self.requests // 2, []
             for n in range(KILLS):
                 self._life(environment, half // KILLS, kill=True, first=n == 0)
@@ -97,7 +97,7 @@ class Soak:
         with ServerProcess(self.store, **environment) as server, ThreadPoolExecutor(CLIENTS) as clients:
             self._alive.set()
             if first:
-                self._give_budgets(server)
+                self._give_budgets()
             for part in (measured_after, requests - measured_after):
                 list(clients.map(lambda _: self._request(server.url), range(part)))
                 if rss is not None:
@@ -113,12 +113,10 @@ class Soak:
                 server.signal(signal.SIGTERM)
                 assert server.ended() == 0
 
-    def _give_budgets(self, server: ServerProcess) -> None:
-        """Through a turn of each org, which makes it known, and the command that people use."""
-        for org in ORGS:
-            server.client.post("/chat", json={"message": "hi", "model": "local-none"}, headers={"x-org-id": org})
+    def _give_budgets(self) -> None:
+        """With the command that people use, while the server runs."""
         for org, usd in BUDGETS.items():
-            command = [sys.executable, "-m", "workbench", "orgs", "set", org, "--budget-usd", str(usd)]
+            command = [sys.executable, "-m", "workbench", "orgs", "add", org, "--budget-usd", str(usd)]
             subprocess.run(command, env=self._environment(), check=True, capture_output=True)
 
     def _environment(self) -> dict[str, str]:
@@ -140,9 +138,10 @@ class Soak:
         headers = {"x-org-id": org, "idempotency-key": f"{self.random.random()}"}
         try:
             with httpx2.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client:
-                told = self._stream(client, body) if draw < 0.7 else self._whole(client, body)
+                send = self._stream if draw < 0.7 else self._whole
+                told = send(client, body)
                 if self.random.random() < LEAVES:
-                    self._whole(client, body)
+                    send(client, body)
         except httpx2.TransportError:
             if self._alive.is_set():
                 raise

@@ -189,6 +189,21 @@ async def test_after_a_rotation_both_keys_work_until_the_grace_period_ends(store
     assert [key.state(NOON + HOUR + DAY) for key in (before, after)] == ["expired", "active"]
 
 
+@pytest.mark.parametrize("user", [None, "ada"])
+async def test_a_rotated_key_stands_for_the_same_user(file_store: Store, user: str | None) -> None:
+    backend = file_store.backend
+    await tenants.add_org(backend, "acme", NOON, {})
+    await tenants.add_user(backend, "acme", "ada", NOON, {})
+    first = await tenants.create_key(backend, "acme", NOON, user_id=user)
+
+    second = await tenants.rotate_key(backend, "acme", first.id, NOON, DAY)
+    third = await tenants.rotate_key(backend, "acme", second.id, NOON, DAY)
+
+    found = await tenants.find_key(backend, third.id)
+    assert found is not None
+    assert found.user_id == (user or first.id)
+
+
 async def test_a_rotation_lets_no_key_live_longer_than_it_would_have(store: Store) -> None:
     await tenants.add_org(store.backend, "acme", NOON, {})
     old = await tenants.create_key(store.backend, "acme", NOON, lifetime=2 * HOUR)

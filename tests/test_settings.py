@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from workbench.errors import ConfigurationError
-from workbench.settings import Settings, project_root, read_settings, settings, without_password
+from workbench.settings import Settings, gateway_secrets, project_root, read_settings, settings, without_password
 
 ROOT = Path(__file__).parents[1]
 NAMES = [str(field.alias) for field in Settings.model_fields.values()]
@@ -203,6 +203,26 @@ def test_no_error_and_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) ->
     assert "api_key=SecretStr('**********')" in shown[0]
     assert KEY not in "".join([*shown, str(caught.value), repr(caught.value)])
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("wrong", ["", ",b:short", ",nobodys"])
+def test_the_secrets_of_gateways_are_never_shown(wrong: str) -> None:
+    secret = "s3cret" * 6
+    try:
+        known = read_settings(WORKBENCH_GATEWAY_KEYS=f"a:{secret}{wrong}")
+        shown = repr(known) + repr(known.model_dump()) + known.model_dump_json()
+    except ConfigurationError as error:
+        shown = repr(error) + str(error)
+
+    assert ("a setting does not fit: WORKBENCH_GATEWAY_KEYS" in shown) == bool(wrong)
+    assert [part for part in ("s3cret", "nobodys") if part in shown] == []
+
+
+def test_two_gateway_secrets_live_side_by_side_by_their_kids() -> None:
+    known = read_settings(WORKBENCH_GATEWAY_KEYS=f"2025:{'o' * 32}, 2026:{'n' * 31}:")
+
+    assert known.gateway_keys is not None
+    assert gateway_secrets(known.gateway_keys) == {"2025": b"o" * 32, "2026": b"n" * 31 + b":"}
 
 
 def test_settings_do_not_change() -> None:

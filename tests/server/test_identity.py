@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from server.auth import refuse_open_address
+from server.auth import KeptKeys, refuse_open_address
 from server.gateway import WINDOW_SECONDS, Gateway, Seen, sign, signed
 from tests.server.live import PATIENCE, LiveServer
 from workbench.errors import ConfigurationError
@@ -257,6 +257,16 @@ def test_without_a_key_nothing_is_answered(
     assert upstream.requests == []
 
 
+def test_who_has_no_key_is_not_told_what_else_is_wrong(locked: LiveServer) -> None:
+    answers = [
+        locked.client.post("/chat", json={"message": 5}),
+        locked.client.get("/usage?by=nonsense"),
+        locked.client.post("/chat", json={"message": "hi"}, headers={"x-org-id": "globex"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401]
+
+
 def test_a_mistyped_key_is_told_from_a_wrong_one(locked: LiveServer) -> None:
     text = a_key(locked).text
 
@@ -296,6 +306,15 @@ def test_a_replaced_key_works_during_its_grace_period(locked: LiveServer) -> Non
     assert [locked.client.get("/usage", headers=bearer(key)).status_code for key in (old, new)] == [200, 200]
 
 
+def test_with_the_new_key_the_chats_of_the_old_one_go_on(locked: LiveServer) -> None:
+    old = a_key(locked)
+    chat_id = locked.post("/chat", "hi", headers=bearer(old)).json()["chat_id"]
+
+    new = asyncio.run(tenants.rotate_key(_store(locked), "acme", old.id, datetime.now(UTC), timedelta(0)))
+
+    assert locked.post("/chat", "hi", chat_id=chat_id, headers=bearer(new)).status_code == 200
+
+
 def test_a_revoked_key_fails_on_the_very_next_request(locked: LiveServer) -> None:
     key = a_key(locked)
     before = locked.client.get("/usage", headers=bearer(key)).status_code
@@ -309,11 +328,60 @@ def test_so_does_one_that_another_process_revoked(locked: LiveServer) -> None:
     key = a_key(locked)
     before = locked.post("/chat", "hi", headers=bearer(key)).status_code
 
-    place = {"WORKBENCH_STORE": _store(locked).path, "PYTHONPATH": str(ROOT)}
+    place = {"WORKBENCH_STORE": locked.app.state.service.engine.settings.store, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "workbench", "keys", "revoke", "acme", key.id]
     subprocess.run(command, env=os.environ | place, check=True, capture_output=True, timeout=PATIENCE)
 
     assert (before, locked.post("/chat", "hi", headers=bearer(key)).status_code) == (200, 401)
+
+
+def test_servers_that_share_a_database_share_revocations(
+    running: ScriptedUpstream, postgres_url: str, tmp_path: Path
+) -> None:
+    shared: dict[str, object] = {"WORKBENCH_STORE": postgres_url, "WORKBENCH_AUTH": "keys"}
+    with (
+        LiveServer(tmp_path, upstream=running.url, **shared) as one,
+        LiveServer(tmp_path, upstream=running.url, **shared) as other,
+    ):
+        asyncio.run(tenants.add_org(_store(one), "acme", datetime.now(UTC), {}))
+        key = a_key(one)
+        before = other.client.get("/usage", headers=bearer(key)).status_code
+        asyncio.run(tenants.revoke_key(_store(one), "acme", key.id, datetime.now(UTC)))
+
+        assert (before, other.client.get("/usage", headers=bearer(key)).status_code) == (200, 401)
+
+
+class SlowStore:
+    """Answers with what was true when it was asked, as soon as it may."""
+
+    def __init__(self) -> None:
+        self.row = ("0123", "acme", None, "hash", "chat", datetime.now(UTC), None, None, None, None, None, None, None)
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+
+    async def rows(self, sql: str, key_id: str) -> list[tuple[Any, ...]]:
+        self.asked += 1
+        known = self.row
+        await self.may_answer.wait()
+        return [known]
+
+    def revoke(self) -> None:
+        self.row = (*self.row[:7], datetime.now(UTC), *self.row[8:])
+
+
+async def test_no_request_is_judged_by_what_was_read_before_it_came() -> None:
+    keys, store = KeptKeys(), SlowStore()
+    before = asyncio.create_task(keys.find(store, "0123"))  # type: ignore[arg-type]
+    while not store.asked:
+        await asyncio.sleep(0)
+
+    store.revoke()
+    after = [asyncio.create_task(keys.find(store, "0123")) for _ in range(50)]  # type: ignore[arg-type]
+    store.may_answer.set()
+    found = await asyncio.gather(before, *after)
+
+    assert [key is not None and key.revoked_at is not None for key in found] == [False, *[True] * 50]
+    assert store.asked == 2
 
 
 def test_the_org_of_a_key_may_be_named_and_no_other(locked: LiveServer) -> None:

@@ -166,6 +166,9 @@ def test_a_store_in_use_is_one_sentence_with_the_process(upstream: ScriptedUpstr
         ({"HOST": "0.0.0.0"}, "set HOST to 127.0.0.1"),
         ({"APP_ENV": "production"}, "WORKBENCH_AUTH=keys or gateway"),
         ({"HOST": "::1%nowhere"}, "set HOST"),
+        ({"WORKBENCH_AUTH": "gateway"}, "set WORKBENCH_GATEWAY_KEYS"),
+        # allowed, but no address of this machine
+        ({"WORKBENCH_AUTH": "keys", "HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
     ],
 )
 def test_what_would_be_unsafe_is_refused_in_one_sentence(

@@ -261,7 +261,10 @@ def rotate_key(
     ] = 24,
     as_json: Json = False,
 ) -> None:
-    """Make a key that may do the same, and print it; the old one works a while longer."""
+    """Make a key that may do the same, and print it.
+
+    The old one works a while longer. What the new one spends counts anew, if the key has a budget of its own.
+    """
     from workbench.store import tenants
 
     grace = timedelta(hours=grace_hours)

@@ -161,7 +161,7 @@ async def create_key(
 async def rotate_key(backend: Backend, org_id: str, key_id: str, now: datetime, grace: timedelta) -> NewKey:
     """Return a new key that may do what an old one may; the old one works for as long as ``grace``.
 
-    A key that would have expired is replaced by one that lives as long as it was meant to.
+    A key that would have expired is replaced by one that lives as long as it was meant to. Its budget begins anew.
 
     Raises:
         NotFound: the org has no such key.
@@ -174,7 +174,7 @@ async def rotate_key(backend: Backend, org_id: str, key_id: str, now: datetime, 
     new = ApiKey(
         id=made.id,
         org_id=org_id,
-        user_id=old.user_id,
+        user_id=old.user_id or old.id,  # the same user, who goes on with the same chats
         secret_sha256=made.secret_sha256,
         scopes=old.scopes,
         created_at=now,
