@@ -38,6 +38,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         "WORKBENCH_STORE": str(project / "data" / "workbench.duckdb"),
         "WORKBENCH_LOCAL_GGUF": None,
         "WORKBENCH_AUTH": "dev",
+        "WORKBENCH_MAX_STREAMS_PER_ORG": 64,
         "WORKBENCH_CORS_ORIGINS": (),
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
@@ -63,6 +64,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         ("WORKBENCH_STORE", ":memory:", "store", ":memory:"),
         ("WORKBENCH_LOCAL_GGUF", "/models/a.gguf", "local_gguf", Path("/models/a.gguf")),
         ("WORKBENCH_AUTH", "dev", "auth", "dev"),
+        ("WORKBENCH_MAX_STREAMS_PER_ORG", "1", "max_streams_per_org", 1),
         (
             "WORKBENCH_CORS_ORIGINS",
             " https://a.example, ,http://b:1 ",

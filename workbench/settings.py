@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         None, alias="WORKBENCH_LOCAL_GGUF", description="another GGUF file for the embedded model"
     )
     auth: Literal["dev"] = Field("dev", alias="WORKBENCH_AUTH", description="how the server knows its callers")
+    max_streams_per_org: int = Field(
+        64,
+        alias="WORKBENCH_MAX_STREAMS_PER_ORG",
+        ge=1,
+        description="most replies the server sends one org at the same time",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), alias="WORKBENCH_CORS_ORIGINS", description="origins whose pages may call the server, comma separated"
     )

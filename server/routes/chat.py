@@ -136,4 +136,5 @@ async def _turn(
     """Return the turn that was asked for, not yet begun."""
     engine = service.engine
     known = await engine.store.chat(caller, body.chat_id) if body.chat_id else engine.new_chat()
-    return engine.turn(caller, known, body.message, model=body.model, max_tokens=body.max_tokens, request_id=request_id)
+    turn = engine.turn(caller, known, body.message, model=body.model, max_tokens=body.max_tokens, request_id=request_id)
+    return service.streams.within(caller.org_id, turn)
