@@ -1,4 +1,4 @@
-"""What the server measures of itself, for Prometheus; README of a dashboard: each metric's own help text.
+"""What the server measures of itself, for Prometheus; the help text of each metric says what is in it.
 
 No label grows with what clients send: a path is its route's template, a model one that has a price or is set, an error
 one of ours. Nothing here runs per token.

@@ -40,7 +40,7 @@ class Limits:
     """How long what still comes of a request that has its answer is read and thrown away. Closing at once would make
     the client's system drop the answer, as long as it sends."""
     flush_seconds: float = 30.0
-    """How long a client may take to read the rest of an answer when its connection is to be closed."""
+    """How long a client may read nothing of an answer that does not fit the buffers, or of the last one."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -73,6 +73,7 @@ class Protocol(HttpToolsProtocol):
         self._limits = limits
         self._refused = refused
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._in_headers = False
         self._counted = 0  # bytes of the target and the headers that are whole
         self._received = 0  # bytes of reads that hold nothing but headers, whole or not
@@ -89,6 +90,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._disarm()
+        self._unstall()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -110,6 +112,16 @@ class Protocol(HttpToolsProtocol):
             self._received += len(data)
             if self._received > self._limits.header_bytes:
                 self._refuse(431)
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read what is written a while to do so: the application waits for it."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._limits.flush_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        super().resume_writing()
+        self._unstall()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection on which nothing more is asked."""
@@ -235,3 +247,8 @@ class Protocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _unstall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
