@@ -61,7 +61,7 @@ class Edge:
         self._answering += 1
         try:
             await self._answered(headers, scope, exchange.receive, exchange.send)
-            if not exchange.complete:
+            if exchange.left:
                 self.metrics.client_disconnects.inc()
         except Exception as error:
             if exchange.status:
@@ -112,26 +112,39 @@ class _Exchange:
         self.request_id = request_id
         self.status = 0
         self.complete = False
+        self._disconnected = False
+        self._sending = False
         self.begun = self.arrived = time.monotonic()
         self._receive = receive
         self._send = send
         self._size = 0
         self._whole = False
 
+    @property
+    def left(self) -> bool:
+        """Whether the client went away before the answer's end, or read so little of it that it was given up."""
+        return self._disconnected or self._sending
+
     async def send(self, message: Message) -> None:
         """Send on, with the id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self.request_id
+        self._sending = True  # and so it stays when whoever sends has waited long enough
         await self._send(message)
+        self._sending = False
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.complete = True
 
     async def receive(self) -> Message:
         """Receive, but end a body that is too large, though nobody announced it, or does not come."""
+        # of a body that is here whole it tells, whenever that is, that the client has left
+        message = await (self._receive() if self._whole else self._more())
+        if message["type"] == "http.disconnect":
+            self._disconnected = not self.complete
+            return message
         if self._whole:
-            return await self._receive()  # tells, whenever that is, that the client has left
-        message = await self._more()
+            return message
         self._size += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         self.arrived = time.monotonic()

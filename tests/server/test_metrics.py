@@ -10,19 +10,24 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import httpx2
+import pyarrow as pa
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from server.metrics import Metrics, error_types
-from server.routes import metrics as route
+from server.routes.metrics import metrics
 from tests.faults.upstream import Usage, fault, reply
 from tests.server.live import PATIENCE, LiveServer, events
 from workbench.claude import Claude
-from workbench.errors import BudgetExceeded, RateLimited
+from workbench.errors import BudgetExceeded, RateLimited, StoreError
 from workbench.turns import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
     from workbench.turns import LiveTurn
@@ -224,13 +229,13 @@ def test_labels_stay_few_whatever_models_orgs_and_errors_turns_have(
     monkeypatch.setattr(quiet.app.state.metrics, "recorded", turns.append)
     quiet.post("/chat", "hi", model="made-up")
     (turn,) = turns
-    metrics = Metrics(MODEL)
+    made = Metrics(MODEL)
 
     for number in range(1000):
         caller = Caller(f"org-{number}", f"user-{number}")
-        metrics.recorded(replace(turn, model=f"made-up-{number}", caller=caller, error_type=f"error-{number}"))
+        made.recorded(replace(turn, model=f"made-up-{number}", caller=caller, error_type=f"error-{number}"))
 
-    families = text_string_to_metric_families(metrics.text().decode())
+    families = text_string_to_metric_families(made.text().decode())
     labels = [sample.labels for family in families for sample in family.samples]
     assert {each["model"] for each in labels if "model" in each} == {"other"}
     assert {each["type"] for each in labels if "type" in each} == {"other"}
@@ -242,7 +247,7 @@ def test_labels_stay_few_whatever_models_orgs_and_errors_turns_have(
         "output",
     }
     assert {name for each in labels for name in each} == {"model", "kind", "type", "le"}
-    assert metrics.registry.get_sample_value("workbench_upstream_errors_total", {"type": "other"}) == 1000
+    assert made.registry.get_sample_value("workbench_upstream_errors_total", {"type": "other"}) == 1000
 
 
 def test_a_dated_model_is_counted_under_the_name_it_is_listed_by(quiet: LiveServer) -> None:
@@ -266,15 +271,15 @@ def test_our_overhead_leaves_out_what_the_upstream_took(quiet: LiveServer, upstr
 
 
 async def test_lag_is_how_late_the_loop_wakes() -> None:
-    metrics = Metrics(MODEL)
-    watching = asyncio.create_task(metrics.watch_loop())
+    made = Metrics(MODEL)
+    watching = asyncio.create_task(made.watch_loop())
     await asyncio.sleep(0)
     time.sleep(0.4)  # noqa: ASYNC251  # what it is to notice
-    while not metrics.registry.get_sample_value("workbench_event_loop_lag_seconds_count"):
+    while not made.registry.get_sample_value("workbench_event_loop_lag_seconds_count"):
         await asyncio.sleep(0.01)
     watching.cancel()
 
-    lag = metrics.registry.get_sample_value("workbench_event_loop_lag_seconds_sum")
+    lag = made.registry.get_sample_value("workbench_event_loop_lag_seconds_sum")
     assert lag is not None
     assert lag >= 0.3
 
@@ -293,14 +298,33 @@ def test_a_store_that_does_not_answer_keeps_nothing_else_back(
     assert found["streams_active"] == 0
 
 
-def test_only_programs_of_this_machine_may_read_them(quiet: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Elsewhere:
-        is_loopback = False
+@pytest.mark.parametrize("client", [("203.0.113.9", 4711), ("2001:db8::1", 4711), None])
+async def test_only_programs_of_this_machine_may_read_them(quiet: LiveServer, client: tuple[str, int] | None) -> None:
+    elsewhere = Request({"type": "http", "client": client})
 
-    monkeypatch.setattr(route.ipaddress, "ip_address", lambda host: Elsewhere())
-    answer = quiet.client.get("/metrics")
+    with pytest.raises(HTTPException) as refused:
+        await metrics(elsewhere, quiet.app.state.service)
 
-    assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
+    assert refused.value.status_code == 403
+
+
+def test_a_client_that_reads_nothing_is_one_that_left(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(reply(["many words " * 1000] * 2000))
+    silent = LiveServer(tmp_path, upstream=upstream.url, stall_seconds=0.2)
+    with silent, silent.send("/chat/stream", "hi", "request-1"):
+        waiting_for(lambda: samples(silent)["client_disconnects_total"] == 1)
+
+
+def test_a_table_that_breaks_off_is_no_client_that_left(quiet: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaking(*_: object) -> AsyncIterator[pa.Table]:
+        yield pa.table({"model": [MODEL]})
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr("server.routes.usage.usage_pieces", breaking)
+    with moved(quiet) as by, pytest.raises(httpx2.RemoteProtocolError):
+        quiet.client.get("/usage")
+
+    assert by == {'requests_total{route="/usage",status="200"}': 1}
 
 
 def test_the_types_of_errors_are_those_the_server_answers_with() -> None:
