@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from server import auth, problems, shapes
-from server.edge import Edge
+from server.edge import MOST_REQUESTS, Edge
+from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
-from server.routes import chat, health, usage
+from server.routes import chat, health, metrics, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
 from workbench import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from workbench.settings import Settings
+    from workbench.store.backend import Backend
 
 DESCRIPTION = """Chat with Claude over HTTP; every turn, token and dollar is kept in a ledger.
 
@@ -41,7 +43,11 @@ class _Api(FastAPI):
 
 
 def create_app(
-    settings: Settings, *, ping_seconds: float = PING_SECONDS, stall_seconds: float = STALL_SECONDS
+    settings: Settings,
+    *,
+    ping_seconds: float = PING_SECONDS,
+    stall_seconds: float = STALL_SECONDS,
+    most_requests: int = MOST_REQUESTS,
 ) -> FastAPI:
     """Return the server's ASGI application; its lifespan opens and closes the store.
 
@@ -49,18 +55,23 @@ def create_app(
         settings: Whose model, store and origins.
         ping_seconds: Silence in a stream after which a comment is sent.
         stall_seconds: How long a client may read nothing before it is taken for gone.
+        most_requests: How many requests are answered at the same time.
 
     Raises:
         ConfigurationError: these settings demand a protection that is not there.
     """
     known = auth.callers(settings)
+    measured = Metrics(settings.model)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = await Store.open(settings.store)
+        store.backend = cast("Backend", MeasuredBackend(store.backend, measured))
         engine = Engine(settings, store)
-        app.state.service = service = Service(engine, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
-        tasks = [asyncio.create_task(service.warm()), asyncio.create_task(service.keep_saving())]
+        engine.observers.add(measured)
+        app.state.service = service = Service(engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
+        measured.streams_active.set_function(lambda: service.streams.open)
+        tasks = [asyncio.create_task(work) for work in (service.warm(), service.keep_saving(), measured.watch_loop())]
         try:
             yield
         finally:
@@ -81,15 +92,17 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
         middleware=[
-            Middleware(Edge, allowed_origins=settings.cors_origins, any_host=settings.auth != "dev"),
+            Middleware(Edge, settings.cors_origins, measured, most_requests, any_host=settings.auth != "dev"),
             _cors(settings.cors_origins),
         ],
     )
     app.state.auth, app.state.callers = settings.auth, known
+    app.state.metrics = measured
     problems.install(app)
     app.include_router(chat.router)
     app.include_router(usage.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What every request passes first: an id, a look at where it comes from, a limit, and a last resort."""
+"""What every request passes first: an id, a look at where it comes from, limits, and a last resort."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from server.auth import foreign
+from server.metrics import NO_ROUTE, upstream_seconds
 from server.problems import internal_error, refusal
 from workbench.ids import new_id
 
@@ -20,22 +21,39 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from server.metrics import Metrics
+
 log = logging.getLogger("server")
 
 LARGEST_BODY = 1 << 20
 BODY_SECONDS = 10.0
 """Silence within a body; who sends no more of it would keep the server from stopping."""
+WHOLE_BODY_SECONDS = 30.0
+"""For all of a body, however busily it comes: a byte now and then is no way to keep a connection."""
+MOST_REQUESTS = 1000
+"""At the same time; more would only wait for each other, and each takes a connection to the upstream."""
 _REQUEST_ID = re.compile(r"[\w-]{8,64}", re.ASCII)
-_PROBES = ("/healthz", "/readyz")
+_PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 class Edge:
     """Gives every request an id, and every answer, whatever becomes of the request, the same id."""
 
-    def __init__(self, app: ASGIApp, allowed_origins: Collection[str], *, any_host: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        allowed_origins: Collection[str],
+        metrics: Metrics,
+        most_requests: int = MOST_REQUESTS,
+        *,
+        any_host: bool = False,
+    ) -> None:
         self.app = app
         self.allowed_origins = allowed_origins
+        self.metrics = metrics
+        self.most_requests = most_requests
         self.any_host = any_host
+        self._answering = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,44 +61,114 @@ class Edge:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = _request_id(headers)
-        scope.setdefault("state", {})["request_id"] = request_id
-        begun, status = time.monotonic(), 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
-
+        exchange = _Exchange(_request_id(headers), receive, send)
+        scope.setdefault("state", {})["request_id"] = exchange.request_id
+        upstream: list[float] = []
+        upstream_seconds.set(upstream)
+        self._answering += 1
         try:
-            await self._answered(headers, scope, _limited(receive), send_with_id)
+            await self._answered(headers, scope, exchange.receive, exchange.send)
+            if exchange.left:
+                self.metrics.client_disconnects.inc()
         except Exception as error:
-            if status:
+            if exchange.status:
                 raise  # too late for another answer: the connection is closed and the error logged
-            await internal_error(error, request_id)(scope, receive, send_with_id)
+            await internal_error(error, exchange.request_id)(scope, exchange.receive, exchange.send)
         finally:
-            log.log(
-                logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
-                "Request",
-                extra={
-                    "requestId": request_id,
-                    "method": scope["method"],
-                    "path": scope["path"],
-                    "status": status or 499,  # nobody was left to answer
-                    "durationMs": round((time.monotonic() - begun) * 1000),
-                },
-            )
+            self._answering -= 1
+            self._note(scope, exchange, upstream)
 
     async def _answered(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope["state"]["request_id"]
         if reason := foreign(headers, self.allowed_origins, any_host=self.any_host):
             await refusal(403, reason, request_id)(scope, receive, send)
+        elif self._answering > self.most_requests and scope["path"] not in _PROBES:
+            reason = f"the server answers {self.most_requests} requests already; ask again in a moment"
+            response = refusal(503, reason, request_id)
+            response.headers["retry-after"] = "1"
+            await response(scope, receive, send)
         elif _announced(headers) > LARGEST_BODY:
             await refusal(413, None, request_id)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _note(self, scope: Scope, exchange: _Exchange, upstream: list[float]) -> None:
+        ended = time.monotonic()
+        status = exchange.status or 499  # nobody was left to answer
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
+        self.metrics.answered(route, status, ended - exchange.begun)
+        if upstream and exchange.complete:
+            self.metrics.overhead_seconds.observe(max(0.0, ended - exchange.arrived - sum(upstream)))
+        log.log(
+            logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
+            "Request",
+            extra={
+                "requestId": exchange.request_id,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "durationMs": round((ended - exchange.begun) * 1000),
+            },
+        )
+
+
+class _Exchange:
+    """One request as it comes, within limits, and its answer as it goes."""
+
+    def __init__(self, request_id: str, receive: Receive, send: Send) -> None:
+        self.request_id = request_id
+        self.status = 0
+        self.complete = False
+        self._disconnected = False
+        self._sending = False
+        self.begun = self.arrived = time.monotonic()
+        self._receive = receive
+        self._send = send
+        self._size = 0
+        self._whole = False
+
+    @property
+    def left(self) -> bool:
+        """Whether the client went away before the answer's end, or read so little of it that it was given up."""
+        return self._disconnected or self._sending
+
+    async def send(self, message: Message) -> None:
+        """Send on, with the id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+        self._sending = True  # and so it stays when whoever sends has waited long enough
+        await self._send(message)
+        self._sending = False
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.complete = True
+
+    async def receive(self) -> Message:
+        """Receive, but end a body that is too large, though nobody announced it, or does not come."""
+        # of a body that is here whole it tells, whenever that is, that the client has left
+        message = await (self._receive() if self._whole else self._more())
+        if message["type"] == "http.disconnect":
+            self._disconnected = not self.complete
+            return message
+        if self._whole:
+            return message
+        self._size += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        self.arrived = time.monotonic()
+        if self._size > LARGEST_BODY:
+            raise HTTPException(413)
+        return message
+
+    async def _more(self) -> Message:
+        left = max(0.0, self.begun + WHOLE_BODY_SECONDS - time.monotonic())
+        reason = f"no more of the body came for {BODY_SECONDS:g} s; send it again, whole"
+        if left < BODY_SECONDS:
+            reason = f"the body was not here after {WHOLE_BODY_SECONDS:g} s; send it again, faster"
+        try:
+            async with asyncio.timeout(min(BODY_SECONDS, left)):
+                return await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, reason, {"connection": "close"}) from None
 
 
 def _request_id(headers: Headers) -> str:
@@ -91,26 +179,3 @@ def _request_id(headers: Headers) -> str:
 def _announced(headers: Headers) -> int:
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
-
-
-def _limited(receive: Receive) -> Receive:
-    """Return a receive that ends a body that is too large, though nobody announced it, or does not come."""
-    total, whole = 0, False
-
-    async def receive_limited() -> Message:
-        nonlocal total, whole
-        if whole:
-            return await receive()  # tells, whenever that is, that the client has left
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                message = await receive()
-        except TimeoutError:
-            reason = f"no more of the body came for {BODY_SECONDS:g} s; send it again, whole"
-            raise HTTPException(408, reason, {"connection": "close"}) from None
-        total += len(message.get("body", b""))
-        whole = not message.get("more_body", False)
-        if total > LARGEST_BODY:
-            raise HTTPException(413)
-        return message
-
-    return receive_limited

@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -15,6 +16,8 @@ import uvicorn
 from server import logs
 from server.app import create_app
 from server.auth import refuse_open_address
+from server.metrics import NO_ROUTE
+from server.protocol import DEFAULT_LIMITS, Limits, Protocol
 from workbench.errors import ConfigurationError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -84,14 +87,16 @@ def listening_on(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn around our app: it drains its turns, and a stop it was asked for is a success."""
 
-    def __init__(self, app: FastAPI, env: str, drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(
+        self, app: FastAPI, env: str, drain_seconds: float = DRAIN_SECONDS, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self.app = app
         self.env = env
         self.drain_seconds = drain_seconds
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(Protocol, limits=limits, refused=self._refused),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 lifespan="off",  # ours, in run_app: uvicorn prints a traceback when it fails
                 log_config=None,
@@ -101,6 +106,9 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(drain_seconds) + RECORD_SECONDS,
             )
         )
+
+    def _refused(self, status: int) -> None:
+        self.app.state.metrics.answered(NO_ROUTE, status, 0.0)
 
     async def run_app(self, listening: socket.socket) -> None:
         """Serve until told to stop, then wait for the turns at work.

@@ -10,9 +10,11 @@ from fastapi import Depends, Request
 
 from server.rates import Rates
 from server.stream import PING_SECONDS, STALL_SECONDS, Work
+from server.streams import Streams
 from workbench.errors import StoreError, WorkbenchError
 
 if TYPE_CHECKING:
+    from server.metrics import Metrics
     from workbench.engine import Engine
 
 log = logging.getLogger("server")
@@ -28,13 +30,20 @@ class Service:
     """The engine, the turns at work, and whether new ones are welcome."""
 
     def __init__(
-        self, engine: Engine, *, ping_seconds: float = PING_SECONDS, stall_seconds: float = STALL_SECONDS
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        *,
+        ping_seconds: float = PING_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.engine = engine
         self.rates = Rates(engine.settings, engine.store)
+        self.metrics = metrics
         self.ping_seconds = ping_seconds
         self.stall_seconds = stall_seconds
         self.at_work: set[Work] = set()
+        self.streams = Streams(engine.settings.max_streams_per_org)
         self.tables = asyncio.Semaphore(TABLES_AT_ONCE)
         self.stopping = False
         self.starting: str | None = "the server is starting"

@@ -41,6 +41,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         "WORKBENCH_GATEWAY_KEYS": None,
         "WORKBENCH_RATE_PER_MINUTE": 60,
         "WORKBENCH_RATE_BURST": 20,
+        "WORKBENCH_MAX_STREAMS_PER_ORG": 64,
         "WORKBENCH_CORS_ORIGINS": (),
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
@@ -66,6 +67,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         ("WORKBENCH_STORE", ":memory:", "store", ":memory:"),
         ("WORKBENCH_LOCAL_GGUF", "/models/a.gguf", "local_gguf", Path("/models/a.gguf")),
         ("WORKBENCH_AUTH", "dev", "auth", "dev"),
+        ("WORKBENCH_MAX_STREAMS_PER_ORG", "1", "max_streams_per_org", 1),
         (
             "WORKBENCH_CORS_ORIGINS",
             " https://a.example, ,http://b:1 ",

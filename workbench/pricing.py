@@ -139,6 +139,17 @@ def _model_info(model: str) -> ModelInfo | None:
     return claude.find_model(model)
 
 
+def listed_name(model: str) -> str | None:
+    """Return the name under which the price table lists a model, dated or not; None when it does not.
+
+    Example:
+        >>> listed_name("claude-haiku-5-5-20260901")
+        'claude-haiku-5-5'
+    """
+    info = _model_info(model)
+    return None if info is None else info.id
+
+
 @lru_cache(maxsize=1)
 def _source() -> str:
     from importlib.metadata import version

@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     rate_burst: float = Field(
         20, alias="WORKBENCH_RATE_BURST", ge=1, allow_inf_nan=False, description="and how many of them at once"
     )
+    max_streams_per_org: int = Field(
+        64,
+        alias="WORKBENCH_MAX_STREAMS_PER_ORG",
+        ge=1,
+        description="most replies the server sends one org at the same time",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), alias="WORKBENCH_CORS_ORIGINS", description="origins whose pages may call the server, comma separated"
     )

@@ -178,6 +178,7 @@ async def _asked(
         request_id=request_id,
         message_id=message_id,
     )
+    turn = service.streams.within(caller.org_id, turn)
     if message_id is not None:
         turn = idempotency.released(turn, engine.store, caller, message_id)
     return turn, headers

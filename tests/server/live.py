@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx2
 
 from server.app import create_app
+from server.edge import MOST_REQUESTS
 from server.main import Server, listening_on
+from server.protocol import DEFAULT_LIMITS, Limits
 from workbench.settings import read_settings
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ PATIENCE = 60.0
 class _Announced(Server):
     """Says when it has begun."""
 
-    def __init__(self, app: FastAPI, env: str, drain_seconds: float) -> None:
-        super().__init__(app, env, drain_seconds)
+    def __init__(self, app: FastAPI, env: str, drain_seconds: float, limits: Limits) -> None:
+        super().__init__(app, env, drain_seconds, limits)
         self.listens = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -50,6 +52,8 @@ class LiveServer:
         ping_seconds: float = 15.0,
         stall_seconds: float = 30.0,
         drain_seconds: float = 30.0,
+        most_requests: int = MOST_REQUESTS,
+        limits: Limits = DEFAULT_LIMITS,
         **environment: object,
     ) -> None:
         key = "sk-ant-test" if upstream else None
@@ -58,8 +62,10 @@ class LiveServer:
             ANTHROPIC_BASE_URL=upstream,
             **{"WORKBENCH_STORE": str(folder / "store.duckdb")} | UNLIMITED | environment,
         )
-        self.app = create_app(settings, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
-        self.server = _Announced(self.app, settings.env, drain_seconds)
+        self.app = create_app(
+            settings, ping_seconds=ping_seconds, stall_seconds=stall_seconds, most_requests=most_requests
+        )
+        self.server = _Announced(self.app, settings.env, drain_seconds, limits)
         self.listening = listening_on("127.0.0.1", 0)
         self.port = self.listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
