@@ -27,7 +27,7 @@ class ChatRequest(BaseModel):
         },
     )
 
-    message: str = Field(description="what to ask")
+    message: str = Field(description="what to ask", json_schema_extra={"pattern": r"\S"})
     chat_id: str | None = Field(
         None, pattern=ID_PATTERN, description="the chat to go on with; without it a new one begins"
     )
@@ -86,7 +86,7 @@ _EVENT = {
             "type": "string",
             "contentMediaType": "application/json",
             "contentSchema": {
-                "oneOf": [
+                "anyOf": [
                     shapes.REFERENCES[shape] for shape in (shapes.First, shapes.Token, shapes.Done, shapes.Failed)
                 ]
             },
