@@ -37,7 +37,7 @@ class Limits:
     header_bytes: int = 32 * 1024
     """Of the target and all headers together."""
     linger_seconds: float = 5.0
-    """How long what still comes of a request that has its answer is read and thrown away. Closing at once would make
+    """How long what still comes on a connection that was refused is read and thrown away. Closing at once would make
     the client's system drop the answer, as long as it sends."""
     flush_seconds: float = 30.0
     """How long a client may read nothing of an answer that does not fit the buffers, or of the last one."""
@@ -100,7 +100,8 @@ class Protocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait_for_headers()  # even if these bytes are only line ends, which begin no request
+            # even if these are only line ends, or the rest of a body whose request has its answer
+            self._wait_for_headers()
         continues = self._in_headers
         try:
             self._feed(data)
@@ -172,12 +173,10 @@ class Protocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or not long for the rest of this one."""
+        """Wait for the next request."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._arm(self._limits.flush_seconds, self.transport.abort)
-        elif self.cycle.response_complete and self.cycle.more_body:
-            self._arm(self._limits.linger_seconds, self._close)
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
