@@ -37,7 +37,7 @@ class Limits:
     header_bytes: int = 32 * 1024
     """Of the target and all headers together."""
     linger_seconds: float = 5.0
-    """How long what still comes of a request that has its answer is read and thrown away. Closing at once would make
+    """How long what still comes on a connection that was refused is read and thrown away. Closing at once would make
     the client's system drop the answer, as long as it sends."""
     flush_seconds: float = 30.0
     """How long a client may read nothing of an answer that does not fit the buffers, or of the last one."""
@@ -78,6 +78,7 @@ class Protocol(HttpToolsProtocol):
         self._counted = 0  # bytes of the target and the headers that are whole
         self._received = 0  # bytes of reads that hold nothing but headers, whole or not
         self._too_large = False
+        self._resuming = False  # the parser reads a head of ours, see _feed
         self._ended = False  # nothing that still comes is looked at
 
     # The connection -------------------------------------------------------------------------------------------------
@@ -99,15 +100,14 @@ class Protocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait_for_headers()  # even if these bytes are only line ends, which begin no request
+            # even if these are only line ends, or the rest of a body whose request has its answer
+            self._wait_for_headers()
         continues = self._in_headers
         try:
-            self.parser.feed_data(data)
+            self._feed(data)
         except httptools.HttpParserError:
             self._refuse(431 if self._too_large else 400)
             return
-        except httptools.HttpParserUpgrade:
-            return  # nobody has to grant it: the request is answered as if it had not asked
         if continues and self._in_headers:
             self._received += len(data)
             if self._received > self._limits.header_bytes:
@@ -132,6 +132,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Count from here."""
+        if self._resuming:
+            return
         super().on_message_begin()
         self._in_headers, self._counted, self._received = True, 0, 0
         if self._timer is None:
@@ -139,8 +141,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
-        self._count(len(url))
-        super().on_url(url)
+        if not self._resuming:
+            self._count(len(url))
+            super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what follows a body like one is none: no proxy before us has looked at it."""
@@ -150,12 +153,17 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
+        if self._resuming:
+            self._resuming = False
+            return
         self._in_headers = False
         self._disarm()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Let another request come, also after one that was answered before its end."""
+        if self.parser.should_upgrade() and self._framing():
+            return  # its body is still to come
         super().on_message_complete()
         if self.cycle.response_complete and self.cycle.more_body:
             self.cycle.more_body = False
@@ -165,14 +173,33 @@ class Protocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or not long for the rest of this one."""
+        """Wait for the next request."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._arm(self._limits.flush_seconds, self.transport.abort)
-        elif self.cycle.response_complete and self.cycle.more_body:
-            self._arm(self._limits.linger_seconds, self._close)
 
     # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. A client may ask for another protocol, as Java's and curl's do for HTTP/2, and nobody has to grant it.
+
+        The parser takes what follows such a request for that protocol. It is the body and the next request, so the
+        parser is told so: a body read as a request of its own would be one that no proxy before us has looked at.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if framing := self._framing():
+                    self._resuming = True
+                    self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+
+    def _framing(self) -> bytes:
+        """The header that says how long the body of the latest request is; empty if it has none."""
+        names = (b"content-length", b"transfer-encoding")
+        return next((name + b": " + value for name, value in self.headers if name in names and value != b"0"), b"")
 
     def _count(self, size: int) -> None:
         self._counted += size

@@ -386,13 +386,46 @@ def test_a_path_of_nonsense_is_not_found(patient: socket.socket, path: bytes) ->
     assert (answer.status, answer.problem["error"]) == (404, "Not Found")
 
 
+UPGRADE = (b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAMAAABkAAQCAAAAAAIAAAAA")
+
+
 def test_another_protocol_that_is_asked_for_is_not_granted(patient: socket.socket) -> None:
-    upgrade = b"connection: upgrade\r\nupgrade: h2c\r\n"
-    patient.sendall(PROBE.replace(b"\r\n\r\n", b"\r\n" + upgrade + b"\r\n"))
-    assert next_answer(patient).status == 200
-    patient.sendall(PROBE)
+    asking = PROBE.replace(b"\r\n\r\n", b"\r\n" + b"\r\n".join(UPGRADE) + b"\r\n\r\n")
+    patient.sendall(asking + asking + PROBE.replace(b"host: ", b"connection: close\r\nhost: "))
+
+    assert [answer.status for answer in answers(to_the_end(patient))] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("pieces", ["whole", "head and body", "bytes"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_asks_for_another_protocol_is_answered_with_body_and_all(
+    patient: socket.socket, upstream: ScriptedUpstream, chunked: bool, pieces: str
+) -> None:
+    framing, body = b"content-length: %d" % len(QUESTION), QUESTION
+    if chunked:
+        framing, body = b"transfer-encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(QUESTION), QUESTION)
+    head = post(*UPGRADE, framing, body=b"")
+    patient.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for piece in {"whole": [head + body], "head and body": [head, body]}.get(pieces) or [
+        bytes([byte]) for byte in head + body
+    ]:
+        patient.sendall(piece)
+        time.sleep(0.001)  # so that most arrive by themselves; it holds whether they do or not
 
     assert next_answer(patient).status == 200
+    patient.sendall(PROBE)
+    assert next_answer(patient).status == 200
+    assert len(upstream.requests) == 1
+
+
+def test_a_body_is_never_a_request_of_its_own(patient: socket.socket) -> None:
+    inner = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    patient.sendall(post(*UPGRADE, b"content-length: %d" % len(inner), body=b""))
+    patient.sendall(inner)
+
+    assert next_answer(patient).status == 400  # no JSON
+    patient.sendall(PROBE.replace(b"healthz", b"nowhere"))
+    assert next_answer(patient).status == 404  # of the next one, with nothing between
 
 
 def test_a_header_after_the_body_is_none(server: LiveServer, patient: socket.socket) -> None:
