@@ -770,7 +770,7 @@ def test_help_shows_examples_as_they_are_typed() -> None:
 def test_shells_can_complete_commands(folder: Path) -> None:
     asked = {"_WORKBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "workbench us", "COMP_CWORD": "1"}
     with Command(folder, "", environment=asked) as command:
-        assert command.results()[1] == "usage\n"
+        assert command.results()[1] == "usage\nusers\n"
 
 
 def said(message: dict[str, Any]) -> str:

@@ -27,7 +27,10 @@ from workbench.store.queries import query
 from workbench.turns import Caller, ChatInfo, LiveTurn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from multiprocessing.connection import Connection
+
+    from workbench.budgets import Budget
 
 ADA = Caller()
 LANES = 4
@@ -54,9 +57,9 @@ class TellingStore(Store):
 
     mouth: Mouth
 
-    async def begin(self, turn: LiveTurn) -> None:
+    async def begin(self, turn: LiveTurn, budgets: Sequence[Budget] = ()) -> None:
         self.mouth.say("begin", turn.id)
-        await super().begin(turn)
+        await super().begin(turn, budgets)
         self.mouth.say("began", turn.id)
 
     async def checkpoint(self, turn: LiveTurn) -> None:
