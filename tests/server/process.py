@@ -67,6 +67,11 @@ class ServerProcess:
                 return entry
         raise AssertionError(f"it ended without saying {message!r}: {self.lines}")
 
+    def errors(self) -> list[str]:
+        """The latest of what it logged as going wrong."""
+        self._reader.join(0.2)  # it may still be reading them
+        return [line for line in self.lines if json.loads(line)["level"] in ("warning", "error")][-5:]
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

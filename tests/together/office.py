@@ -190,9 +190,9 @@ class Service(Worker):
             self.diary.entry("stream over HTTP", question=question) as entry,
             self._server.client.stream("POST", "/chat/stream", json=body) as answer,
         ):
-            assert answer.status_code == 200, answer.read()
+            assert answer.status_code == 200, (answer.read(), self._server.errors())
             first, *rest = self._asking_meanwhile(events(answer))
-            assert rest[-1]["done"] and "error" not in rest[-1], rest[-1]
+            assert rest[-1]["done"] and "error" not in rest[-1], (rest[-1], self._server.errors())
             assert "".join(event["token"] for event in rest) == rest[-1]["fullText"]
             entry |= _told(rest[-1], rest[-1]["fullText"])
         self._chat = first["chat_id"]
@@ -206,7 +206,7 @@ class Service(Worker):
         with self.diary.entry("post", question=question) as entry:
             chat_id = self.office.shared_chat
             answer = self._server.client.post("/chat", json={"message": question, "chat_id": chat_id})
-            assert answer.status_code == 200, answer.text
+            assert answer.status_code == 200, (answer.text, self._server.errors())
             entry |= _told(answer.json(), answer.json()["reply"])
         self.office.shared_chat = entry["chat_id"]
 
