@@ -182,7 +182,7 @@ async def compare_appending(folder: Path) -> tuple[float, float]:
 FILL = """INSERT INTO usage
 SELECT uuid()::TEXT, uuid()::TEXT, 'org', 'user', 'chat-' || i % 20000, uuid()::TEXT, 'ask', 'claude-sonnet-5-5', NULL, NULL,
     NULL, NULL, TIMESTAMPTZ '2026-01-01' + INTERVAL (i) SECOND, 400 + i % 90, 3000, 900, 500, 400, 0, 0, 300 + i % 50, 0, 0,
-    'standard', NULL, NULL, 'end_turn', 'complete', NULL, false, 0.004140000 + i % 100, 'bench', NULL, 4, 0
+    'standard', NULL, NULL, 'end_turn', 'complete', NULL, false, 0.004140000 + i % 100, 'bench', NULL, 4, 0, NULL
 FROM range({rows}) r(i)"""
 
 
