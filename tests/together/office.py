@@ -410,11 +410,8 @@ class Office:
         return median(_seconds(entry) for entry in self.done if entry["what"] == what and not self._met_a_kill(entry))
 
     def stalls(self) -> list[Stall]:
-        """What met a kill, and how much longer than usual it took; the longest first.
-
-        Not the commands: most of their time is the start of a process, which the restart of the victim slows down.
-        """
-        met = [entry for entry in self.done if self._met_a_kill(entry) and entry["who"] != "commands"]
+        """What met a kill, and how much longer than usual it took; the longest first."""
+        met = [entry for entry in self.done if self._met_a_kill(entry)]
         known = {entry["what"] for entry in self.done if not self._met_a_kill(entry)}
         usual = {what: self.usual(what) for what in known}
         stalls = [Stall(_seconds(e) - usual[e["what"]], e["who"], e["what"]) for e in met if e["what"] in usual]
