@@ -1,6 +1,7 @@
 """`POST /chat` and `POST /chat/stream`: one turn, in one piece or as it comes."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from server import idempotency, shapes
 from server.auth import ID_PATTERN, Identified
 from server.service import Service, Shared
-from server.stream import StreamedReply, WholeReply, replayed
-from workbench.turns import Caller, LiveTurn, Reply
+from server.stream import StreamedReply, TurnResponse, WholeReply, replayed
+from workbench.turns import Caller, Reply
 
 router = APIRouter(tags=["chat"])
 
@@ -125,11 +126,7 @@ _STREAM: dict[str, Any] = {
 )
 async def chat(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> Response:
     """Ask in a new chat, or go on with the one named."""
-    asked = await _asked(body, caller, request, service)
-    if isinstance(asked, Response):
-        return asked
-    turn, headers = asked
-    return WholeReply(turn, request.state.request_id, service.at_work, headers)
+    return await _answer(body, caller, request, service, WholeReply)
 
 
 @router.post(
@@ -142,24 +139,14 @@ async def chat(body: ChatRequest, caller: Identified, request: Request, service:
 )
 async def stream(body: ChatRequest, caller: Identified, request: Request, service: Shared) -> Response:
     """Ask in a new chat, or go on with the one named. What fails before the first event has a status of its own."""
-    asked = await _asked(body, caller, request, service)
-    if isinstance(asked, Response):
-        return asked
-    turn, headers = asked
-    return StreamedReply(
-        turn,
-        request.state.request_id,
-        service.at_work,
-        headers,
-        ping_seconds=service.ping_seconds,
-        stall_seconds=service.stall_seconds,
-    )
+    streamed = partial(StreamedReply, ping_seconds=service.ping_seconds, stall_seconds=service.stall_seconds)
+    return await _answer(body, caller, request, service, streamed)
 
 
-async def _asked(
-    body: ChatRequest, caller: Caller, request: Request, service: Service
-) -> Response | tuple[AbstractAsyncContextManager[LiveTurn], dict[str, str]]:
-    """Return the turn that was asked for, not yet begun, and headers of its answer; or the answer it had before."""
+async def _answer(
+    body: ChatRequest, caller: Caller, request: Request, service: Service, respond: Callable[..., TurnResponse]
+) -> Response:
+    """Return the answer of the turn that was asked for, not yet begun; or the one it had when it was asked before."""
     engine, path, request_id = service.engine, request.url.path, request.state.request_id
     headers = await service.rates.take(caller)
     known = await engine.store.chat(caller, body.chat_id) if body.chat_id else engine.new_chat()
@@ -181,4 +168,4 @@ async def _asked(
     turn = service.streams.within(caller.org_id, turn)
     if message_id is not None:
         turn = idempotency.released(turn, engine.store, caller, message_id)
-    return turn, headers
+    return respond(turn, request_id, service.at_work, headers)
