@@ -14,7 +14,6 @@ from tests.test_store import EVE, NOON, a_chat, a_turn, keep, two_turns
 from workbench.errors import StoreError
 from workbench.store import Store, copies
 from workbench.store.backend import Statement
-from workbench.store.check import check
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,14 +30,6 @@ async def everything(backend: Backend) -> dict[str, list[str]]:
 
     tables = [table.name for table in await copies._tables(backend)]
     return {name: sorted(str(same(row)) for row in await backend.rows(f"SELECT * FROM {name}")) for name in tables}
-
-
-async def reopened(path: Path) -> dict[str, list[str]]:
-    other = await Store.open(str(path))
-    assert [f.name for f in await check(other.backend) if not f.ok] == []
-    held = await everything(other.backend)
-    other.close()
-    return held
 
 
 async def unsettle(store: Store) -> None:
