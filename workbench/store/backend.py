@@ -29,6 +29,10 @@ class Backend(Protocol):
     Every method raises :class:`~workbench.errors.StoreError` when the rows cannot be kept or had.
     """
 
+    @property
+    def tenants_version(self) -> int | None:
+        """Another number whenever an org, a user or a key may have changed; None where only a look can tell."""
+
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; on return they are durable."""
 

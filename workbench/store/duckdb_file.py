@@ -12,13 +12,14 @@ import logging
 import math
 import os
 import queue
+import re
 import shutil
 import sys
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
@@ -30,6 +31,7 @@ from workbench.store.analyst import Query
 from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS
+from workbench.store.queries import query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +50,8 @@ COPY_BYTES = 4_000_000
 
 GROUP = 16
 """Transactions that are committed together at most."""
+NEEDLESS = query("budget_lock")
+"""Transactions are written one after the other, so nobody has to wait for a lock."""
 MOST_PARSED = 200
 """The workbench itself writes with some thirty statements."""
 
@@ -70,6 +74,8 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "memory_limit": "2GB",
 }
+_TENANTS = re.compile(r"\b(orgs|users|api_keys)\b", re.IGNORECASE)
+_COMMENT = re.compile("--.*")
 T = TypeVar("T")
 
 log = logging.getLogger("workbench.store")
@@ -104,6 +110,7 @@ class DuckDBFile:
         self._writer = Workers("writer", 1)
         self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
         self._parsed: dict[str, duckdb.Statement] = {}
+        self.tenants_version = 0
         self._readers = Workers("reader", READERS)
         self._analysts = Workers("analyst", ANALYSTS)
         self._queries: set[Query] = set()
@@ -180,8 +187,8 @@ class DuckDBFile:
 
     def stop_queries(self) -> None:
         """End what analysts are reading."""
-        for query in list(self._queries):
-            query.stop()
+        for running in list(self._queries):
+            running.stop()
 
     async def snapshot(self, path: str) -> None:
         """Write a copy of the store, as it is at one moment, to a file that is not there yet."""
@@ -340,13 +347,18 @@ class DuckDBFile:
                     raise
                 cursor.execute("ROLLBACK")
                 self._execute(cursor, statements)
-            cursor.execute("COMMIT")
+            try:
+                cursor.execute("COMMIT")
+            finally:  # before anybody is told that it is written, and also when nobody can tell whether it is
+                if any(changes_tenants(sql) for sql, _ in statements):
+                    self.tenants_version += 1
 
     def _execute(self, cursor: duckdb.DuckDBPyConnection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         """Run the statements in a new transaction."""
         cursor.execute("BEGIN TRANSACTION")
         for sql, parameters in statements:
-            cursor.execute(self._parse(cursor, sql), parameters)
+            if sql is not NEEDLESS and sql != NEEDLESS:
+                cursor.execute(self._parse(cursor, sql), parameters)
 
     def _parse(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
         """Return the statement, which is parsed the first time only: that is a sixth of its cost."""
@@ -476,6 +488,16 @@ def without_conflict_clause(sql: str) -> str:
     'INSERT INTO orgs (id) VALUES ($1) '
     """
     return sql.partition("ON CONFLICT")[0]
+
+
+@lru_cache(MOST_PARSED)
+def changes_tenants(sql: str) -> bool:
+    """Return whether a statement may change an org, a user or a key.
+
+    >>> changes_tenants("UPDATE api_keys SET revoked_at = $1"), changes_tenants("DELETE FROM chats  -- of all users")
+    (True, False)
+    """
+    return sql != NEEDLESS and bool(_TENANTS.search(_COMMENT.sub("", sql)))
 
 
 class Workers:

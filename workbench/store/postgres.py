@@ -85,6 +85,10 @@ class PostgresBackend:
         self._readers = _Connected("reader", READERS, self._own)
         self._analysts = _Connected("analyst", ANALYSTS, self._own)
 
+    @property
+    def tenants_version(self) -> None:
+        """Anybody may change them at any time."""
+
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; on return they are durable."""
 

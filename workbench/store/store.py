@@ -23,6 +23,7 @@ from workbench.store import erase
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.store.sessions import Heart, Known, Session
+from workbench.store.unchanged import Unchanged
 from workbench.turns import DEFAULT_ID, ChatInfo, Message, Reply, Usage, estimate_tokens
 from workbench.wording import plain
 
@@ -131,6 +132,7 @@ class Store:
         self.session = Session(new_id())
         self._heart: Heart | None = None
         self._known: set[tuple[str, str]] = set()
+        self._limits: Unchanged[list[Limits]] = Unchanged()
 
     @classmethod
     async def open(cls, url: str) -> Store:
@@ -405,8 +407,12 @@ class Store:
 
     async def limits(self, caller: Caller) -> list[Limits]:
         """Return what bounds the caller's org, user and key, as far as they are known."""
-        rows = await self.backend.rows(query("limits"), caller.org_id, caller.user_id, caller.key_id)
-        return [Limits(*row) for row in rows]
+        whose, version = (caller.org_id, caller.user_id, caller.key_id), self.backend.tenants_version
+        limits = self._limits.get(whose, version)
+        if limits is None:
+            limits = [Limits(*row) for row in await self.backend.rows(query("limits"), *whose)]
+            self._limits.keep(whose, version, limits)
+        return limits
 
     async def budgets(self, caller: Caller, now: datetime, *, apart_from: str = "") -> list[Budget]:
         """Return the budgets a turn of the caller counts against, as they stand without the hold of that id."""
