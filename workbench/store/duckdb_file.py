@@ -31,7 +31,7 @@ from workbench.store.analyst import Query
 from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS
-from workbench.store.queries import query
+from workbench.store.together import NEEDLESS, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,8 +50,6 @@ COPY_BYTES = 4_000_000
 
 GROUP = 16
 """Transactions that are committed together at most."""
-NEEDLESS = query("budget_lock")
-"""Transactions are written one after the other, so nobody has to wait for a lock."""
 MOST_PARSED = 200
 """The workbench itself writes with some thirty statements."""
 
@@ -328,7 +326,7 @@ class DuckDBFile:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP))]
         if len(group) > 1:
             with contextlib.suppress(StoreError):
-                self._transaction([statement for statements, _ in group for statement in statements])
+                self._transaction(together([statements for statements, _ in group]))
                 for _, done in group:
                     done.set_result(None)
                 group = []
@@ -357,7 +355,7 @@ class DuckDBFile:
         """Run the statements in a new transaction."""
         cursor.execute("BEGIN TRANSACTION")
         for sql, parameters in statements:
-            if sql is not NEEDLESS and sql != NEEDLESS:
+            if sql != NEEDLESS:
                 cursor.execute(self._parse(cursor, sql), parameters)
 
     def _parse(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:

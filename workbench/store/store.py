@@ -268,7 +268,7 @@ class Store:
         statements = [
             *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
             Statement(
-                query("new_messages"),
+                query("new_messages" if chat.stored or chat.begun else "first_messages"),
                 (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
             ),
             Statement(
@@ -282,6 +282,7 @@ class Store:
                 ),
             ),
         ]
+        chat.begun = True
         if budgets:
             statements.insert(0, Statement(query("budget_lock"), (caller.org_id,)))
             statements += [
@@ -325,10 +326,7 @@ class Store:
                     answer.stop_reason,
                     usage.output_tokens,
                 ),
-                Statement(
-                    "UPDATE messages SET token_count = $1 WHERE id = $2 AND org_id = $3",
-                    (turn.question_tokens, turn.question_id, caller.org_id),
-                ),
+                Statement(query("count_question"), (turn.question_tokens, turn.question_id, caller.org_id)),
                 _usage_row(
                     _call(turn),
                     usage,
@@ -484,8 +482,7 @@ class Store:
 
     @staticmethod
     def _settled(id: str, org_id: str, state: str) -> Statement:
-        sql = "UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3 AND ($1 <> 'lost' OR state = 'open')"
-        return Statement(sql, (state, id, org_id))
+        return Statement(query("settle"), (state, id, org_id))
 
     async def _look_after(self) -> None:
         """Say that this process is alive, and record the turns of those that no longer are."""
