@@ -82,7 +82,7 @@ class Service:
             work.end("server")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # a plain function would be called in a thread
     service: Service = request.app.state.service
     return service
 
