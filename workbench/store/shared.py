@@ -143,10 +143,22 @@ class SharedFile:
         host = self._host
         return host.file.tenants_version if isinstance(host, Owner) else None
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    @property
+    def ledger_version(self) -> int | None:
+        """The same for usage and holds, except by who told."""
+        host = self._host
+        return host.file.ledger_version if isinstance(host, Owner) else None
+
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
         # shielded: whoever waits may be cancelled, the transaction is not undone by that
-        await asyncio.shield(asyncio.wrap_future(self._begin_write(statements)))
+        await asyncio.shield(asyncio.wrap_future(self._begin_write(statements, since)))
+
+    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
+        """Return the rows of queries after all that was queued before, with the version; only of a file this owns."""
+        file = self._own_file()
+        assert file is not None
+        return await file.rows_in_order(*questions)
 
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         """Return the rows of a query."""
@@ -234,10 +246,10 @@ class SharedFile:
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
-    def _begin_write(self, statements: Sequence[Statement]) -> Future[None]:
+    def _begin_write(self, statements: Sequence[Statement], since: int | None) -> Future[None]:
         """Queue a transaction: an owner's own at once, so that those of many turns become one commit."""
         if file := self._own_file():
-            return file.begin_write(statements)
+            return file.begin_write(statements, since)
         return self._submit(self._writer, lambda host: host.write(statements))
 
     def _begin_rows(self, sql: str, parameters: Sequence[Any]) -> Future[list[Row]]:

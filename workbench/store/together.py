@@ -48,9 +48,9 @@ _UPDATE = re.compile(r"(UPDATE \w+\s+SET )(.+?)\s+WHERE id = \$(\d+) AND org_id 
 
 def together(transactions: Sequence[Sequence[Statement]]) -> list[Statement]:
     """Return the statements of transactions as those of one, with which all of them succeed or all fail."""
-    needed = [[each for each in statements if each.sql != NEEDLESS] for statements in transactions]
+    needed = [[Statement(*each) for each in statements if each[0] != NEEDLESS] for statements in transactions]
     in_order = [statement for statements in needed for statement in statements]
-    chats = [statement.parameters[0] for statement in in_order if statement.sql in APPENDING]
+    chats = [parameters[0] for sql, parameters in in_order if sql in APPENDING]
     if len(chats) > len(set(chats)) or not all(sql in OF_TURNS or sql == CHECK for sql, _ in in_order):
         return in_order
     alike: dict[tuple[str, ...], list[Sequence[Statement]]] = {}
