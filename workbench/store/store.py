@@ -46,6 +46,7 @@ TITLE_LENGTH = 60
 HOLD_SECONDS = 900
 """After this a hold no longer counts against a budget, whatever became of its turn."""
 
+MOST_CLAIMS = 10
 NO_BUDGET = -1
 """The version of a ledger by which nobody has made sure of any budget."""
 KEYS_KEPT = timedelta(days=1)
@@ -366,13 +367,12 @@ class Store:
         who = (caller.org_id, caller.user_id)
         now = datetime.now(UTC)
         new = Statement(query("claim"), (*who, key, fingerprint, self.session.id, message_id, now))
-        await self.backend.write([new])
-        claim = await self._claimed(*who, key)
+        claim = await self._claimed(new, key)
         if claim.message_id == message_id or claim.done or await self._at_work(claim.session_id):
             return claim
         # its process died, or could not say that the turn failed
-        await self.backend.write([Statement(query("unclaim"), (*who, claim.message_id)), new])
-        return await self._claimed(*who, key)
+        await self.backend.write([Statement(query("unclaim"), (*who, claim.message_id))])
+        return await self._claimed(new, key)
 
     async def unclaim(self, caller: Caller, message_id: str) -> None:
         """Give the key of a turn back, unless the turn ended well."""
@@ -401,11 +401,14 @@ class Store:
             created_at=at.astimezone(UTC),
         )
 
-    async def _claimed(self, org_id: str, user_id: str, key: str) -> Claim:
-        rows = await self.backend.rows(query("claimed"), org_id, user_id, key)
-        if not rows:  # given back just now
-            raise StoreBusy("a turn with the same key has just failed; ask again")
-        return Claim(*rows[0])
+    async def _claimed(self, new: Statement, key: str) -> Claim:
+        """Claim a key, unless somebody has it; return who has it now."""
+        for _ in range(MOST_CLAIMS):
+            await self.backend.write([new])
+            if rows := await self.backend.rows(query("claimed"), *new.parameters[:2], key):
+                return Claim(*rows[0])
+            # whoever had it has given it back just now
+        raise StoreBusy("turns with the same key fail one after the other; ask again")
 
     async def _at_work(self, session_id: str) -> bool:
         rows = await self.backend.rows(query("sessions"))
