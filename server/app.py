@@ -22,7 +22,7 @@ from workbench.engine import Engine
 from workbench.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from workbench.settings import Settings
     from workbench.store.backend import Backend
@@ -54,6 +54,7 @@ def create_app(
     ping_seconds: float = PING_SECONDS,
     stall_seconds: float = STALL_SECONDS,
     most_requests: int = MOST_REQUESTS,
+    warmed: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Return the server's ASGI application; its lifespan opens and closes the store.
 
@@ -62,6 +63,7 @@ def create_app(
         ping_seconds: Silence in a stream after which a comment is sent.
         stall_seconds: How long a client may read nothing before it is taken for gone.
         most_requests: How many requests are answered at the same time.
+        warmed: Is called when everything is there that the first turn needs.
 
     Raises:
         ConfigurationError: these settings demand a protection that is not there.
@@ -75,7 +77,9 @@ def create_app(
         store.backend = cast("Backend", MeasuredBackend(store.backend, measured))
         engine = Engine(settings, store)
         engine.observers.add(measured)
-        app.state.service = service = Service(engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
+        app.state.service = service = Service(
+            engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds, warmed=warmed
+        )
         measured.streams_active.set_function(lambda: service.streams.open)
         tasks = [asyncio.create_task(work) for work in (service.warm(), service.keep_saving(), measured.watch_loop())]
         try:
