@@ -334,6 +334,8 @@ class DuckDBFile:
         If anything in it fails, each is written by itself, and only the one at fault fails.
         """
         group = self._next_group()
+        if not group:  # written together with what came before
+            return
         if len(group) == 1 and (read := group[0].read):
             _run(read, group[0].done)
             return
