@@ -59,6 +59,8 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
         return 1
     except KeyboardInterrupt:  # before the server listened for it
         return 0
+    finally:
+        gc.unfreeze()  # or DuckDB, at the very end, would list what is left as leaked
     return 0
 
 
