@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from server import auth, problems, shapes
+from server import auth, problems, shapes, telemetry
 from server.edge import MOST_REQUESTS, Edge
 from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
@@ -75,6 +75,9 @@ def create_app(
         store.backend = cast("Backend", MeasuredBackend(store.backend, measured))
         engine = Engine(settings, store)
         engine.observers.add(measured)
+        if settings.otel_endpoint is not None:
+            app.state.telemetry = told = telemetry.Turns()  # kept: the engine itself does not keep it alive
+            engine.observers.add(told)
         app.state.service = service = Service(engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
         measured.streams_active.set_function(lambda: service.streams.open)
         tasks = [asyncio.create_task(work) for work in (service.warm(), service.keep_saving(), measured.watch_loop())]
@@ -97,6 +100,7 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        telemetry=telemetry.fastapis(),
         middleware=[
             Middleware(Edge, settings.cors_origins, measured, most_requests, any_host=settings.auth != "dev"),
             _cors(settings.cors_origins),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
+from server import telemetry
 from server.auth import foreign
 from server.metrics import NO_ROUTE, upstream_seconds
 from server.problems import internal_error, refusal
@@ -63,6 +64,7 @@ class Edge:
         headers = Headers(scope=scope)
         exchange = _Exchange(_request_id(headers), receive, send)
         scope.setdefault("state", {})["request_id"] = exchange.request_id
+        telemetry.begun(scope, exchange.request_id)
         upstream: list[float] = []
         upstream_seconds.set(upstream)
         self._answering += 1

@@ -18,6 +18,7 @@ from server.app import create_app
 from server.auth import refuse_open_address
 from server.metrics import NO_ROUTE
 from server.protocol import DEFAULT_LIMITS, Limits, Protocol
+from server.telemetry import exported
 from workbench.errors import ConfigurationError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
         if settings.auth == "dev":
             refuse_open_address(host)
         app = create_app(settings)
-        with listening_on(host, port) as listening:
+        with exported(settings), listening_on(host, port) as listening:
             server = Server(app, settings.env, drain_seconds)
             with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
                 runner.run(server.run_app(listening))
