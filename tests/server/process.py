@@ -31,11 +31,18 @@ sys.exit(serve(s, s.host, s.port, drain_seconds=float(sys.argv[1])))
 class ServerProcess:
     """Runs the server until the end of the block; its log lines are read as they come."""
 
-    def __init__(self, store: Path, *, drain_seconds: float | None = None, **environment: str) -> None:
+    def __init__(
+        self, store: Path, *, drain_seconds: float | None = None, files: int | None = None, **environment: str
+    ) -> None:
         ours = {"WORKBENCH_STORE": str(store), "PORT": "0", "PYTHONPATH": str(ROOT)} | UNLIMITED | environment
         program = ["-m", "server"] if drain_seconds is None else ["-c", PROGRAM, str(drain_seconds)]
+        limited = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
         self.process = subprocess.Popen(
-            [sys.executable, *program], cwd=store.parent, env=os.environ | ours, stderr=subprocess.PIPE, text=True
+            [*limited, sys.executable, *program],
+            cwd=store.parent,
+            env=os.environ | ours,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.lines: list[str] = []
         self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
