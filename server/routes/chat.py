@@ -36,7 +36,7 @@ class ChatRequest(BaseModel):
         },
     )
 
-    message: str = Field(description="what to ask", json_schema_extra={"pattern": r"\S"})
+    message: str = Field(description="what to ask", json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})
     chat_id: str | None = Field(
         None, pattern=ID_PATTERN, description="the chat to go on with; without it a new one begins"
     )
