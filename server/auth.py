@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from fastapi import Depends, Header, Request
+from pydantic import WithJsonSchema
 from starlette.exceptions import HTTPException
 
 from server import shapes
@@ -281,11 +282,14 @@ def _log_refusal(request: Request, what: str, why: str | None, **more: str) -> N
 
 # For the routes -----------------------------------------------------------------------------------------------------
 
+# only said here: what does not fit is answered with 400 and words of ours, in _identify
+_ID_SCHEMA = WithJsonSchema({"type": "string", "pattern": ID_PATTERN, "examples": [DEFAULT_ID]})
+
 
 async def _identify(
     request: Request,
-    x_org_id: Annotated[str | None, Header(description="the org that asks", examples=[DEFAULT_ID])] = None,
-    x_user_id: Annotated[str | None, Header(description="the user who asks", examples=[DEFAULT_ID])] = None,
+    x_org_id: Annotated[str | None, _ID_SCHEMA, Header(description="the org that asks")] = None,
+    x_user_id: Annotated[str | None, _ID_SCHEMA, Header(description="the user who asks")] = None,
 ) -> Caller:
     _check_once(request)
     for name, value in (("x-org-id", x_org_id), ("x-user-id", x_user_id)):
