@@ -14,7 +14,7 @@ from server import auth, problems, shapes
 from server.edge import MOST_REQUESTS, Edge
 from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
-from server.routes import chat, health, metrics, usage
+from server.routes import chat, chats, health, metrics, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
 from workbench import __version__
@@ -106,6 +106,7 @@ def create_app(
     app.state.metrics = measured
     problems.install(app)
     app.include_router(chat.router)
+    app.include_router(chats.router)
     app.include_router(usage.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
