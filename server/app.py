@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from server import auth, problems, shapes
+from server import auth, pages, problems, shapes
 from server.edge import MOST_REQUESTS, Edge
 from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
@@ -96,6 +96,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # it loads its scripts from a CDN; pages has one of our own
         redoc_url=None,
         middleware=[
             Middleware(Edge, settings.cors_origins, measured, most_requests, any_host=settings.auth != "dev"),
@@ -110,6 +111,7 @@ def create_app(
     app.include_router(usage.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(pages.router)
     return app
 
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from server.auth import foreign
 from server.metrics import NO_ROUTE, upstream_seconds
+from server.pages import PAGES
 from server.problems import internal_error, refusal
 from workbench.ids import new_id
 
@@ -80,7 +81,8 @@ class Edge:
 
     async def _answered(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope["state"]["request_id"]
-        if reason := foreign(headers, self.allowed_origins, any_host=self.any_host):
+        page = scope["method"] in ("GET", "HEAD") and scope["path"] in PAGES
+        if reason := foreign(headers, self.allowed_origins, any_host=self.any_host, page=page):
             await refusal(403, reason, request_id)(scope, receive, send)
         elif self._answering > self.most_requests and scope["path"] not in _PROBES:
             reason = f"the server answers {self.most_requests} requests already; ask again in a moment"
