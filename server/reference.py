@@ -156,7 +156,7 @@ def _operation(method: str, path: str, operation: Json) -> Html:
 
 def _scroll(inner: Html, label: str) -> Html:
     """What may be wider than the page; by keyboard too."""
-    return tag("div", inner, class_="scroll", tabindex="0", role="region", **{"aria-label": label})
+    return tag("div", inner, class_="scroll", tabindex="0", role="group", **{"aria-label": label})
 
 
 def _parameters(parameters: list[Json]) -> Html | None:

@@ -22,7 +22,11 @@ class Page {
     this.api = new Api(this.identity.headers);
     this.confirm = new Confirm();
     const onRefused = (problem) => this.identity.open(problem.message);
-    this.list = new ChatList(this.api, { onDelete: (chat) => this.#askToDelete(chat), onRefused });
+    this.list = new ChatList(this.api, {
+      onOpen: () => this.#show(this.#chat),
+      onDelete: (chat) => this.#askToDelete(chat),
+      onRefused,
+    });
     this.listener = {
       known: () => this.list.ids,
       begun: (chat) => this.#begun(chat),

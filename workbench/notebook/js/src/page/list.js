@@ -16,9 +16,14 @@ export class ChatList {
   #listed = h("div", { class: "pg-listed" });
   #said = h("p", { class: "pg-said", role: "status" });
 
-  /** `onDelete(chat)`: somebody wants that; `onRefused(problem)`: nobody said who asks. */
-  constructor(api, { onDelete, onRefused }) {
+  /**
+   * onOpen()           the chat that is shown already was chosen, which changes no address
+   * onDelete(chat)     somebody wants that
+   * onRefused(problem) nobody said who asks
+   */
+  constructor(api, { onOpen, onDelete, onRefused }) {
     this.#api = api;
+    this.onOpen = onOpen;
     this.onDelete = onDelete;
     this.onRefused = onRefused;
     this.search = h("input", {
@@ -141,6 +146,7 @@ export class ChatList {
       h("span", { class: "pg-spent" }, dollars(chat.cost_usd)),
     );
     link.dataset.id = chat.chat_id;
+    link.addEventListener("click", () => chat.chat_id === this.#current && this.onOpen());
     this.#markLink(link);
     const label = `Delete ${title}`;
     const button = h("button", { class: "pg-delete", type: "button", "aria-label": label, title: "Delete" }, icon("bin"));
