@@ -10,11 +10,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from server import auth, problems, shapes, telemetry
+from server import auth, pages, problems, shapes, telemetry
 from server.edge import MOST_REQUESTS, MOST_WAITING, Edge
 from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
-from server.routes import chat, health, metrics, usage
+from server.routes import chat, chats, health, metrics, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
 from workbench import __version__
@@ -101,6 +101,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # it loads its scripts from a CDN; pages has one of our own
         redoc_url=None,
         telemetry=telemetry.fastapis(),
         middleware=[
@@ -119,9 +120,11 @@ def create_app(
     app.state.metrics = measured
     problems.install(app)
     app.include_router(chat.router)
+    app.include_router(chats.router)
     app.include_router(usage.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(pages.router)
     return app
 
 

@@ -68,12 +68,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def foreign(headers: Headers, allowed_origins: Collection[str], *, any_host: bool = False) -> str | None:
+def foreign(
+    headers: Headers, allowed_origins: Collection[str], *, any_host: bool = False, page: bool = False
+) -> str | None:
     """Return why a request comes from elsewhere than this machine's own programs, None when it does not.
 
     A page anywhere on the web can have its reader's browser send requests to loopback, and with a name that resolves
     to 127.0.0.1 even read the answers; the browser says so in these headers. A server of many names (``any_host``) need
-    not mind what it is called: a page has no key.
+    not mind what it is called: a page has no key. Whoever follows a link from elsewhere to a ``page`` of ours, which
+    says nothing of anybody, may: the site with the link cannot read it.
     """
     hosts = headers.getlist("host")
     if len(hosts) != 1:
@@ -83,9 +86,16 @@ def foreign(headers: Headers, allowed_origins: Collection[str], *, any_host: boo
     origins = headers.getlist("origin")
     if any(not _own(origin, hosts[0]) and origin not in allowed_origins for origin in origins):
         return "pages of another origin may not call this server; add theirs to WORKBENCH_CORS_ORIGINS"
+    if page and not origins and _follows_link(headers):
+        return None
     if not origins and headers.get("sec-fetch-site") == "cross-site":
         return "pages of another site may not call this server; add their origin to WORKBENCH_CORS_ORIGINS"
     return None
+
+
+def _follows_link(headers: Headers) -> bool:
+    # in a tab of its own: in a frame of another site our page could be clicked through
+    return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
 
 
 def _own(origin: str, host: str) -> bool:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from server import telemetry
 from server.auth import foreign
 from server.metrics import NO_ROUTE, upstream_seconds
+from server.pages import PAGES
 from server.problems import internal_error, refusal
 from workbench.ids import new_id
 
@@ -88,7 +89,8 @@ class Edge:
 
     async def _answered(self, headers: Headers, scope: Scope, exchange: _Exchange) -> None:
         receive, send = exchange.receive, exchange.send
-        if reason := foreign(headers, self.allowed_origins, any_host=self.any_host):
+        page = scope["method"] in ("GET", "HEAD") and scope["path"] in PAGES
+        if reason := foreign(headers, self.allowed_origins, any_host=self.any_host, page=page):
             await refusal(403, reason, exchange.request_id)(scope, receive, send)
         elif self._open - len(self._waiting) > self.most_requests and scope["path"] not in _PROBES:
             reason = f"the server answers {self.most_requests} requests already; ask again in a moment"

@@ -192,7 +192,7 @@ def test_a_chat_that_is_not_there_is_not_found(server: LiveServer, path: str) ->
 
 
 def test_wrong_paths_and_methods_are_problems_too(server: LiveServer) -> None:
-    nowhere, slash, method = server.client.post("/chats"), server.client.post("/chat/"), server.client.get("/chat")
+    nowhere, slash, method = server.client.post("/nowhere"), server.client.post("/chat/"), server.client.get("/chat")
 
     assert (nowhere.status_code, nowhere.json()["error"]) == (404, "Not Found")
     assert slash.status_code == 404

@@ -243,9 +243,16 @@ class Store:
         """
         await erase.delete_chat(self.backend, caller.org_id, caller.user_id, chat_id)
 
-    async def chats(self, caller: Caller, search: str = "", limit: int = 1000) -> pa.Table:
-        """Return the caller's chats, the one used last first."""
-        return await self.backend.arrow(query("chats"), caller.org_id, caller.user_id, search, limit)
+    async def chats(
+        self, caller: Caller, search: str = "", limit: int = 1000, after: tuple[datetime, str] | None = None
+    ) -> pa.Table:
+        """Return the caller's chats, the one used last first; ``after`` one, by its ``updated_at`` and id."""
+        used, id = after or (None, None)
+        return await self.backend.arrow(query("chats"), caller.org_id, caller.user_id, search, limit, used, id)
+
+    async def chat_usage(self, caller: Caller, chat_id: str) -> pa.Table:
+        """Return what each reply of a chat used and cost; of a fork only what it asked itself."""
+        return await self.arrow(query("chat_usage"), chat_id, caller.org_id)
 
     async def chat_cost(self, caller: Caller, chat_id: str) -> Decimal | None:
         """Return what a chat has cost in US dollars, None when the price of a call was not known."""

@@ -18,6 +18,7 @@ export function usageLine({ input_tokens, output_tokens, cost_usd }) {
 
 export const earlierLine = (n) => `${count(n)} earlier message${n === 1 ? " is" : "s are"} in the store: chat.messages`;
 
+export const EMPTY = "Ask anything. The reply, its tokens and its cost are kept in your ledger.";
 export const THINKING = "thinking…";
 export const STOPPING = "stopping…";
 export const QUEUED = "kernel busy - queued";

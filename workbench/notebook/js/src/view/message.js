@@ -3,6 +3,7 @@
 import { h, setText } from "../dom.js";
 import { MarkdownStream } from "../render/markdown.js";
 import { ENDED, errorLine, STOPPING, THINKING, usageLine } from "../wording.js";
+import { enableAfter } from "./wait.js";
 
 const SPEAKER = { user: "You", assistant: "Claude" };
 
@@ -13,6 +14,7 @@ export class MessageView {
   #stream = null;
   #shown = ""; // the text on screen
   #finished = false;
+  #said = ""; // what the state on screen says
 
   constructor(role) {
     this.element = h(
@@ -57,20 +59,23 @@ export class MessageView {
   }
 
   #updateState({ role, status, text, error }, stopping, onRetry) {
-    const say = (kind, ...parts) => this.#show(kind, parts, onRetry);
+    const say = (kind, ...parts) => this.#show(kind, parts, onRetry, error?.retryAfter);
     if (role !== "assistant" || status === "complete") say("");
     else if (status === "streaming") say("waiting", stopping ? STOPPING : text === "" ? THINKING : "");
     else if (error) say("error", h("strong", {}, error.error), ` ${errorLine(error)}`);
     else say(status === "interrupted" ? "note" : "error", ENDED[status] ?? "");
   }
 
-  #show(kind, parts, onRetry) {
+  #show(kind, parts, onRetry, seconds) {
     const next = h("div", { class: "wb-state", "data-kind": kind }, h("span", {}, ...parts));
     if (onRetry) next.append(h("button", { class: "wb-button wb-retry", type: "button" }, "Retry"));
     next.hidden = next.textContent === "";
-    if (!next.isEqualNode(this.#state)) {
+    const key = next.outerHTML;
+    if (key !== this.#said) {
+      this.#said = key;
       this.#state.replaceWith(next);
       this.#state = next;
+      if (onRetry) enableAfter(next.lastChild, seconds);
     }
     if (onRetry) this.#state.lastChild.onclick = onRetry;
   }
