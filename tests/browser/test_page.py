@@ -270,6 +270,16 @@ def test_a_long_chat_shows_its_end_and_the_rest_when_asked(open_page: Callable[.
     assert page.locator(".wb-message").count() == 100
 
 
+def test_a_reply_is_copied_as_it_was_written(open_page: Callable[..., Page], upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("It is **four**.\n\n- surely"))
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    send(page, "What is 2+2?")
+    last_reply(page, "complete").get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copied").wait_for()
+
+    assert page.evaluate("navigator.clipboard.readText()") == "It is **four**.\n\n- surely"
+
+
 # --- What goes wrong --------------------------------------------------------------------------------------------
 
 
@@ -608,6 +618,19 @@ def test_on_a_phone_the_list_is_a_drawer(open_page: Callable[..., Page], server:
 
     assert page.evaluate("document.querySelector('.pg-side').inert")
     assert not page.evaluate("document.querySelector('main').inert")
+
+
+def test_on_a_touch_screen_enter_begins_a_line_and_a_button_sends(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_page(size=PHONE, has_touch=True, is_mobile=True)
+    page.locator(".wb-input").tap()
+    page.keyboard.type("one\ntwo")
+    page.locator(".wb-send").tap()
+    last_reply(page, "complete")
+
+    assert messages(server, page)[0] == ("complete", "one\ntwo")
+    assert page.locator(".wb-hint").inner_text() == ""
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

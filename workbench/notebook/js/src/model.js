@@ -141,6 +141,7 @@ export class ChatState {
     this.#append(newMessage(message_id, "assistant"));
     this.live = { turn, messageId: message_id, seq: 0, usage: null };
     this.model = model || this.model;
+    this.local = this.model === "local";
     this.title = title || this.title;
     this.refusal = null;
     return missed ? "resync" : "ok";

@@ -28,7 +28,7 @@ export class Identity {
     this.#fields =
       mode === "keys"
         ? { key: input("Key", { type: "password", placeholder: "wb_…", autocomplete: "off", required: true }) }
-        : { org: input("Org", PLAIN), user: input("User", PLAIN) };
+        : { org: input("Org", { ...PLAIN, placeholder: "the default org" }), user: input("User", { ...PLAIN, placeholder: "the default user" }) };
     this.error = h("p", { class: "pg-error", role: "alert" });
     this.dialog = h(
       "dialog",

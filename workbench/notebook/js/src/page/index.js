@@ -17,7 +17,8 @@ class Page {
   #chat = null;
   #view = null;
 
-  constructor(mode) {
+  /** mode: how the server tells callers apart; model: who answers, '' if it does not say. */
+  constructor({ auth: mode, model }) {
     this.identity = new Identity(mode, () => this.#becomeSomebody());
     this.api = new Api(this.identity.headers);
     this.confirm = new Confirm();
@@ -28,6 +29,7 @@ class Page {
       onRefused,
     });
     this.listener = {
+      model,
       known: () => this.list.ids,
       begun: (chat) => this.#begun(chat),
       changed: (chat) => this.#changed(chat),
@@ -37,7 +39,7 @@ class Page {
     this.side = h(
       "nav",
       { class: "pg-side", id: "chats", "aria-label": "Chats" },
-      h("div", { class: "pg-brand" }, h("span", { class: "pg-mark", "aria-hidden": "true" }), NAME),
+      h("div", { class: "pg-brand" }, h("img", { src: "static/icon.svg", alt: "", width: 22, height: 22 }), NAME),
       h("button", { class: "pg-new", type: "button", onclick: () => this.#new() }, icon("compose"), "New chat"),
       this.list.element,
       h("div", { class: "pg-below" }, this.identity.button, h("a", { class: "pg-quiet", href: "docs" }, icon("book"), "API")),
@@ -86,6 +88,7 @@ class Page {
         titleTag: "h1",
         lead: this.drawer.button,
         onEarlier: () => chat.showEarlier(),
+        copies: true,
       });
     }
     this.list.mark(chat.id);
@@ -165,4 +168,4 @@ class Page {
   }
 }
 
-new Page(document.documentElement.dataset.auth);
+new Page(document.documentElement.dataset);
