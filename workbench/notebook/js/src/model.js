@@ -107,6 +107,7 @@ export class ChatState {
     this.costUsd = cost_usd ?? null;
     this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     this.resyncing = false;
+    if (this.refusal?.type === "not_connected") this.refusal = null; // whoever tells this is there
     this.messages = messages.map(({ message_id, role, status, text, footer, error }) =>
       newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null }),
     );

@@ -102,6 +102,18 @@ test("a refusal is kept apart from the messages", () => {
   assert.equal(chat.busy, false);
 });
 
+test("a lost connection is forgotten once something comes, another refusal is not", () => {
+  const chat = chatAfter();
+  const refusal = { t: "err", turn: null, error: "E", message: "m", type: "not_connected", retryable: true };
+  chat.apply(refusal);
+  assert.equal(chat.refusal.type, "not_connected");
+  chat.apply(SNAP);
+  assert.equal(chat.refusal, null);
+  chat.apply({ ...refusal, type: "rate_limited" });
+  chat.apply(SNAP);
+  assert.equal(chat.refusal.type, "rate_limited");
+});
+
 test("a refusal meant for another view is none of ours", () => {
   const chat = chatAfter();
   chat.asked("c9", { text: "hi" });
