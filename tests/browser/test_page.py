@@ -546,6 +546,10 @@ def test_a_key_is_asked_for_tried_and_kept_in_this_tab_only(
         assert key not in page.url + page.content()
         assert key in page.evaluate("JSON.stringify(sessionStorage)")
         assert page.evaluate("JSON.stringify([localStorage, document.cookie])") == '[{},""]'
+        other = open_page(f"/#chat={chat_of(page)}", at=locked)
+        other.get_by_role("textbox", name="Key").fill(key)
+        other.get_by_role("textbox", name="Key").press("Enter")
+        last_reply(other, "complete")  # whoever has no key yet comes to the chat all the same
         (sent,) = [r["user_id"] for r in locked.client.get("/usage", headers={"authorization": f"Bearer {key}"}).json()]
         assert sent
 

@@ -11,6 +11,7 @@ import { ChatList } from "./list.js";
 import { LiveChat } from "./live.js";
 
 const NAME = document.title;
+const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
 
 class Page {
   #chats = new Map(); // id -> LiveChat, those that were shown since the page was opened
@@ -19,7 +20,7 @@ class Page {
 
   /** mode: how the server tells callers apart; model: who answers, '' if it does not say. */
   constructor({ auth: mode, model }) {
-    this.identity = new Identity(mode, () => this.#becomeSomebody());
+    this.identity = new Identity(mode, (first) => this.#becomeSomebody(first));
     this.api = new Api(this.identity.headers);
     this.confirm = new Confirm();
     const onRefused = (problem) => this.identity.open(problem.message);
@@ -102,7 +103,8 @@ class Page {
   }
 
   #focusInput() {
-    if (!document.querySelector("dialog[open]")) this.#view.composer.input.focus({ preventScroll: true });
+    if (TOUCHED.matches || document.querySelector("dialog[open]")) return; // a keyboard would come over half the chat
+    this.#view.composer.input.focus({ preventScroll: true });
   }
 
   #entitle() {
@@ -142,15 +144,15 @@ class Page {
     });
   }
 
-  /** Somebody else asks from now on; Problem if they may not. */
-  async #becomeSomebody() {
+  /** Somebody else asks from now on, or somebody for the first time; Problem if they may not. */
+  async #becomeSomebody(first) {
     await this.api.chats({ limit: 1 });
-    for (const chat of this.#chats.values()) chat.close();
+    for (const chat of [this.#chat, ...this.#chats.values()]) chat.close();
     this.#chats.clear();
+    this.#chat = null;
     this.list.clear();
-    this.#chat.close();
-    history.replaceState(null, "", location.pathname + location.search);
-    this.#show(new LiveChat(this.api, null, this.listener));
+    if (!first) history.replaceState(null, "", location.pathname + location.search); // that chat was another's
+    this.#follow();
     this.list.update();
   }
 
