@@ -9,13 +9,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 from functools import cache
+from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from server import reference
+from workbench.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from workbench.engine import Engine
 
 router = APIRouter(include_in_schema=False)
 
@@ -63,9 +68,9 @@ def assets() -> dict[str, Asset]:
 
 
 @cache
-def _page(mode: str) -> Asset:
-    html = (STATIC / "page.html").read_text()
-    return _asset(_with_versions(html.replace("{auth}", mode)).encode(), "text/html")
+def _page(mode: str, model: str) -> Asset:
+    html = (STATIC / "page.html").read_text(encoding="utf-8").replace("{auth}", mode).replace("{model}", escape(model))
+    return _asset(_with_versions(html).encode(), "text/html")
 
 
 def _with_versions(html: str) -> str:
@@ -89,7 +94,16 @@ def _sent(request: Request, asset: Asset, caching: str) -> Response:
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
     """The chat page."""
-    return _sent(request, _page(request.app.state.auth), _READ_AGAIN)
+    state = request.app.state
+    return _sent(request, _page(state.auth, _model(state.service.engine) if state.auth == "dev" else ""), _READ_AGAIN)
+
+
+def _model(engine: Engine) -> str:
+    """Who answers a new chat, to say from the first sight that it is the embedded model."""
+    try:
+        return engine.model_for(None)
+    except ConfigurationError:
+        return ""  # nobody can answer: the first question is told why
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

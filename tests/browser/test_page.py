@@ -47,6 +47,8 @@ HOSTILE = """<script>window.__ran = 1</script>
 The end.
 """
 
+LINK = '<!doctype html><link rel="icon" href="data:,"><a href="{}/">The workbench</a>'
+
 
 @pytest.fixture(scope="module")
 def server(running: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
@@ -270,6 +272,16 @@ def test_a_long_chat_shows_its_end_and_the_rest_when_asked(open_page: Callable[.
     assert page.locator(".wb-message").count() == 100
 
 
+def test_a_reply_is_copied_as_it_was_written(open_page: Callable[..., Page], upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("It is **four**.\n\n- surely"))
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    send(page, "What is 2+2?")
+    last_reply(page, "complete").get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copied").wait_for()
+
+    assert page.evaluate("navigator.clipboard.readText()") == "It is **four**.\n\n- surely"
+
+
 # --- What goes wrong --------------------------------------------------------------------------------------------
 
 
@@ -334,6 +346,24 @@ def test_a_server_that_is_gone_is_said_and_nothing_typed_is_lost(
 
     assert page.locator(".wb-input").input_value() == "anybody?"
     assert page.locator(".wb-message").count() == 0
+
+
+def test_a_server_that_is_back_is_noticed(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_page()
+    send(page, "hi")
+    last_reply(page, "complete")
+    page.context.set_offline(True)
+    send(page, "anybody?")
+    page.locator(".wb-notice").get_by_text("Not connected").wait_for()
+    page.context.set_offline(False)
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.locator(".wb-notice").wait_for(state="hidden")
+    page.locator(".wb-send").click()
+    page.locator(".wb-message[data-role=assistant][data-status=complete]").nth(1).wait_for()
+
+    assert ledger(server, chat_of(page)) == ["complete", "complete"]
 
 
 def test_an_address_of_no_chat_says_so(open_page: Callable[..., Page], server: LiveServer) -> None:
@@ -516,8 +546,30 @@ def test_a_key_is_asked_for_tried_and_kept_in_this_tab_only(
         assert key not in page.url + page.content()
         assert key in page.evaluate("JSON.stringify(sessionStorage)")
         assert page.evaluate("JSON.stringify([localStorage, document.cookie])") == '[{},""]'
+        other = open_page(f"/#chat={chat_of(page)}", at=locked)
+        other.get_by_role("textbox", name="Key").fill(key)
+        other.get_by_role("textbox", name="Key").press("Enter")
+        last_reply(other, "complete")  # whoever has no key yet comes to the chat all the same
         (sent,) = [r["user_id"] for r in locked.client.get("/usage", headers={"authorization": f"Bearer {key}"}).json()]
         assert sent
+
+
+def test_a_link_on_another_site_leads_to_the_page_which_works(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_page()
+    link = LINK.format(server.url)
+    page.route("http://other.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+    page.goto("http://other.example/")
+    page.elsewhere.clear()
+    browsers_own, sent = page.context.new_cdp_session(page), []
+    browsers_own.send("Network.enable")
+    browsers_own.on("Network.requestWillBeSentExtraInfo", lambda event: sent.append(event["headers"]))
+    page.get_by_text("The workbench").click()
+    send(page, "hi")
+    last_reply(page, "complete")
+
+    assert [each["Sec-Fetch-Site"] for each in sent if each.get("Sec-Fetch-Mode") == "navigate"] == ["cross-site"]
 
 
 def test_another_user_has_other_chats(open_page: Callable[..., Page], server: LiveServer) -> None:
@@ -608,6 +660,19 @@ def test_on_a_phone_the_list_is_a_drawer(open_page: Callable[..., Page], server:
 
     assert page.evaluate("document.querySelector('.pg-side').inert")
     assert not page.evaluate("document.querySelector('main').inert")
+
+
+def test_on_a_touch_screen_enter_begins_a_line_and_a_button_sends(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_page(size=PHONE, has_touch=True, is_mobile=True)
+    page.locator(".wb-input").tap()
+    page.keyboard.type("one\ntwo")
+    page.locator(".wb-send").tap()
+    last_reply(page, "complete")
+
+    assert messages(server, page)[0] == ("complete", "one\ntwo")
+    assert page.locator(".wb-hint").inner_text() == ""
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

@@ -149,6 +149,14 @@ def test_the_page_knows_how_its_server_tells_callers_apart(server: LiveServer, l
     assert f'data-auth="{locked.app.state.auth}"' in locked.client.get("/").text
 
 
+def test_the_page_knows_who_answers_where_that_is_nobodys_secret(
+    server: LiveServer, keyless: LiveServer, locked: LiveServer
+) -> None:
+    assert 'data-model="claude-sonnet-5-5"' in server.client.get("/").text
+    assert 'data-model="local"' in keyless.client.get("/").text
+    assert 'data-model=""' in locked.client.get("/").text
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_a_link_on_another_site_leads_to_the_page(server: LiveServer, path: str) -> None:
     assert server.client.get(path, headers=FROM_A_LINK).status_code == 200

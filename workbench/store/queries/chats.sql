@@ -7,7 +7,8 @@ WITH page AS MATERIALIZED (  -- so that only what these chats used is summed up
     FROM chats c
     WHERE c.org_id = $1 AND c.user_id = $2
       AND ($3 = '' OR STRPOS(LOWER(c.title), LOWER($3)) > 0 OR c.id IN (
-          SELECT m.chat_id FROM messages m WHERE m.org_id = $1 AND STRPOS(LOWER(m.content), LOWER($3)) > 0
+          SELECT m.chat_id FROM messages m
+          WHERE $3 <> '' AND m.org_id = $1 AND STRPOS(LOWER(m.content), LOWER($3)) > 0
       ))
       AND (CAST($5 AS TIMESTAMPTZ) IS NULL OR (c.updated_at, c.id) < (CAST($5 AS TIMESTAMPTZ), CAST($6 AS TEXT)))
     ORDER BY c.updated_at DESC, c.id DESC

@@ -107,6 +107,7 @@ export class ChatState {
     this.costUsd = cost_usd ?? null;
     this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     this.resyncing = false;
+    if (this.refusal?.type === "not_connected") this.refusal = null; // whoever tells this is there
     this.messages = messages.map(({ message_id, role, status, text, footer, error }) =>
       newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null }),
     );
@@ -141,6 +142,7 @@ export class ChatState {
     this.#append(newMessage(message_id, "assistant"));
     this.live = { turn, messageId: message_id, seq: 0, usage: null };
     this.model = model || this.model;
+    this.local = this.model === "local";
     this.title = title || this.title;
     this.refusal = null;
     return missed ? "resync" : "ok";

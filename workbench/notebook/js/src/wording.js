@@ -38,7 +38,8 @@ export const ENDED = {
   lost: "Lost: the kernel ended during this reply.",
 };
 
-/** An error as title and sentence. */
-export function errorLine({ message, retryAfter }) {
-  return retryAfter ? `${message} (retry after ${Math.ceil(retryAfter)} s)` : message;
+/** An error as a sentence. */
+export function errorLine({ message, type, retryAfter }) {
+  // our own limit says it in its message
+  return retryAfter && type !== "rate_limited" ? `${message} (retry after ${Math.ceil(retryAfter)} s)` : message;
 }

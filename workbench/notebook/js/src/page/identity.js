@@ -18,17 +18,17 @@ export class Identity {
   #known;
   #fields;
 
-  /** `onChange(identity)`: it was changed; it returns a promise that is rejected with a Problem if it will not do. */
+  /** `onChange(first)`: it was changed; it returns a promise that is rejected with a Problem if it will not do. */
   constructor(mode, onChange) {
     this.#mode = mode;
     this.onChange = onChange;
-    this.#known = { ...NOBODY, ...JSON.parse(sessionStorage.getItem(KEPT) ?? "{}") };
+    this.#known = { ...NOBODY, ...kept() };
     this.button = h("button", { class: "pg-quiet", type: "button", hidden: mode === "gateway", onclick: () => this.open() });
     this.button.append(icon("person"), h("span"));
     this.#fields =
       mode === "keys"
         ? { key: input("Key", { type: "password", placeholder: "wb_…", autocomplete: "off", required: true }) }
-        : { org: input("Org", PLAIN), user: input("User", PLAIN) };
+        : { org: input("Org", { ...PLAIN, placeholder: "the default org" }), user: input("User", { ...PLAIN, placeholder: "the default user" }) };
     this.error = h("p", { class: "pg-error", role: "alert" });
     this.dialog = h(
       "dialog",
@@ -73,12 +73,12 @@ export class Identity {
   }
 
   async #submit() {
-    const before = this.#known;
+    const [before, first] = [this.#known, this.missing];
     const given = Object.entries(this.#fields).map(([name, { element }]) => [name, element.value.trim()]);
     this.#known = { ...NOBODY, ...Object.fromEntries(given) };
     this.use.disabled = true;
     try {
-      await this.onChange();
+      await this.onChange(first);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.#known = before;
@@ -86,7 +86,7 @@ export class Identity {
     } finally {
       this.use.disabled = false;
     }
-    sessionStorage.setItem(KEPT, JSON.stringify(this.#known));
+    keep(this.#known);
     this.#show();
     this.dialog.close();
   }
@@ -96,6 +96,23 @@ export class Identity {
     const name = this.#mode === "keys" ? (key ? `Key ${key.slice(0, 11)}…` : "Enter a key") : user || org || "Default user";
     setText(this.button.lastChild, name);
     this.button.title = org && user ? `${user} of ${org}` : name;
+  }
+}
+
+// a browser may forbid to keep anything; then it is known until the page is loaded anew
+function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT));
+  } catch {
+    return null;
+  }
+}
+
+function keep(known) {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(known));
+  } catch {
+    console.info("workbench: who asks cannot be kept in this browser");
   }
 }
 

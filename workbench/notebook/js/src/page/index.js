@@ -11,14 +11,16 @@ import { ChatList } from "./list.js";
 import { LiveChat } from "./live.js";
 
 const NAME = document.title;
+const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
 
 class Page {
   #chats = new Map(); // id -> LiveChat, those that were shown since the page was opened
   #chat = null;
   #view = null;
 
-  constructor(mode) {
-    this.identity = new Identity(mode, () => this.#becomeSomebody());
+  /** mode: how the server tells callers apart; model: who answers, '' if it does not say. */
+  constructor({ auth: mode, model }) {
+    this.identity = new Identity(mode, (first) => this.#becomeSomebody(first));
     this.api = new Api(this.identity.headers);
     this.confirm = new Confirm();
     const onRefused = (problem) => this.identity.open(problem.message);
@@ -28,6 +30,7 @@ class Page {
       onRefused,
     });
     this.listener = {
+      model,
       known: () => this.list.ids,
       begun: (chat) => this.#begun(chat),
       changed: (chat) => this.#changed(chat),
@@ -37,7 +40,7 @@ class Page {
     this.side = h(
       "nav",
       { class: "pg-side", id: "chats", "aria-label": "Chats" },
-      h("div", { class: "pg-brand" }, h("span", { class: "pg-mark", "aria-hidden": "true" }), NAME),
+      h("div", { class: "pg-brand" }, h("img", { src: "static/icon.svg", alt: "", width: 22, height: 22 }), NAME),
       h("button", { class: "pg-new", type: "button", onclick: () => this.#new() }, icon("compose"), "New chat"),
       this.list.element,
       h("div", { class: "pg-below" }, this.identity.button, h("a", { class: "pg-quiet", href: "docs" }, icon("book"), "API")),
@@ -86,6 +89,7 @@ class Page {
         titleTag: "h1",
         lead: this.drawer.button,
         onEarlier: () => chat.showEarlier(),
+        copies: true,
       });
     }
     this.list.mark(chat.id);
@@ -99,7 +103,8 @@ class Page {
   }
 
   #focusInput() {
-    if (!document.querySelector("dialog[open]")) this.#view.composer.input.focus({ preventScroll: true });
+    if (TOUCHED.matches || document.querySelector("dialog[open]")) return; // a keyboard would come over half the chat
+    this.#view.composer.input.focus({ preventScroll: true });
   }
 
   #entitle() {
@@ -139,15 +144,15 @@ class Page {
     });
   }
 
-  /** Somebody else asks from now on; Problem if they may not. */
-  async #becomeSomebody() {
+  /** Somebody else asks from now on, or somebody for the first time; Problem if they may not. */
+  async #becomeSomebody(first) {
     await this.api.chats({ limit: 1 });
-    for (const chat of this.#chats.values()) chat.close();
+    for (const chat of [this.#chat, ...this.#chats.values()]) chat.close();
     this.#chats.clear();
+    this.#chat = null;
     this.list.clear();
-    this.#chat.close();
-    history.replaceState(null, "", location.pathname + location.search);
-    this.#show(new LiveChat(this.api, null, this.listener));
+    if (!first) history.replaceState(null, "", location.pathname + location.search); // that chat was another's
+    this.#follow();
     this.list.update();
   }
 
@@ -165,4 +170,4 @@ class Page {
   }
 }
 
-new Page(document.documentElement.dataset.auth);
+new Page(document.documentElement.dataset);

@@ -43,8 +43,8 @@ export class LiveChat {
   /**
    * api       whom to ask
    * id        null: a chat that begins with its first question
-   * listener  {known(), begun(chat), changed(chat), refused(problem)}: the ids of the chats there are; it has an id
-   *           now; it was asked in; nobody said who asks
+   * listener  {model, known(), begun(chat), changed(chat), refused(problem)}: who answers a new chat, '' if nobody tells;
+   *           the ids of the chats there are; it has an id now; it was asked in; nobody said who asks
    */
   constructor(api, id, listener) {
     this.#api = api;
@@ -150,7 +150,7 @@ export class LiveChat {
     const messages = shown(this.#chat?.messages ?? []);
     const { began, text, c, retryOf } = this.#asked ?? {};
     const kept = messages.slice(-this.#shownAtMost);
-    const model = messages.findLast(({ role }) => role === "assistant")?.model ?? this.#chat?.model ?? "";
+    const model = messages.findLast(({ role }) => role === "assistant")?.model ?? this.#chat?.model ?? this.#listener.model;
     this.#say({
       t: "snap",
       chat_id: this.key,

@@ -1,5 +1,6 @@
 // The whole chat box: header, messages, notice, composer, status line.
 
+import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { Session } from "../session.js";
 import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
@@ -7,7 +8,8 @@ import { Composer } from "./composer.js";
 import { MessageLog } from "./log.js";
 import { Notice } from "./notice.js";
 
-const COPIED_MS = 1500;
+// a phone has no Shift+Enter, and a button beside the text
+const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
 
 export class ChatView {
   #comm;
@@ -26,9 +28,10 @@ export class ChatView {
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier}: what the title is, what stands before it, and who brings older messages
+   * options  {titleTag, lead, onEarlier, copies}: what the title is, what stands before it, who brings older messages,
+   *          whether whole replies can be copied
    */
-  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null } = {}) {
+  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false } = {}) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
@@ -41,6 +44,7 @@ export class ChatView {
       onResize: () => this.#resized(),
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
       onEarlier,
+      copies,
     });
     this.notice = new Notice({
       onReconnect: () => this.#session.reconnect(),
@@ -126,7 +130,8 @@ export class ChatView {
   #updateFoot({ busy, loaded, pending, totalCost, budgetLeft }, link) {
     const saidInLog = pending && !pending.acked;
     setText(this.#status, link === "queued" && !saidInLog ? QUEUED : "");
-    setText(this.#hint, link !== "ready" ? "" : busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line");
+    const keys = busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line";
+    setText(this.#hint, link !== "ready" || TOUCHED.matches ? "" : keys);
     setText(this.#budget, budgetLeft === null ? "" : `${dollars(budgetLeft)} left`);
     setText(this.#cost, loaded ? dollars(totalCost) : "");
   }
@@ -162,31 +167,19 @@ export class ChatView {
     if (event.key === "Escape") {
       event.preventDefault();
       this.#session.stop();
-    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.composer.input) {
+    } else if (event.key === "Enter" && !event.shiftKey && !TOUCHED.matches && event.target === this.composer.input) {
       event.preventDefault();
       this.composer.submit();
     }
   }
 
-  async #onClick({ target }) {
-    const button = target.closest?.(".wb-copy");
-    if (!button) return;
-    const code = button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, "");
-    setText(button, (await copy(code)) ? "Copied" : "Select and copy by hand");
-    setTimeout(() => setText(button, "Copy"), COPIED_MS);
+  #onClick({ target }) {
+    const button = target.closest?.(".wb-code .wb-copy");
+    if (button) copyFrom(button, button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, ""));
   }
 
   #resize = () => {
     const height = this.#comm.get("height");
     this.root.style.height = height && CSS.supports("height", height) ? height : "480px";
   };
-}
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false; // not allowed here, as on a page without https
-  }
 }

@@ -19,8 +19,9 @@ export class MessageLog {
   #count = 0;
 
   /** `onEarlier`: brings older messages; null where nobody can. */
-  constructor({ onScroll, onResize, onRetry, onEarlier = null }) {
+  constructor({ onScroll, onResize, onRetry, onEarlier = null, copies = false }) {
     this.onRetry = onRetry;
+    this.copies = copies;
     this.#earlier = onEarlier
       ? h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring(onEarlier) })
       : h("p", { class: "wb-earlier", hidden: true });
@@ -76,7 +77,7 @@ export class MessageLog {
     const kept = new Map();
     let before = this.#empty;
     for (const message of chat.messages) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role);
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;

@@ -1,5 +1,6 @@
 // One message on screen.
 
+import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { MarkdownStream } from "../render/markdown.js";
 import { ENDED, errorLine, STOPPING, THINKING, usageLine } from "../wording.js";
@@ -11,12 +12,14 @@ export class MessageView {
   #body = h("div", { class: "wb-body" });
   #state = h("div", { class: "wb-state" });
   #footer = h("div", { class: "wb-footer" });
+  #copy = h("button", { class: "wb-copy wb-copy-reply", type: "button", onclick: () => copyFrom(this.#copy, this.#shown) }, "Copy");
   #stream = null;
   #shown = ""; // the text on screen
   #finished = false;
   #said = ""; // what the state on screen says
 
-  constructor(role) {
+  /** `copies`: whether its text can be copied as it was written. */
+  constructor(role, copies = false) {
     this.element = h(
       "article",
       { class: "wb-message", "data-role": role },
@@ -25,7 +28,9 @@ export class MessageView {
       this.#state,
       this.#footer,
     );
-    if (role === "assistant") this.#body.classList.add("wb-md");
+    if (role !== "assistant") return;
+    this.#body.classList.add("wb-md");
+    if (copies) this.element.append(this.#copy);
   }
 
   /** Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense. */
@@ -56,6 +61,7 @@ export class MessageView {
     // screen readers hear the reply once, when it is there
     this.element.ariaBusy = streaming ? "true" : null;
     this.#body.hidden = text === "";
+    this.#copy.hidden = streaming || text === "";
   }
 
   #updateState({ role, status, text, error }, stopping, onRetry) {
