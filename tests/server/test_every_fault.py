@@ -526,8 +526,8 @@ def test_a_killed_turn_is_lost_and_charged_no_less_than_was_delivered(
     text = " ".join(["ducks"] * words)
     upstream.script(reply(f"{text} quack", pause_after=words))
     store = tmp_path / "store.duckdb"
-    often = {"seconds": {"checkpoint_seconds": 0.05}} if saved else {}
-    with ServerProcess(store, **often, **claude(upstream)) as killed:
+    seconds = {"checkpoint_seconds": 0.05 if saved else 3600.0}
+    with ServerProcess(store, seconds=seconds, **claude(upstream)) as killed:
         watched = Watched(killed, Ledger(store))
         with leaving(watched, "/chat/stream", "killed", max_tokens=bound) as client:
             read_tokens(client, text)

@@ -509,9 +509,10 @@ class Store:
     async def _record_lost(self, session_id: str) -> None:
         """Record the turns of a dead process; two survivors may both do so. What it wrote itself stands, however late."""
         for row in await self.backend.rows(query("open_holds"), session_id):
-            *call, tokens, held_usd, text, blocks = row
+            *call, tokens, held_usd, text, encoded = row
             id, request_id, org_id, _, chat_id, message_id, _, model, started_at, _ = call
-            said = estimate_tokens(len(text))
+            blocks = msgspec.json.decode(encoded)
+            said = estimate_tokens(_characters(blocks))
             if held_usd != 0:  # somebody charges
                 most = longest_reply(model, tokens, held_usd, started_at)
                 said = min(said + UNSAVED_TOKENS, said + UNSAVED_TOKENS if most is None else most)
@@ -519,9 +520,7 @@ class Store:
             cost, price_source = cost_and_source(model, usage, started_at)
             await self.backend.write(
                 [
-                    self._reply(
-                        message_id, org_id, text, msgspec.json.decode(blocks), "lost", None, usage.output_tokens
-                    ),
+                    self._reply(message_id, org_id, text, blocks, "lost", None, usage.output_tokens),
                     _usage_row(
                         call,
                         usage,
@@ -534,6 +533,12 @@ class Store:
                 ]
             )
             log.warning("Turn of a dead process recorded as lost", extra={"requestId": request_id, "chatId": chat_id})
+
+
+def _characters(blocks: list[Block]) -> int:
+    """Of all that was generated: text, thinking and the arguments of tool calls, whole or so far."""
+    pieces = [block.get(key) for block in blocks for key in ("text", "thinking", "partial_json", "input")]
+    return sum(len(piece if isinstance(piece, str) else _json.encode(piece)) for piece in pieces if piece)
 
 
 def _counted(caller: Caller, budget: Budget, now: datetime) -> tuple[Any, ...]:
