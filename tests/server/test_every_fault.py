@@ -211,14 +211,16 @@ def test_what_fails_before_the_first_event_is_a_problem_with_its_status(
     for n, path in enumerate(PATHS, 1):
         answer = watched.ask(path, name)
 
-        assert_problem(answer, expected, "Stream failed" if path == "/chat/stream" else "Chat failed")
+        assert_problem(watched, answer, expected, "Stream failed" if path == "/chat/stream" else "Chat failed")
         assert upstream.requests_total == expected.calls * n
     assert watched.calls(name) == [failed(expected.type, expected.counts)] * 2
 
 
-def assert_problem(answer: httpx2.Response, expected: Refused | Broken, title: str) -> None:
+def assert_problem(watched: Watched, answer: httpx2.Response, expected: Refused | Broken, title: str) -> None:
     nothing_of_theirs(answer)
     body = answer.json()
+    request_id = answer.headers["x-request-id"]
+    assert watched.ledger.rows("SELECT chat_id FROM usage WHERE request_id = $1", request_id) == [(body["chat_id"],)]
     retry_after = body.pop("retry_after", None)
     retryable = expected.retryable if isinstance(expected, Refused) else True
     assert answer.headers["content-type"] == "application/json"
@@ -229,7 +231,8 @@ def assert_problem(answer: httpx2.Response, expected: Refused | Broken, title: s
             "message": expected.message,
             "type": expected.type,
             "retryable": retryable,
-            "request_id": answer.headers["x-request-id"],
+            "chat_id": body["chat_id"],
+            "request_id": request_id,
         },
     )
     assert retry_after in (expected.retry_after if isinstance(expected, Refused) else (None,))
@@ -245,7 +248,7 @@ def test_a_connection_that_is_refused_costs_nothing(patient: Watched, upstream: 
     upstream.refuse()
     try:
         for path, title in zip(PATHS, ("Chat failed", "Stream failed"), strict=True):
-            assert_problem(patient.ask(path, "refuse"), expected, title)
+            assert_problem(patient, patient.ask(path, "refuse"), expected, title)
     finally:
         upstream.accept()
 
@@ -280,7 +283,7 @@ def test_what_breaks_a_reply_is_told_once_and_what_came_is_kept(
                 upstream.release()
             answer = asked.result()
             if path == "/chat":
-                assert_problem(answer, expected, "Chat failed")
+                assert_problem(watched, answer, expected, "Chat failed")
             else:
                 assert_broken(answer, expected)
             assert upstream.requests_total == n
