@@ -24,6 +24,7 @@ from workbench.errors import (
     RateLimited,
     StoreError,
     StoreFull,
+    TurnRunning,
     UpstreamError,
     UpstreamOverloaded,
     UpstreamRateLimited,
@@ -75,7 +76,11 @@ def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
         case ConfigurationError():
             return 503, "Configuration Error", str(error)
         case NotFound(kind=kind, id=id):
-            return 404, "Not Found", f"no {kind} {id!r}; leave {kind}_id out to begin a new one"
+            return (
+                404,
+                "Not Found",
+                f"no {kind} {id!r}; leave {kind}_id out to begin a new one, GET /{kind}s lists yours",
+            )
         case InFlight():
             return 409, "Conflict", str(error)
         case Mismatch():
@@ -93,6 +98,8 @@ def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
         case StoreFull():
             fate = "the reply is kept and saved" if error.reply else "nothing was asked or charged; ask again"
             return 503, failed, f"the server's disk is full: {fate} once there is space"
+        case TurnRunning():
+            return 409, "Conflict", str(error)
         case StoreError():
             fate = "; the reply is kept and saved as soon as it can be" if error.reply else ""
             return 503, failed, f"the ledger cannot be read or written{fate}; the server's log says why"
@@ -107,7 +114,7 @@ def described(error: Exception, failed: str, request_id: str) -> tuple[int, shap
     if not isinstance(error, WorkbenchError):
         log.error("Unhandled error", exc_info=error, extra={"requestId": request_id})
         return _plain(500, request_id)
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError) and not isinstance(error, TurnRunning):
         log.error("Store error", extra={"requestId": request_id, "error": str(error)})
     status, title, message = _described(error, failed)
     seconds = getattr(error, "retry_after", None)
@@ -119,6 +126,7 @@ def described(error: Exception, failed: str, request_id: str) -> tuple[int, shap
         retryable=error.retryable,
         retry_after=UNSET if seconds is None else math.ceil(seconds),
         resets_at=UNSET if resets_at is None else instant(resets_at),
+        chat_id=UNSET if error.reply is None else error.reply.chat_id,
         request_id=request_id,
     )
 

@@ -18,6 +18,7 @@ Cost = Annotated[
     str | None, Meta(description="US dollars, decimal; null when the price is not known", examples=["0.0078"])
 ]
 RequestId = Annotated[str, Meta(description="also in the x-request-id header, the log and the ledger")]
+Time = Annotated[str, Meta(description="UTC", examples=["2026-11-23T10:30:00.000Z"])]
 RetryAfter = Annotated[int, Meta(description="seconds")] | UnsetType
 BudgetRemaining = (
     Annotated[
@@ -109,6 +110,62 @@ class Failed(msgspec.Struct, kw_only=True):
     request_id: RequestId
 
 
+class ChatSummary(msgspec.Struct, kw_only=True):
+    """A chat as the list shows it."""
+
+    chat_id: ChatId
+    title: Annotated[str, Meta(description="how its first question begins", examples=["What is 2+2?"])]
+    created_at: Time
+    updated_at: Annotated[str, Meta(description="when it was asked in last, UTC")]
+    turns: Annotated[int, Meta(description="calls to a model that have ended, also those that failed")]
+    total_tokens: int
+    cost_usd: Cost
+    models: Annotated[list[str], Meta(description="who answered in it")]
+    forked_from: Annotated[str | None, Meta(description="the chat whose first messages it began with")]
+
+
+class ChatPage(msgspec.Struct, kw_only=True):
+    """Some of the caller's chats, the one used last first."""
+
+    chats: list[ChatSummary]
+    next: Annotated[str | None, Meta(description="send it as `before` for the chats after these; null: there are none")]
+
+
+class ChatMessage(msgspec.Struct, kw_only=True):
+    """One message of a chat; what a reply used and cost is `null` for questions, and until the reply has ended."""
+
+    message_id: str
+    seq: Annotated[int, Meta(description="1, 2, 3, … within the chat")]
+    role: Literal["user", "assistant"]
+    content: Annotated[str, Meta(description="the text people read")]
+    status: Annotated[
+        Literal["streaming", "complete", "interrupted", "failed", "lost"],
+        Meta(description="`streaming` until the reply has ended; `lost`: its server died"),
+    ]
+    token_count: Annotated[
+        int | None, Meta(description="of a reply its output tokens, of a question the input tokens it added")
+    ]
+    created_at: Time
+    model: str | None
+    stop_reason: str | None
+    usage: Usage | None
+    cost_usd: Cost
+    duration_ms: int | None
+
+
+class ChatWithMessages(msgspec.Struct, kw_only=True):
+    """A chat and all that was said in it."""
+
+    chat_id: ChatId
+    title: str
+    system: Annotated[str | None, Meta(description="the system prompt, if the chat has one of its own")]
+    model: Annotated[str | None, Meta(description="who answers, unless a request says otherwise; null: the default")]
+    created_at: Time
+    forked_from: str | None
+    cost_usd: Cost
+    messages: Annotated[list[ChatMessage], Meta(description="oldest first")]
+
+
 class Problem(msgspec.Struct, kw_only=True):
     """Why a request was not answered."""
 
@@ -118,10 +175,17 @@ class Problem(msgspec.Struct, kw_only=True):
     retryable: Annotated[bool, Meta(description="whether asking the same again later can help")]
     retry_after: RetryAfter = UNSET
     resets_at: Annotated[str, Meta(description="when the budget begins anew, UTC")] | UnsetType = UNSET
+    chat_id: (
+        Annotated[
+            str,
+            Meta(description="of a turn that failed but is in the ledger: name it to ask again in the same chat"),
+        ]
+        | UnsetType
+    ) = UNSET
     request_id: RequestId
 
 
-_SHAPES = (ChatReply, First, Token, Done, Failed, Problem)
+_SHAPES = (ChatReply, First, Token, Done, Failed, Problem, ChatPage, ChatWithMessages)
 _references, COMPONENTS = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
 REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=True))
 

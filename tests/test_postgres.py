@@ -128,6 +128,20 @@ async def test_chats_are_the_same_frame_as_from_a_file(store: Store) -> None:
     pd.testing.assert_frame_equal(here, there)
 
 
+async def test_chats_of_one_moment_come_once_page_by_page(store: Store) -> None:
+    for _ in range(5):
+        turn = a_turn(a_chat())
+        turn.started_at = NOON
+        await keep(store, turn)
+    found, after = [], None
+    while rows := (await store.chats(ADA, limit=2, after=after)).to_pylist():
+        found += [row["chat_id"] for row in rows]
+        after = (rows[-1]["updated_at"], found[-1])
+
+    assert found == sorted(found, reverse=True)
+    assert len(found) == len({*found}) == 5
+
+
 async def test_rows_are_of_the_same_python_types_as_from_a_file(store: Store) -> None:
     with closing(await Store.open(":memory:")) as file:
         for one in (store, file):

@@ -1,24 +1,30 @@
-"""Pictures of the chat box in JupyterLab, and of notebooks: ``python -m tools.screenshots FOLDER [NOTEBOOK ...]``.
+"""Pictures of the chat box in JupyterLab, of notebooks and of the server's page.
 
-The chat box is taken in the middle of a reply of the embedded model, in JupyterLab's light and dark theme, wide and as
-narrow as a phone. Notebooks are copied, run from top to bottom and taken in full length.
+``python -m tools.screenshots FOLDER [NOTEBOOK ...]``: the chat box is taken in the middle of a reply of the embedded
+model, in JupyterLab's light and dark theme, wide and as narrow as a phone. Notebooks are copied, run from top to bottom
+and taken in full length. ``--page``: the server's page instead, wide and light, as a phone and dark, and its list there.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
 
 from tests.browser.lab import FLAGS, JupyterLab, Notebook
-from tests.faults.upstream import ScriptedUpstream, reply
+from tests.faults.upstream import ScriptedUpstream, Usage, reply
+from tests.server.live import LiveServer
+from workbench.store.backend import Statement
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 CELL = """import workbench as wb
@@ -52,9 +58,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("notebooks", type=Path, nargs="*", help="run and taken in full length")
     parser.add_argument("--scripted", action="store_true", help="a written reply instead of the embedded model's")
+    parser.add_argument("--page", action="store_true", help="the server's page and nothing else")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium") or parser.error("no chromium on PATH")
+    if options.page:
+        _pages(chromium, options.folder)
+        return
     with (
         tempfile.TemporaryDirectory() as scratch,
         ScriptedUpstream() as upstream,
@@ -103,6 +113,73 @@ def _chat(lab: JupyterLab, browser: Browser, theme: str, folder: Path, upstream:
     box.locator(".wb-send").wait_for()
     page.screenshot(path=folder / f"widget-{theme}-ended.png")
     notebook.close()
+
+
+ASKED = {
+    # what was asked, tokens of the prompt and of the reply, days ago
+    "Plan a week in Lisbon with two children": (900, 2400, 0),
+    "Explain the cache discount in one table": (3200, 650, 0),
+    "Review this SQL: which index would help?": (5400, 1800, 1),
+    "Draft a polite refusal to the vendor": (700, 420, 1),
+    "Why is the sky blue, and the sunset red?": (300, 510, 3),
+    "Regular expression for ISO dates": (450, 380, 5),
+    "Summarise the minutes of Monday": (8800, 900, 6),
+    "Unit tests for the importer": (6100, 3900, 12),
+    "Names for a small bakery": (210, 460, 19),
+}
+
+
+def _pages(chromium: str, folder: Path) -> None:
+    """Take the server's page in mid-reply: wide and light, as a phone and dark."""
+    wide = {"viewport": {"width": 1280, "height": 800}, "device_scale_factor": 1.5}
+    phone = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ScriptedUpstream() as upstream,
+        LiveServer(Path(scratch), upstream=upstream.url) as server,
+        ThreadPoolExecutor(1) as thread,  # Playwright keeps a loop running in this one
+    ):
+        thread.submit(_ask, server, upstream).result()
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+            page = _page(server, upstream, browser, folder / "page.png", color_scheme="light", **wide)
+            chat_id = page.url.partition("#chat=")[2]
+            while server.client.delete(f"/chats/{chat_id}").status_code == 409:
+                page.wait_for_timeout(50)  # its reply has not ended
+            page = _page(server, upstream, browser, folder / "page-phone.png", color_scheme="dark", **phone)
+            page.locator(".pg-menu").click()
+            page.wait_for_timeout(500)  # the drawer slides in
+            page.screenshot(path=folder / "page-phone-list.png")
+            browser.close()
+
+
+def _ask(server: LiveServer, upstream: ScriptedUpstream) -> None:
+    """Fill the list with chats of the last weeks."""
+    for question, (inputs, outputs, days) in ASKED.items():
+        upstream.script(reply("…", usage=Usage(uncached_input_tokens=inputs, output_tokens=outputs)))
+        chat_id = server.post("/chat", question).json()["chat_id"]
+        used = datetime.now(UTC) - timedelta(days=days, minutes=len(ASKED))
+        statement = Statement("UPDATE chats SET created_at = $2, updated_at = $2 WHERE id = $1", (chat_id, used))
+        asyncio.run(server.app.state.service.engine.store.backend.write([statement]))
+
+
+def _page(server: LiveServer, upstream: ScriptedUpstream, browser: Browser, path: Path, **options: Any) -> Page:
+    page = browser.new_context(**options).new_page()
+    page.goto(server.url)
+    usage = Usage(uncached_input_tokens=61, output_tokens=58)
+    upstream.script(reply(SCRIPTED[0], usage=usage), reply(SCRIPTED[1], pause_after=60))
+    for question in QUESTIONS:
+        page.locator(".wb-send").wait_for()
+        page.locator(".wb-input").fill(question)
+        page.locator(".wb-send").click()
+        if question is not QUESTIONS[-1]:
+            page.locator(".wb-message[data-role=assistant][data-status=complete]").first.wait_for()
+    page.get_by_text("and you get an iterator").wait_for()
+    page.mouse.move(640, 500)
+    page.wait_for_timeout(300)  # the list has heard of it too
+    page.screenshot(path=path)
+    upstream.release()
+    return page
 
 
 def _notebook(lab: JupyterLab, browser: Browser, path: Path, folder: Path) -> None:

@@ -469,9 +469,11 @@ class EventSplitter:
 
     def _with_newlines(self, chunk: bytes) -> bytes:
         """Lines may end in CR LF, LF or CR, and CR LF may be cut in two."""
+        if not chunk:
+            return chunk
         if self._after_return and chunk.startswith(b"\n"):
             chunk = chunk[1:]
-        self._after_return = chunk.endswith(b"\r") if chunk else self._after_return
+        self._after_return = chunk.endswith(b"\r")  # of a LF alone that belonged to it nothing is left
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
@@ -479,7 +481,9 @@ def _data(event: bytes) -> bytes:
     name, _, data = event.partition(b"\ndata: ")
     if name.startswith(b"event:") and b"\n" not in name and b"\n" not in data:
         return data  # as Claude writes every event
-    return b"\n".join(line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(
+        line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"
+    )
 
 
 class StreamFault(Exception):  # becomes an UpstreamError, which knows the upstream's name

@@ -13,6 +13,7 @@
     ├── BudgetExceeded            .whose, .left_usd, .needed_usd, .resets_at
     ├── StoreError                .path
     │   ├── StoreBusy             .pid: of the process that has the file and does not share it or answer
+    │   │   └── TurnRunning       what is to be deleted is still written to
     │   ├── StoreFull             its disk is full; .retry_after (seconds)
     │   └── StoreCorrupt
     └── UpstreamError             .type, .status, .retryable, .retry_after, .request_id, .reply
@@ -154,6 +155,12 @@ class StoreBusy(StoreError):
     def __init__(self, message: str, path: str = "", pid: int | None = None) -> None:
         super().__init__(message, path)
         self.pid = pid
+
+
+class TurnRunning(StoreBusy):
+    """What is to be deleted holds a turn that has yet to end and to be billed."""
+
+    type = "turn_running"
 
 
 class StoreFull(StoreError):

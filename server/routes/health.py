@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from server import shapes
 from server.problems import refusal
@@ -29,9 +29,3 @@ async def readyz(request: Request, service: Shared) -> Response:
         return refusal(503, service.not_ready, request.state.request_id)
     await service.engine.store.backend.rows("SELECT 1")
     return JSONResponse({"status": "ready"})
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """Show what there is."""
-    return RedirectResponse("/docs")

@@ -49,6 +49,7 @@ class World:
         self.server = server
         self.upstream = upstream
         self.chats: dict[str, Chat] = {}
+        self.deleted: dict[str, Chat] = {}
         self.requests: dict[str, Person] = {}
         self._numbers = itertools.count()
         self.people = asyncio.run(self._settled())
@@ -90,6 +91,43 @@ class World:
         self.chats.setdefault(id, Chat(person, [])).texts[:] = [*texts, answered]
         self.requests[answer.headers["x-request-id"]] = person
 
+    def list_chats(self, person: Person, search: str) -> None:
+        """List the chats of a person, in pages of two."""
+        found, before = [], {}
+        while before is not None:
+            asked = {"limit": 2, "search": search, **before}
+            answer = self.server.client.get("/chats", params=asked, headers=person.headers)
+            assert answer.status_code == 200
+            self._check_names_no_other(answer, person)
+            found += [chat["chat_id"] for chat in answer.json()["chats"]]
+            before = answer.json()["next"] and {"before": answer.json()["next"]}
+
+        said = [id for id, chat in self.chats.items() if chat.owner == person and search in " ".join(chat.texts)]
+        assert sorted(found) == sorted(said)
+
+    def read(self, person: Person, chat_id: str) -> None:
+        """Read a chat of anybody."""
+        answer = self.server.client.get(f"/chats/{chat_id}", headers=person.headers)
+        chat = self.chats.get(chat_id)
+        if chat is None or chat.owner != person:
+            nobodys = self.server.client.get(f"/chats/{NOBODYS}", headers=person.headers)
+            self._check_like_nobodys(answer, nobodys, person, chat_id)
+        else:
+            assert [message["content"] for message in answer.json()["messages"]] == chat.texts
+            self._check_names_no_other(answer, person)
+
+    def delete(self, person: Person, chat_id: str) -> None:
+        """Delete a chat of anybody; only its owner can."""
+        answer = self.server.client.delete(f"/chats/{chat_id}", headers=person.headers)
+        chat = self.chats.get(chat_id)
+        if chat is None or chat.owner != person:
+            nobodys = self.server.client.delete(f"/chats/{NOBODYS}", headers=person.headers)
+            self._check_like_nobodys(answer, nobodys, person, chat_id)
+        else:
+            assert answer.status_code == 204
+            del self.chats[chat_id]
+            self.deleted[chat_id] = chat
+
     def usage(self, person: Person, format: str) -> None:
         """Read what was used, which is that of the whole org, and of no other."""
         answer = self.server.client.get("/usage", params={"format": format}, headers=person.headers)
@@ -97,8 +135,9 @@ class World:
         ours = {id for id, asker in self.requests.items() if asker.org == person.org}
         assert answer.status_code == 200
         assert {id for id in self.requests if id in answer.text} == ours
-        assert {id for id, chat in self.chats.items() if id in answer.text} == {
-            id for id, chat in self.chats.items() if chat.owner.org == person.org
+        ever = self.chats | self.deleted  # what a deleted chat cost stays
+        assert {id for id in ever if id in answer.text} == {
+            id for id, chat in ever.items() if chat.owner.org == person.org
         }
         assert SAID.findall(answer.text) == []
         self._check_names_no_other(answer, person)
@@ -111,11 +150,13 @@ class World:
 
     def _check_refused(self, answer: httpx2.Response, person: Person, path: str, id: str, before: int) -> None:
         """A chat of somebody else is as if it were not there."""
-        nobodys = self._post(person, path, "hi", NOBODYS)
+        self._check_like_nobodys(answer, self._post(person, path, "hi", NOBODYS), person, id)
+        assert len(self.upstream.requests) == before
+
+    def _check_like_nobodys(self, answer: httpx2.Response, nobodys: httpx2.Response, person: Person, id: str) -> None:
         said, expected = ({**each.json(), "request_id": None} for each in (answer, nobodys))
         assert answer.status_code == nobodys.status_code == 404
         assert json.loads(json.dumps(said).replace(id, NOBODYS)) == expected
-        assert len(self.upstream.requests) == before
         self._check_names_no_other(answer, person)
 
     def _check_names_no_other(self, answer: httpx2.Response, person: Person) -> None:
@@ -139,6 +180,9 @@ operations = st.one_of(
     st.tuples(st.just("ask"), people, paths, st.none() | chats),
     st.tuples(st.just("ask"), people, paths, chats),
     st.tuples(st.just("usage"), people, st.sampled_from(["json", "csv"]), st.none()),
+    st.tuples(st.just("list"), people, st.sampled_from(["", "said-1", "answered"]), st.none()),
+    st.tuples(st.just("read"), people, st.none(), chats),
+    st.tuples(st.just("delete"), people, st.none(), chats),
 )
 
 
@@ -149,13 +193,22 @@ def test_no_answer_shows_anything_of_another_org(
 ) -> None:
     world = World(open_to_keys, upstream)
     for what, who, how, which in done:
-        person, known = world.people[who], [*world.chats]
-        if what == "usage":
-            world.usage(person, how)
-        else:
-            world.ask(person, how, known[which % len(known)] if which is not None and known else None)
+        person, known = world.people[who], [*world.chats, *world.deleted]
+        chat_id = known[which % len(known)] if which is not None and known else None
+        match what:
+            case "usage":
+                world.usage(person, how)
+            case "list":
+                world.list_chats(person, how)
+            case "read":
+                world.read(person, chat_id or NOBODYS)
+            case "delete":
+                world.delete(person, chat_id or NOBODYS)
+            case "ask":
+                world.ask(person, how, chat_id)
     for person in world.people:
         world.usage(person, "json")
+        world.list_chats(person, "")
 
 
 def test_a_key_of_one_org_opens_nothing_in_the_other(open_to_keys: LiveServer, upstream: ScriptedUpstream) -> None:

@@ -28,7 +28,6 @@ from workbench.notebook.messages import (
     usage_message,
 )
 from workbench.notebook.transcript import RETRYABLE, footers, last, shown
-from workbench.store.queries import query
 from workbench.turns import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -269,7 +268,7 @@ class LiveChat:
         return await self._engine.store.messages(self._caller, self._info.id)
 
     async def _footers(self) -> dict[str, str]:
-        rows = await self._engine.store.arrow(query("chat_usage"), self._info.id, self._caller.org_id)
+        rows = await self._engine.store.chat_usage(self._caller, self._info.id)
         return footers(self._info.id, rows.to_pylist())
 
     async def _cost(self) -> Decimal | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from workbench.errors import NotFound, StoreBusy
+from workbench.errors import NotFound, TurnRunning
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 
@@ -65,7 +65,7 @@ async def delete_chat(backend: Backend, org_id: str, user_id: str, chat_id: str)
 
     Raises:
         NotFound: the user has no such chat.
-        StoreBusy: a turn runs in it.
+        TurnRunning: a turn runs in it.
     """
     if not await backend.rows(query("chat"), chat_id, org_id, user_id):
         raise NotFound("chat", chat_id, "wb.chats() lists the chats there are")
@@ -81,7 +81,7 @@ async def erase_user(
 
     Raises:
         NotFound: the org has no such user and nothing of one, also when it was erased before.
-        StoreBusy: turns of theirs run; the rest is deleted.
+        TurnRunning: turns of theirs run; the rest is deleted.
     """
     await _known_user(backend, org_id, user_id)
     removed = await _erase_chats(backend, org_id, user_id, None, progress)
@@ -112,7 +112,7 @@ async def erase_org(backend: Backend, org_id: str, progress: Callable[[Removed],
 
     Raises:
         NotFound: there is no such org.
-        StoreBusy: turns of it run; other chats are deleted, the org and its usage are still there.
+        TurnRunning: turns of it run; other chats are deleted, the org and its usage are still there.
     """
     await known_org(backend, org_id)
     removed = await _erase_chats(backend, org_id, None, None, progress)
@@ -205,7 +205,7 @@ async def _refuse_running(backend: Backend, org_id: str, user_id: str | None, wh
         raise _running(whose, turns)
 
 
-def _running(whose: str, turns: int) -> StoreBusy:
+def _running(whose: str, turns: int) -> TurnRunning:
     what = "a turn of" if turns == 1 else f"{turns:,} turns of"
     verb = "is" if turns == 1 else "are"
-    return StoreBusy(f"{what} {whose} {verb} still running and has to be billed; stop it, or wait, and do this again")
+    return TurnRunning(f"{what} {whose} {verb} still running and has to be billed; stop it, or wait, and do this again")

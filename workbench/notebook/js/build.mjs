@@ -1,6 +1,9 @@
-// Builds ../static: one ES module (anywidget takes a single file), one style sheet, the licences of what is bundled.
-//   node build.mjs           write ../static
-//   node build.mjs --check   build elsewhere and fail if ../static differs
+// Builds what is shipped, each with the licences of what is bundled:
+//   ../static               the chat widget: one ES module (anywidget takes a single file), one style sheet
+//   ../../../server/static  the same chat as a page of the server, and the style sheet of its reference
+//
+//   node build.mjs           write both
+//   node build.mjs --check   build elsewhere and fail if either differs
 import { build } from "esbuild";
 import { mkdtemp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
@@ -9,33 +12,51 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const shipped = join(here, "..", "static");
-const LARGEST = 165_000; // bytes of chat.js: it rides in every widget's saved state
 
 const BUNDLED = [
   { name: "marked", licence: "MIT", files: ["LICENSE"] },
   { name: "dompurify", licence: "Apache-2.0 (chosen from: MPL-2.0 OR Apache-2.0)", files: ["LICENSE"] },
   { name: "highlight.js", licence: "BSD-3-Clause", files: ["LICENSE"] },
 ];
+const NOTICES = "THIRD_PARTY_NOTICES.txt";
 
-async function bundle(folder) {
+// in the modules they share the page has words of its own
+const wordsOfThePage = {
+  name: "words of the page",
+  setup({ onResolve }) {
+    const words = join(here, "src", "page", "wording.js");
+    onResolve({ filter: /\/wording\.js$/ }, ({ importer }) => (importer === words ? null : { path: words }));
+  },
+};
+
+const SHIPPED = [
+  {
+    folder: join(here, "..", "static"),
+    files: { "chat.js": { entry: "src/index.js", largest: 165_000 }, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
+  },
+  {
+    folder: join(here, "..", "..", "..", "server", "static"),
+    files: {
+      "page.js": { entry: "src/page/index.js", largest: 190_000, plugins: [wordsOfThePage] },
+      "page.css": { entry: "src/css/page.css", largest: 30_000 },
+      "docs.css": { entry: "src/css/docs.css", largest: 10_000 },
+    },
+  },
+];
+
+async function bundle(folder, files) {
   await mkdir(folder, { recursive: true });
-  const shared = { absWorkingDir: here, bundle: true, minify: true, charset: "utf8", legalComments: "none", logLevel: "warning" };
   const banner = "/* Built from workbench/notebook/js by `npm run build`; licences: THIRD_PARTY_NOTICES.txt */";
-  await build({
-    ...shared,
-    entryPoints: ["src/index.js"],
-    outfile: join(folder, "chat.js"),
-    format: "esm",
-    target: "es2022",
-    banner: { js: banner },
-  });
-  await build({ ...shared, entryPoints: ["src/css/chat.css"], outfile: join(folder, "chat.css"), banner: { css: banner } });
-  await writeFile(join(folder, "THIRD_PARTY_NOTICES.txt"), await notices());
+  const shared = { absWorkingDir: here, bundle: true, minify: true, charset: "utf8", legalComments: "none", logLevel: "warning" };
+  for (const [name, { entry, plugins = [] }] of Object.entries(files)) {
+    const [kind, more] = name.endsWith(".js") ? ["js", { format: "esm", target: "es2022" }] : ["css", {}];
+    await build({ ...shared, ...more, plugins, entryPoints: [entry], outfile: join(folder, name), banner: { [kind]: banner } });
+  }
+  await writeFile(join(folder, NOTICES), await notices(Object.keys(files)[0]));
 }
 
-async function notices() {
-  const parts = ["chat.js contains, besides our own code, the following libraries, unmodified but minified.\n"];
+async function notices(script) {
+  const parts = [`${script} contains, besides our own code, the following libraries, unmodified but minified.\n`];
   for (const { name, licence, files } of BUNDLED) {
     const root = join(here, "node_modules", name);
     const { version, homepage } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
@@ -45,23 +66,29 @@ async function notices() {
   return parts.map((part) => part.replaceAll("\r\n", "\n").trimEnd() + "\n").join("\n");
 }
 
-const FILES = ["chat.js", "chat.css", "THIRD_PARTY_NOTICES.txt"];
-const checking = process.argv.includes("--check");
-const folder = checking ? await mkdtemp(join(tmpdir(), "workbench-chat-")) : shipped;
-try {
-  await bundle(folder);
-  for (const file of FILES) {
-    const bytes = await readFile(join(folder, file));
+async function compare(built, { folder, files }) {
+  for (const file of [...Object.keys(files), NOTICES]) {
+    const bytes = await readFile(join(built, file));
     console.log(`${file}: ${bytes.length} bytes, ${gzipSync(bytes, { level: 9 }).length} gzip`);
-    if (file === "chat.js" && bytes.length > LARGEST) fail(`${file} is ${bytes.length} bytes; at most ${LARGEST} may ship`);
-    if (checking && !bytes.equals(await readFile(join(shipped, file)).catch(() => Buffer.alloc(0))))
-      fail(`static/${file} is not what its source builds; run \`npm ci && npm run build\` and commit the result`);
+    const largest = files[file]?.largest ?? Infinity;
+    if (bytes.length > largest) fail(`${file} is ${bytes.length} bytes; at most ${largest} may ship`);
+    if (!bytes.equals(await readFile(join(folder, file)).catch(() => Buffer.alloc(0))))
+      fail(`${join(folder, file)} is not what its source builds; run \`npm ci && npm run build\` and commit the result`);
   }
-} finally {
-  if (checking) await rm(folder, { recursive: true });
 }
 
 function fail(message) {
   console.error(message);
   process.exitCode = 1;
+}
+
+for (const each of SHIPPED) {
+  const checking = process.argv.includes("--check");
+  const folder = checking ? await mkdtemp(join(tmpdir(), "workbench-chat-")) : each.folder;
+  try {
+    await bundle(folder, each.files);
+    await compare(folder, each);
+  } finally {
+    if (checking) await rm(folder, { recursive: true });
+  }
 }

@@ -30,6 +30,7 @@ export class ChatState {
   stopping = false;
   refusal = null;
   costUsd = null;
+  budgetLeft = null; // US dollars, decimal; null: nobody told
   resyncing = true;
   #ended = null; // the last turn that ended: its late batches are no gap
   #distrusted = null; // message whose length was wrong once: one resync each, never a loop
@@ -96,7 +97,7 @@ export class ChatState {
     return verdict;
   }
 
-  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd }) {
+  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd, budget_left_usd }) {
     this.chatId = chat_id;
     this.title = title ?? "";
     this.model = model ?? "";
@@ -104,7 +105,9 @@ export class ChatState {
     this.loaded = true;
     this.earlier = earlier ?? 0;
     this.costUsd = cost_usd ?? null;
+    this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     this.resyncing = false;
+    if (this.refusal?.type === "not_connected") this.refusal = null; // whoever tells this is there
     this.messages = messages.map(({ message_id, role, status, text, footer, error }) =>
       newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null }),
     );
@@ -128,7 +131,8 @@ export class ChatState {
     return this.messages.findLast(({ role }) => role === "user")?.text === text;
   }
 
-  start({ turn, message_id, user_message_id, text, model, title }) {
+  start({ turn, message_id, user_message_id, text, model, title, budget_left_usd }) {
+    this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     if (this.live?.turn === turn) return "ok"; // a snapshot brought it already
     const missed = this.live !== null;
     const at = this.messages.findIndex(({ id }) => id === user_message_id);
@@ -138,6 +142,7 @@ export class ChatState {
     this.#append(newMessage(message_id, "assistant"));
     this.live = { turn, messageId: message_id, seq: 0, usage: null };
     this.model = model || this.model;
+    this.local = this.model === "local";
     this.title = title || this.title;
     this.refusal = null;
     return missed ? "resync" : "ok";

@@ -13,6 +13,7 @@
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
+//     start and snap may say budget_left_usd, when the chat counts against a budget
 //     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}

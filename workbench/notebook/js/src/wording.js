@@ -18,6 +18,7 @@ export function usageLine({ input_tokens, output_tokens, cost_usd }) {
 
 export const earlierLine = (n) => `${count(n)} earlier message${n === 1 ? " is" : "s are"} in the store: chat.messages`;
 
+export const EMPTY = "Ask anything. The reply, its tokens and its cost are kept in your ledger.";
 export const THINKING = "thinking…";
 export const STOPPING = "stopping…";
 export const QUEUED = "kernel busy - queued";
@@ -37,7 +38,8 @@ export const ENDED = {
   lost: "Lost: the kernel ended during this reply.",
 };
 
-/** An error as title and sentence. */
-export function errorLine({ message, retryAfter }) {
-  return retryAfter ? `${message} (retry after ${Math.ceil(retryAfter)} s)` : message;
+/** An error as a sentence. */
+export function errorLine({ message, type, retryAfter }) {
+  // our own limit says it in its message
+  return retryAfter && type !== "rate_limited" ? `${message} (retry after ${Math.ceil(retryAfter)} s)` : message;
 }

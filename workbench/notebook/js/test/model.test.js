@@ -70,6 +70,22 @@ test("a pending message becomes the user message of the turn it started", () => 
   assert.deepEqual([chat.pending, chat.messages.length], [null, 2]);
 });
 
+test("a turn of the embedded model says so", () => {
+  const chat = chatAfter({ ...START, model: "local" });
+  assert.equal(chat.local, true);
+  chat.apply(end());
+  chat.apply({ ...START, turn: "t2", message_id: "m9", user_message_id: "q9", model: "claude-sonnet-5-5" });
+  assert.equal(chat.local, false);
+});
+
+test("what a budget has left is known once somebody tells, and stays known", () => {
+  const chat = chatAfter();
+  assert.equal(chat.budgetLeft, null);
+  chat.apply({ ...START, budget_left_usd: "1.5" });
+  chat.apply(end());
+  assert.equal(chat.budgetLeft, "1.5");
+});
+
 test("a turn of another view leaves what is pending here", () => {
   const chat = chatAfter();
   chat.asked("c9", { text: "mine" });
@@ -84,6 +100,18 @@ test("a refusal is kept apart from the messages", () => {
   assert.equal(chat.refusal.error, "Budget Exceeded");
   assert.equal(chat.withdraw(), "hi");
   assert.equal(chat.busy, false);
+});
+
+test("a lost connection is forgotten once something comes, another refusal is not", () => {
+  const chat = chatAfter();
+  const refusal = { t: "err", turn: null, error: "E", message: "m", type: "not_connected", retryable: true };
+  chat.apply(refusal);
+  assert.equal(chat.refusal.type, "not_connected");
+  chat.apply(SNAP);
+  assert.equal(chat.refusal, null);
+  chat.apply({ ...refusal, type: "rate_limited" });
+  chat.apply(SNAP);
+  assert.equal(chat.refusal.type, "rate_limited");
 });
 
 test("a refusal meant for another view is none of ours", () => {

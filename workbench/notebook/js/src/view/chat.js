@@ -1,5 +1,6 @@
 // The whole chat box: header, messages, notice, composer, status line.
 
+import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { Session } from "../session.js";
 import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
@@ -7,23 +8,32 @@ import { Composer } from "./composer.js";
 import { MessageLog } from "./log.js";
 import { Notice } from "./notice.js";
 
-const COPIED_MS = 1500;
+// a phone has no Shift+Enter, and a button beside the text
+const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
 
 export class ChatView {
   #comm;
   #session;
-  #title = h("span", { class: "wb-title" });
+  #title;
   #model = h("span", { class: "wb-model", hidden: true });
   #status = h("span", { class: "wb-status", role: "status" });
   #hint = h("span", { class: "wb-hint" });
+  #budget = h("span", { class: "wb-budget", title: "What your budget has left" });
   #cost = h("span", { class: "wb-cost", title: "What this chat has cost so far" });
   #jump = h("button", { class: "wb-button wb-jump", type: "button", hidden: true, onclick: () => this.#toBottom() }, "↓ Latest");
   #frame = null;
   #width = 0;
   #restoreScroll = null;
 
-  constructor(comm, element) {
+  /**
+   * comm     the anywidget model, or what speaks its protocol
+   * element  where to be shown
+   * options  {titleTag, lead, onEarlier, copies}: what the title is, what stands before it, who brings older messages,
+   *          whether whole replies can be copied
+   */
+  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false } = {}) {
     this.#comm = comm;
+    this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
       changed: () => this.invalidate(),
       returned: (text) => this.composer.restore(text),
@@ -33,21 +43,24 @@ export class ChatView {
       onScroll: () => this.#updateJump(),
       onResize: () => this.#resized(),
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
+      onEarlier,
+      copies,
     });
     this.notice = new Notice({
       onReconnect: () => this.#session.reconnect(),
       onDismiss: () => this.#session.dismiss(),
+      onRetry: () => this.composer.submit(),
     });
     this.composer = new Composer({ onSend: (text) => this.#send(text), onStop: () => this.#session.stop() });
     this.root = h(
       "section",
       // JupyterLab's shortcuts must not fire while somebody types here
       { class: "wb-chat", "aria-label": "Chat", "data-lm-suppress-shortcuts": "true" },
-      h("header", { class: "wb-head" }, this.#title, this.#model),
+      h("header", { class: "wb-head" }, lead, this.#title, this.#model),
       h("div", { class: "wb-middle" }, this.log.element, this.#jump),
       this.notice.element,
       this.composer.element,
-      h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#cost),
+      h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#budget, this.#cost),
     );
     this.root.addEventListener("keydown", (event) => this.#onKey(event));
     for (const type of ["keyup", "keypress"]) this.root.addEventListener(type, (event) => event.stopPropagation());
@@ -84,7 +97,7 @@ export class ChatView {
     this.root.dataset.link = link;
     this.#updateHead(chat);
     this.log.update(chat, link);
-    this.notice.update({ compatible, link, refusal: chat.refusal });
+    this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "" });
     this.composer.update({
       busy: chat.busy,
       stopping: chat.stopping,
@@ -114,10 +127,12 @@ export class ChatView {
     this.#model.hidden = !this.#model.textContent;
   }
 
-  #updateFoot({ busy, loaded, pending, totalCost }, link) {
+  #updateFoot({ busy, loaded, pending, totalCost, budgetLeft }, link) {
     const saidInLog = pending && !pending.acked;
     setText(this.#status, link === "queued" && !saidInLog ? QUEUED : "");
-    setText(this.#hint, link !== "ready" ? "" : busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line");
+    const keys = busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line";
+    setText(this.#hint, link !== "ready" || TOUCHED.matches ? "" : keys);
+    setText(this.#budget, budgetLeft === null ? "" : `${dollars(budgetLeft)} left`);
     setText(this.#cost, loaded ? dollars(totalCost) : "");
   }
 
@@ -152,31 +167,19 @@ export class ChatView {
     if (event.key === "Escape") {
       event.preventDefault();
       this.#session.stop();
-    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.composer.input) {
+    } else if (event.key === "Enter" && !event.shiftKey && !TOUCHED.matches && event.target === this.composer.input) {
       event.preventDefault();
       this.composer.submit();
     }
   }
 
-  async #onClick({ target }) {
-    const button = target.closest?.(".wb-copy");
-    if (!button) return;
-    const code = button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, "");
-    setText(button, (await copy(code)) ? "Copied" : "Select and copy by hand");
-    setTimeout(() => setText(button, "Copy"), COPIED_MS);
+  #onClick({ target }) {
+    const button = target.closest?.(".wb-code .wb-copy");
+    if (button) copyFrom(button, button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, ""));
   }
 
   #resize = () => {
     const height = this.#comm.get("height");
     this.root.style.height = height && CSS.supports("height", height) ? height : "480px";
   };
-}
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false; // not allowed here, as on a page without https
-  }
 }

@@ -2,7 +2,7 @@
 // the reader is at the bottom.
 
 import { h, setText } from "../dom.js";
-import { earlierLine, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
+import { earlierLine, EMPTY, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
 import { MessageView } from "./message.js";
 
 const NEAR = 24; // px from the bottom that still count as the bottom
@@ -11,13 +11,20 @@ export class MessageLog {
   #views = new Map(); // message id -> MessageView
   #pending = null;
   #waiting = h("div", { class: "wb-state wb-waiting", "data-kind": "waiting", hidden: true }, h("span"));
-  #empty = h("p", { class: "wb-empty" }, "Ask anything. The reply, its tokens and its cost are kept in your ledger.");
-  #earlier = h("p", { class: "wb-earlier", hidden: true });
+  #empty = h("p", { class: "wb-empty" }, EMPTY);
+  #earlier;
+  #height = null; // before older messages were asked for
   #following = true;
   #top = 0;
+  #count = 0;
 
-  constructor({ onScroll, onResize, onRetry }) {
+  /** `onEarlier`: brings older messages; null where nobody can. */
+  constructor({ onScroll, onResize, onRetry, onEarlier = null, copies = false }) {
     this.onRetry = onRetry;
+    this.copies = copies;
+    this.#earlier = onEarlier
+      ? h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring(onEarlier) })
+      : h("p", { class: "wb-earlier", hidden: true });
     this.element = h(
       "div",
       { class: "wb-log", role: "log", "aria-live": "polite", "aria-label": "Messages", tabindex: 0 },
@@ -70,7 +77,7 @@ export class MessageLog {
     const kept = new Map();
     let before = this.#empty;
     for (const message of chat.messages) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role);
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
@@ -83,8 +90,19 @@ export class MessageLog {
     this.#updatePending(chat, link);
     setText(this.#earlier, earlierLine(chat.earlier));
     this.#earlier.hidden = chat.earlier === 0;
+    if (this.#height !== null && chat.messages.length > this.#count) {
+      this.element.scrollTop += this.element.scrollHeight - this.#height; // what was read stays where it is
+      this.#height = null;
+    }
+    this.#count = chat.messages.length;
     this.#empty.hidden = !chat.loaded || chat.messages.length > 0 || chat.pending !== null;
     this.follow();
+  }
+
+  #bring(onEarlier) {
+    this.#height = this.element.scrollHeight;
+    this.#following = false;
+    onEarlier();
   }
 
   #updatePending({ pending, stopping, progress }, link) {

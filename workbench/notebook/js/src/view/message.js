@@ -1,8 +1,10 @@
 // One message on screen.
 
+import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { MarkdownStream } from "../render/markdown.js";
 import { ENDED, errorLine, STOPPING, THINKING, usageLine } from "../wording.js";
+import { enableAfter } from "./wait.js";
 
 const SPEAKER = { user: "You", assistant: "Claude" };
 
@@ -10,11 +12,14 @@ export class MessageView {
   #body = h("div", { class: "wb-body" });
   #state = h("div", { class: "wb-state" });
   #footer = h("div", { class: "wb-footer" });
+  #copy = h("button", { class: "wb-copy wb-copy-reply", type: "button", onclick: () => copyFrom(this.#copy, this.#shown) }, "Copy");
   #stream = null;
   #shown = ""; // the text on screen
   #finished = false;
+  #said = ""; // what the state on screen says
 
-  constructor(role) {
+  /** `copies`: whether its text can be copied as it was written. */
+  constructor(role, copies = false) {
     this.element = h(
       "article",
       { class: "wb-message", "data-role": role },
@@ -23,7 +28,9 @@ export class MessageView {
       this.#state,
       this.#footer,
     );
-    if (role === "assistant") this.#body.classList.add("wb-md");
+    if (role !== "assistant") return;
+    this.#body.classList.add("wb-md");
+    if (copies) this.element.append(this.#copy);
   }
 
   /** Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense. */
@@ -54,23 +61,27 @@ export class MessageView {
     // screen readers hear the reply once, when it is there
     this.element.ariaBusy = streaming ? "true" : null;
     this.#body.hidden = text === "";
+    this.#copy.hidden = streaming || text === "";
   }
 
   #updateState({ role, status, text, error }, stopping, onRetry) {
-    const say = (kind, ...parts) => this.#show(kind, parts, onRetry);
+    const say = (kind, ...parts) => this.#show(kind, parts, onRetry, error?.retryAfter);
     if (role !== "assistant" || status === "complete") say("");
     else if (status === "streaming") say("waiting", stopping ? STOPPING : text === "" ? THINKING : "");
     else if (error) say("error", h("strong", {}, error.error), ` ${errorLine(error)}`);
     else say(status === "interrupted" ? "note" : "error", ENDED[status] ?? "");
   }
 
-  #show(kind, parts, onRetry) {
+  #show(kind, parts, onRetry, seconds) {
     const next = h("div", { class: "wb-state", "data-kind": kind }, h("span", {}, ...parts));
     if (onRetry) next.append(h("button", { class: "wb-button wb-retry", type: "button" }, "Retry"));
     next.hidden = next.textContent === "";
-    if (!next.isEqualNode(this.#state)) {
+    const key = next.outerHTML;
+    if (key !== this.#said) {
+      this.#said = key;
       this.#state.replaceWith(next);
       this.#state = next;
+      if (onRetry) enableAfter(next.lastChild, seconds);
     }
     if (onRetry) this.#state.lastChild.onclick = onRetry;
   }
