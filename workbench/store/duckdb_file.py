@@ -388,8 +388,8 @@ class DuckDBFile:
         with self._our_errors(), self._cursor() as cursor:
             self._check_in_place()
             try:
-                plain = [(without_conflict_clause(sql), parameters) for sql, parameters in hopeful(statements)]
-                self._execute(cursor, plain)
+                hoped = hopeful(statements) if insist else statements  # of several transactions each has been
+                self._execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in hoped])
             except duckdb.ConstraintException:  # written again, or wrong either way
                 if not insist:
                     raise

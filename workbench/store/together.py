@@ -47,7 +47,7 @@ _UPDATE = re.compile(r"(UPDATE \w+\s+SET )(.+?)\s+WHERE id = \$(\d+) AND org_id 
 
 
 def hopeful(statements: Sequence[Statement]) -> Sequence[Statement]:
-    """Return the statements of a transaction as they may be if the chat that it begins is not there yet."""
+    """Return the statements of one transaction as they may be if the chat that it begins is not there yet."""
     if not any(sql == NEW_CHAT for sql, _ in statements):
         return statements
     return [Statement(FIRST_MESSAGES if sql == NEW_MESSAGES else sql, parameters) for sql, parameters in statements]
