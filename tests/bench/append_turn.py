@@ -40,7 +40,7 @@ class Paper:
     def __init__(self) -> None:
         self.transactions: list[Sequence[Statement]] = []
 
-    async def write(self, statements: Sequence[Statement], *, since: int) -> None:
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         self.transactions.append(statements)
 
 
