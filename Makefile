@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN = .venv/bin
-EXTRAS = lab,local,server,postgres,dev
+EXTRAS = lab,local,server,postgres,otel,dev
 
 .PHONY: help setup lab serve demo test bench chaos
 help:

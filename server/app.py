@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from server import auth, pages, problems, shapes
-from server.edge import MOST_REQUESTS, Edge
+from server import auth, pages, problems, shapes, telemetry
+from server.edge import MOST_REQUESTS, MOST_WAITING, Edge
 from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
 from server.routes import chat, chats, health, metrics, usage
@@ -54,6 +54,7 @@ def create_app(
     ping_seconds: float = PING_SECONDS,
     stall_seconds: float = STALL_SECONDS,
     most_requests: int = MOST_REQUESTS,
+    most_waiting: int = MOST_WAITING,
 ) -> FastAPI:
     """Return the server's ASGI application; its lifespan opens and closes the store.
 
@@ -62,6 +63,7 @@ def create_app(
         ping_seconds: Silence in a stream after which a comment is sent.
         stall_seconds: How long a client may read nothing before it is taken for gone.
         most_requests: How many requests are answered at the same time.
+        most_waiting: How many may wait for the rest of their bodies.
 
     Raises:
         ConfigurationError: these settings demand a protection that is not there.
@@ -75,6 +77,9 @@ def create_app(
         store.backend = cast("Backend", MeasuredBackend(store.backend, measured))
         engine = Engine(settings, store)
         engine.observers.add(measured)
+        if settings.otel_endpoint is not None:
+            app.state.telemetry = told = telemetry.Turns()  # kept: the engine itself does not keep it alive
+            engine.observers.add(told)
         app.state.service = service = Service(engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
         measured.streams_active.set_function(lambda: service.streams.open)
         tasks = [asyncio.create_task(work) for work in (service.warm(), service.keep_saving(), measured.watch_loop())]
@@ -98,8 +103,16 @@ def create_app(
         redirect_slashes=False,
         docs_url=None,  # it loads its scripts from a CDN; pages has one of our own
         redoc_url=None,
+        telemetry=telemetry.fastapis(),
         middleware=[
-            Middleware(Edge, settings.cors_origins, measured, most_requests, any_host=settings.auth != "dev"),
+            Middleware(
+                Edge,
+                settings.cors_origins,
+                measured,
+                most_requests,
+                any_host=settings.auth != "dev",
+                most_waiting=most_waiting,
+            ),
             _cors(settings.cors_origins),
         ],
     )

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from fastapi import Depends, Header, Request
+from pydantic import WithJsonSchema
 from starlette.exceptions import HTTPException
 
 from server import shapes
@@ -113,6 +114,9 @@ class Callers(Protocol):
     async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
         """Return who calls, given the org and the user that were named; HTTPException when they may not."""
 
+    async def check_operator(self, request: Request) -> None:
+        """Raise HTTPException unless the caller may see what concerns all orgs."""
+
 
 def callers(settings: Settings) -> Callers:
     """Return the mode that is set.
@@ -146,6 +150,10 @@ class Believed:
     async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
         """Return who was named."""
         return Caller(DEFAULT_ID if org_id is None else org_id, DEFAULT_ID if user_id is None else user_id, "server")
+
+    async def check_operator(self, request: Request) -> None:
+        """Let programs of this machine pass."""
+        _check_local(request)
 
 
 class KeptKeys:
@@ -188,9 +196,14 @@ class KeyHolders:
         if org_id not in (None, key.org_id):
             raise HTTPException(403, "the key is of another org than the header x-org-id; leave the header out")
         user = _user_of(key, user_id)
-        _check_scope(key, request.method)
+        _check_scope(key, *(("read", "chat") if request.method in ("GET", "HEAD") else ("chat",)))
         self._note_use(backend, key)
         return Caller(key.org_id, user, "server", key.id)
+
+    async def check_operator(self, request: Request) -> None:
+        """Let a key with the scope ``admin`` pass; a proxy on this machine may bring anybody, so being local is no proof."""
+        key = await self._key(request, request.app.state.service.engine.store.backend)
+        _check_scope(key, "admin")
 
     async def _key(self, request: Request, backend: Backend) -> ApiKey:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
@@ -233,8 +246,7 @@ def _user_of(key: ApiKey, named: str | None) -> str:
     return named or own
 
 
-def _check_scope(key: ApiKey, method: str) -> None:
-    enough = ("read", "chat") if method in ("GET", "HEAD") else ("chat",)
+def _check_scope(key: ApiKey, *enough: str) -> None:
     if not set(enough) & set(key.scopes):
         raise HTTPException(403, f"the key lacks the scope {enough[0]}; send one that has it")
 
@@ -260,6 +272,15 @@ class GatewayUsers:
             raise _unauthorized("Signature", "the signature does not fit this request, or not any more; sign it anew")
         return Caller(org_id, user_id, "server")
 
+    async def check_operator(self, request: Request) -> None:
+        """Let programs of this machine pass."""
+        _check_local(request)
+
+
+def _check_local(request: Request) -> None:
+    if request.client is None or not _is_loopback(request.client.host):
+        raise HTTPException(403, "this is for programs on the server's own machine")
+
 
 def _unauthorized(scheme: str, message: str) -> HTTPException:
     return HTTPException(401, message, {"www-authenticate": scheme})
@@ -271,16 +292,16 @@ def _log_refusal(request: Request, what: str, why: str | None, **more: str) -> N
 
 # For the routes -----------------------------------------------------------------------------------------------------
 
+# only said here: what does not fit is answered with 400 and words of ours, in _identify
+_ID_SCHEMA = WithJsonSchema({"type": "string", "pattern": ID_PATTERN, "examples": [DEFAULT_ID]})
+
 
 async def _identify(
     request: Request,
-    x_org_id: Annotated[str | None, Header(description="the org that asks", examples=[DEFAULT_ID])] = None,
-    x_user_id: Annotated[str | None, Header(description="the user who asks", examples=[DEFAULT_ID])] = None,
+    x_org_id: Annotated[str | None, _ID_SCHEMA, Header(description="the org that asks")] = None,
+    x_user_id: Annotated[str | None, _ID_SCHEMA, Header(description="the user who asks")] = None,
 ) -> Caller:
-    for name in CREDENTIALS:
-        # of a repeated header the framework takes the first: behind a proxy that appends its own, the client's
-        if len(request.headers.getlist(name)) > 1:
-            raise HTTPException(400, f"the header {name} is there more than once; send it once")
+    _check_once(request)
     for name, value in (("x-org-id", x_org_id), ("x-user-id", x_user_id)):
         if value is not None and not _ID.fullmatch(value):
             raise HTTPException(400, f"the header {name} must be 1 to 64 letters, digits or . _ : -")
@@ -288,7 +309,21 @@ async def _identify(
     return await known.caller(request, x_org_id, x_user_id)
 
 
+async def _check_operator(request: Request) -> None:
+    _check_once(request)
+    known: Callers = request.app.state.callers
+    await known.check_operator(request)
+
+
+def _check_once(request: Request) -> None:
+    for name in CREDENTIALS:
+        # of a repeated header the framework takes the first: behind a proxy that appends its own, the client's
+        if len(request.headers.getlist(name)) > 1:
+            raise HTTPException(400, f"the header {name} is there more than once; send it once")
+
+
 Identified = Annotated[Caller, Depends(_identify)]
+Operator = Depends(_check_operator)
 
 
 def describe(document: dict[str, Any], mode: str, known: Callers) -> None:

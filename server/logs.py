@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from opentelemetry import trace
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -38,6 +39,7 @@ def formatter(log_format: str) -> logging.Formatter:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _ordered,
+        _traced,
     ]
     last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if log_format == "json":
@@ -58,3 +60,11 @@ def formatter(log_format: str) -> logging.Formatter:
 def _ordered(logger: Any, method: str, line: EventDict) -> EventDict:
     line.pop("color_message", None)  # uvicorn's own second copy of its message
     return {"time": line.pop("time"), "level": line.pop("level"), "message": line.pop("event"), **line}
+
+
+def _traced(logger: Any, method: str, line: EventDict) -> EventDict:
+    """Name the span that was open, so that a line leads to its trace."""
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        line["traceId"], line["spanId"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    return line

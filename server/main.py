@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,14 @@ import uvicorn
 from server import logs
 from server.app import create_app
 from server.auth import refuse_open_address
+from server.edge import MOST_REQUESTS
 from server.metrics import NO_ROUTE
 from server.protocol import DEFAULT_LIMITS, Limits, Protocol
+from server.telemetry import exported
 from workbench.errors import ConfigurationError, WorkbenchError
+
+if sys.platform != "win32":
+    import resource
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,6 +39,8 @@ DRAIN_SECONDS = 30.0
 """How long turns at work may take to end after SIGTERM or Ctrl-C."""
 RECORD_SECONDS = 10
 """How long turns that were ended may take to be recorded."""
+MOST_FILES = 10_000
+"""Open at the same time; systems start programs with as few as 256 or 1024, and let them raise it themselves."""
 
 
 def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DRAIN_SECONDS) -> int:
@@ -48,9 +56,10 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
     try:
         if settings.auth == "dev":
             refuse_open_address(host)
-        app = create_app(settings)
-        with listening_on(host, port) as listening:
-            server = Server(app, settings.env, drain_seconds)
+        most = places(open_files())
+        app = create_app(settings, most_requests=most, most_waiting=most)
+        with exported(settings), listening_on(host, port) as listening:
+            server = Server(app, settings.env, drain_seconds, Limits(most_waiting=most))
             with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
                 runner.run(server.run_app(listening))
     except WorkbenchError as error:
@@ -59,6 +68,28 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
     except KeyboardInterrupt:  # before the server listened for it
         return 0
     return 0
+
+
+def open_files() -> int:
+    """Let this process open as many files as it may, up to ``MOST_FILES``; return how many. A connection is a file."""
+    if sys.platform == "win32":  # without such a limit
+        return MOST_FILES
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(most, MOST_FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return wanted
+
+
+def places(files: int) -> int:
+    """Return how many requests may be answered, may wait for their bodies, and may be awaited, each.
+
+    An answer takes two files, its own connection and one to the upstream; a third is left for the rest.
+
+    >>> places(1024), places(MOST_FILES)
+    (170, 1000)
+    """
+    return min(MOST_REQUESTS, files // 6)
 
 
 def listening_on(host: str, port: int) -> socket.socket:
@@ -96,7 +127,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(Protocol, limits=limits, refused=self._refused),  # type: ignore[arg-type]  # it is only ever called
+                http=partial(Protocol, limits=limits, refused=self._refused, waiting={}),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 lifespan="off",  # ours, in run_app: uvicorn prints a traceback when it fails
                 log_config=None,

@@ -81,6 +81,9 @@ class Metrics:
         self.cost_usd = self._counter("cost_usd", "US dollars, of turns whose price is known", "model")
         self.rate_limited = self._counter("rate_limited", "Requests refused by a limit of ours (429)")
         self.budget_refused = self._counter("budget_refused", "Requests that an org could not afford (402)")
+        self.budget_nearly_spent = self._counter(
+            "budget_nearly_spent", "Turns begun when a budget of theirs was spent or held to 80 % or more"
+        )
         self.upstream_errors = self._counter("upstream_errors", "Turns that failed upstream", "type")
         self.client_disconnects = self._counter("client_disconnects", "Clients that left before their answer's end")
         self.usage_estimated = self._counter("usage_estimated", "Turns whose tokens are an estimate")
@@ -109,6 +112,8 @@ class Metrics:
             self.ttft_seconds.observe(turn.ttft_ms / 1000)
         if turn.error_type is not None:
             self.upstream_errors.labels(turn.error_type if turn.error_type in error_types() else OTHER).inc()
+        if turn.budget is not None and turn.budget.nearly_spent:
+            self.budget_nearly_spent.inc()
         if usage.estimated:
             self.usage_estimated.inc()
         upstream_seconds.get([]).append(turn.duration_ms / 1000)

@@ -69,7 +69,7 @@ def assets() -> dict[str, Asset]:
 
 @cache
 def _page(mode: str, model: str) -> Asset:
-    html = (STATIC / "page.html").read_text().replace("{auth}", mode).replace("{model}", escape(model))
+    html = (STATIC / "page.html").read_text(encoding="utf-8").replace("{auth}", mode).replace("{model}", escape(model))
     return _asset(_with_versions(html).encode(), "text/html")
 
 

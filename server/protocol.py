@@ -41,6 +41,9 @@ class Limits:
     the client's system drop the answer, as long as it sends."""
     flush_seconds: float = 30.0
     """How long a client may read nothing of an answer that does not fit the buffers, or of the last one."""
+    most_waiting: int = 1000
+    """Connections whose next request is still to come; one more, and the one that waits longest is closed. Who means to
+    ask does it at once, so a flood of connections that say nothing is at its own expense."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -58,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         *,
         limits: Limits = DEFAULT_LIMITS,
         refused: Callable[[int], None] = lambda status: None,
+        waiting: dict[Protocol, None] | None = None,
     ) -> None:
         """Prepare, as uvicorn does for each connection.
 
@@ -68,10 +72,12 @@ class Protocol(HttpToolsProtocol):
             _loop: The running one.
             limits: What the connection may take.
             refused: Is told the status of each answer that no application gave.
+            waiting: Shared by all connections: those whose next request is still to come, longest waiting first.
         """
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
         self._refused = refused
+        self._waiting = {} if waiting is None else waiting
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._in_headers = False
@@ -177,6 +183,8 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._arm(self._limits.flush_seconds, self.transport.abort)
+        else:
+            self._wait()
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -209,6 +217,14 @@ class Protocol(HttpToolsProtocol):
 
     def _wait_for_headers(self) -> None:
         self._arm(self._limits.header_seconds, self._late)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._waiting[self] = None
+        if len(self._waiting) > self._limits.most_waiting:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.transport.abort()
 
     def _late(self) -> None:
         if self._in_headers:
@@ -271,6 +287,7 @@ class Protocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(seconds, then)
 
     def _disarm(self) -> None:
+        self._waiting.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

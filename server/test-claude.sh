@@ -3,7 +3,8 @@
 #
 #   server/test-claude.sh ORG_ID USER_ID
 #
-# BASE_URL names another server than http://localhost:3000. Exit code 0 when both replies came whole, else 1.
+# BASE_URL names another server than http://localhost:3000, WORKBENCH_KEY is a key (wb_…) where the server wants one; it
+# needs the scope act-as-user for a user other than its own. Exit code 0 when both replies came whole, else 1.
 set -uo pipefail
 
 if [ $# -ne 2 ]; then
@@ -13,8 +14,11 @@ fi
 base=${BASE_URL:-http://localhost:3000}
 python=$(command -v python3 || command -v python) || { echo "python is needed to read JSON" >&2; exit 1; }
 
+authorization() { # not as an argument: those are shown to everybody on this machine
+    [ -z "${WORKBENCH_KEY:-}" ] || printf 'header = "Authorization: Bearer %s"\n' "$WORKBENCH_KEY"
+}
 ask() {
-    curl -sS -N -X POST "$base$1" -H "Content-Type: application/json" \
+    curl -K <(authorization) -sS -N -X POST "$base$1" -H "Content-Type: application/json" \
         -H "x-org-id: $org_id" -H "x-user-id: $user_id" -d "$2"
 }
 org_id=$1

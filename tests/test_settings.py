@@ -43,6 +43,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         "WORKBENCH_RATE_BURST": 20,
         "WORKBENCH_MAX_STREAMS_PER_ORG": 64,
         "WORKBENCH_CORS_ORIGINS": (),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": None,
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
     }
@@ -74,6 +75,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
             "cors_origins",
             ("https://a.example", "http://b:1"),
         ),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318/", "otel_endpoint", "http://localhost:4318"),
         ("LOG_LEVEL", "WARNING", "log_level", "warning"),
         ("LOG_FORMAT", "text", "log_format", "text"),
     ],

@@ -655,6 +655,23 @@ async def test_a_turn_that_is_recorded_while_it_is_being_found_lost_stays_comple
     assert (billed, held) == ([("complete",)], [("settled",)])
 
 
+async def test_what_a_lost_turn_thought_and_called_counts_as_what_it_said(address: str) -> None:
+    dying, finder = await Store.open(address), await Store.open(address)
+    turn = a_turn(a_chat(), "Tell me", "x" * 320, worst_case_usd=Decimal("0.10024"), max_tokens=10_000)
+    turn.answer.open_block(1, {"type": "thinking", "thinking": "x" * 3200, "signature": "x" * 1000})
+    turn.answer.open_block(2, {"type": "tool_use", "id": "toolu_01", "name": "weather", "input": {"place": "Oslo"}})
+    await dying.begin(turn)
+    await dying.checkpoint(turn)
+
+    await finder._record_lost(dying.session.id)
+    (billed,) = await dying.backend.rows("SELECT uncached_input_tokens, output_tokens, cost_usd FROM usage")
+    for store in (finder, dying):
+        store.close()
+
+    # 100 tokens of text, 1,000 of thinking, 16 characters of arguments, and 600 that may have come since
+    assert billed == (60, 1705, Decimal("0.01717"))
+
+
 DYING = """
 async def main():
     store = await Store.open(sys.argv[1])
@@ -681,10 +698,11 @@ async def test_a_turn_whose_process_died_is_lost_with_its_text_and_an_estimate(
 
     assert (question.content, reply.content, reply.status) == ("Tell me", "Once upon a time", "lost")
     assert reply.blocks == [{"type": "text", "text": "Once upon a time"}]
-    # 60 tokens in were estimated; 16 characters of reply are 5 tokens: 60 x $2 + 5 x $10 a million
+    # 60 tokens in were estimated; 16 characters of reply are 5 tokens, and more may have come since, up to the
+    # bound of 100: 60 x $2 + 100 x $10 a million
     assert (usage["id"], usage["status"], usage["error_type"]) == (id, "lost", "process_died")
-    assert (usage["input_tokens"], usage["output_tokens"], usage["usage_estimated"]) == (60, 5, True)
-    assert usage["cost_usd"] == Decimal("0.00017")
+    assert (usage["input_tokens"], usage["output_tokens"], usage["usage_estimated"]) == (60, 100, True)
+    assert usage["cost_usd"] == Decimal("0.00112")
     assert holds == [(id, "lost")]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(1,)]
     assert [r.message for r in caplog.records].count("Turn of a dead process recorded as lost") == 1

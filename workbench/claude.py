@@ -469,14 +469,18 @@ class EventSplitter:
 
     def _with_newlines(self, chunk: bytes) -> bytes:
         """Lines may end in CR LF, LF or CR, and CR LF may be cut in two."""
+        if not chunk:
+            return chunk
         if self._after_return and chunk.startswith(b"\n"):
             chunk = chunk[1:]
-        self._after_return = chunk.endswith(b"\r") if chunk else self._after_return
+        self._after_return = chunk.endswith(b"\r")  # of a LF alone that belonged to it nothing is left
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _data(event: bytes) -> bytes:
-    return b"\n".join(line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(
+        line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"
+    )
 
 
 class StreamFault(Exception):  # becomes an UpstreamError, which knows the upstream's name

@@ -246,6 +246,9 @@ class Engine:
             ids = {"requestId": turn.request_id, "chatId": turn.chat.id}
             log.error("Turn not saved yet", extra={**ids, "error": error.type})
             raise
+        self._tell(turn)
+
+    def _tell(self, turn: LiveTurn) -> None:
         for observer in tuple(self.observers):
             observer.recorded(turn)
 
@@ -258,7 +261,7 @@ class Engine:
         async with self._saving:
             while self._unsaved:
                 await self.store.record(self._unsaved[0])
-                self._unsaved.pop(0)
+                self._tell(self._unsaved.pop(0))
 
     # Who answers ----------------------------------------------------------------------------------------------------
 

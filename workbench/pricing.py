@@ -174,3 +174,19 @@ def worst_case(model: str, input_tokens: int, max_tokens: int, at: datetime) -> 
     if price is None:
         return None
     return (input_tokens * max(price.cache_write_1h, price.input) + max_tokens * price.output) / MILLION
+
+
+def longest_reply(model: str, input_tokens: int, held_usd: Decimal | None, at: datetime) -> int | None:
+    """Return how many tokens a reply can have had for which that much was held.
+
+    None when the price is not known or nobody charges: then no reply is bounded by what was held for it.
+
+    Example:
+        >>> longest_reply("claude-sonnet-5-5", 51, Decimal("0.041164"), datetime(2026, 11, 24, tzinfo=UTC))
+        4096
+    """
+    asking = worst_case(model, input_tokens, 0, at)
+    one_more = worst_case(model, input_tokens, 1, at)
+    if held_usd is None or asking is None or one_more is None or asking == one_more:
+        return None
+    return max(0, int((held_usd - asking) / (one_more - asking)))

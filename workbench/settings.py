@@ -126,6 +126,11 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), alias="WORKBENCH_CORS_ORIGINS", description="origins whose pages may call the server, comma separated"
     )
+    otel_endpoint: str | None = Field(
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="OpenTelemetry collector that the server sends spans and metrics to, as OTLP over HTTP",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="LOG_LEVEL", description="least severe log line written"
     )
@@ -137,7 +142,7 @@ class Settings(BaseSettings):
         # a key pasted with its line end would break the header it is sent in
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("api_key", "base_url", "gateway_keys", mode="before")
+    @field_validator("api_key", "base_url", "gateway_keys", "otel_endpoint", mode="before")
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -166,7 +171,7 @@ class Settings(BaseSettings):
             raise ValueError("it is blank; name a model, or unset it")
         return model
 
-    @field_validator("base_url")
+    @field_validator("base_url", "otel_endpoint")
     @classmethod
     def _without_version(cls, url: str | None) -> str | None:
         if url is None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from server import idempotency, shapes
 from server.auth import ID_PATTERN, Identified
@@ -14,6 +14,14 @@ from server.stream import StreamedReply, TurnResponse, WholeReply, replayed
 from workbench.turns import Caller, Reply
 
 router = APIRouter(tags=["chat"])
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: some clients write 64 as 64.0, and its schema language calls both an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 
 
 class ChatRequest(BaseModel):
@@ -28,14 +36,14 @@ class ChatRequest(BaseModel):
         },
     )
 
-    message: str = Field(description="what to ask", json_schema_extra={"pattern": r"\S"})
+    message: str = Field(description="what to ask", json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})
     chat_id: str | None = Field(
         None, pattern=ID_PATTERN, description="the chat to go on with; without it a new one begins"
     )
     model: str | None = Field(
         None, pattern=r"^[!-~]{1,200}$", description="who answers this turn; `local` is the embedded model"
     )
-    max_tokens: int | None = Field(None, ge=1, description="less than the server's bound; never more is given")
+    max_tokens: Whole | None = Field(None, description="less than the server's bound; never more is given")
     prompt: None = Field(None, description="named prompts are not there yet")
 
     @field_validator("prompt", mode="before")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 from starlette.exceptions import HTTPException
 
 from server import shapes
@@ -24,8 +24,12 @@ def _moment(value: Any) -> datetime | None:
 
 Time = Annotated[
     datetime | None,
-    BeforeValidator(_moment, json_schema_input_type=str),
+    BeforeValidator(_moment),
+    # what is written in some other way and yet understood is nothing to rely on
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
+_NAMES = rf" *({'|'.join((*PERIODS, *COLUMNS))})? *"
+Names = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{_NAMES}(,{_NAMES})*$"})]
 
 
 class UsageQuery(BaseModel):
@@ -38,8 +42,8 @@ class UsageQuery(BaseModel):
         description="calls from this moment on; a day means its first moment, a time without a zone is UTC",
         examples=["2026-11-01"],
     )
-    until: Time = Field(None, description="calls before this moment", examples=["2026-11-25T14:30+01:00"])
-    by: list[str] = Field(
+    until: Time = Field(None, description="calls before this moment", examples=["2026-11-25T14:30:00+01:00"])
+    by: list[Names] = Field(
         [],
         description=f"what to sum up by, with commas between or repeated: any of {', '.join((*PERIODS, *COLUMNS))}; without it one row per call",
         examples=[["day,model"]],
@@ -51,7 +55,7 @@ class UsageQuery(BaseModel):
     @field_validator("by")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        names = [name.strip() for part in value for name in part.split(",") if name.strip()]
+        names = [name.strip(" ") for part in value for name in part.split(",") if name.strip(" ")]
         usage_query(names)
         return names
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx2
 
 from server.app import create_app
-from server.edge import MOST_REQUESTS
+from server.edge import MOST_REQUESTS, MOST_WAITING
 from server.main import Server, listening_on
 from server.protocol import DEFAULT_LIMITS, Limits
 from workbench.settings import read_settings
@@ -53,6 +53,7 @@ class LiveServer:
         stall_seconds: float = 30.0,
         drain_seconds: float = 30.0,
         most_requests: int = MOST_REQUESTS,
+        most_waiting: int = MOST_WAITING,
         limits: Limits = DEFAULT_LIMITS,
         **environment: object,
     ) -> None:
@@ -63,7 +64,11 @@ class LiveServer:
             **{"WORKBENCH_STORE": str(folder / "store.duckdb")} | UNLIMITED | environment,
         )
         self.app = create_app(
-            settings, ping_seconds=ping_seconds, stall_seconds=stall_seconds, most_requests=most_requests
+            settings,
+            ping_seconds=ping_seconds,
+            stall_seconds=stall_seconds,
+            most_requests=most_requests,
+            most_waiting=most_waiting,
         )
         self.server = _Announced(self.app, settings.env, drain_seconds, limits)
         self.listening = listening_on("127.0.0.1", 0)

@@ -17,25 +17,49 @@ from tests.server.live import PATIENCE, UNLIMITED
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import sys
-from server.main import serve
+import json, sys
+from functools import partial
+import server.main, workbench.engine
 from workbench.settings import settings
+given = json.loads(sys.argv[1])
+drain = {"drain_seconds": given.pop("drain_seconds")} if "drain_seconds" in given else {}
+workbench.engine.CHECKPOINT_SECONDS = given.pop("checkpoint_seconds", workbench.engine.CHECKPOINT_SECONDS)
+app = {name: given.pop(name) for name in ("ping_seconds", "stall_seconds") if name in given}
+server.main.create_app = partial(server.main.create_app, **app)
+workbench.engine.Claude = partial(workbench.engine.Claude, **given)
 s = settings()
-sys.exit(serve(s, s.host, s.port, drain_seconds=float(sys.argv[1])))
+sys.exit(server.main.serve(s, s.host, s.port, **drain))
 """
+"""The server with other times than people have."""
 
 
 class ServerProcess:
-    """Runs the server until the end of the block; its log lines are read as they come."""
+    """Runs the server until the end of the block; its log lines are read as they come.
 
-    def __init__(self, store: Path, *, drain_seconds: float | None = None, **environment: str) -> None:
+    Args:
+        store: Where its store is, or is to be.
+        seconds: What is to take other times than usual: ``drain_seconds``, ``checkpoint_seconds``, ``ping_seconds``,
+            ``stall_seconds``, and of the connection to the upstream ``pause`` and ``read_timeout``.
+        files: How many it may have open.
+        environment: Its settings.
+    """
+
+    def __init__(
+        self, store: Path, *, seconds: Mapping[str, float] | None = None, files: int | None = None, **environment: str
+    ) -> None:
         ours = {"WORKBENCH_STORE": str(store), "PORT": "0", "PYTHONPATH": str(ROOT)} | UNLIMITED | environment
-        program = ["-m", "server"] if drain_seconds is None else ["-c", PROGRAM, str(drain_seconds)]
+        program = ["-c", PROGRAM, json.dumps(seconds)] if seconds else ["-m", "server"]
+        limited = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
         self.process = subprocess.Popen(
-            [sys.executable, *program], cwd=store.parent, env=os.environ | ours, stderr=subprocess.PIPE, text=True
+            [*limited, sys.executable, *program],
+            cwd=store.parent,
+            env=os.environ | ours,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.lines: list[str] = []
         self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -81,9 +81,9 @@ def test_the_ledger_says_that_the_server_asked(server: LiveServer) -> None:
     assert row == ("acme", "ada", "server", "complete")
 
 
-@pytest.mark.parametrize(("asked", "given"), [(5, 5), (100_000, 4096), (None, 4096)])
+@pytest.mark.parametrize(("asked", "given"), [(5, 5), (64.0, 64), (100_000, 4096), (1e30, 4096), (None, 4096)])
 def test_a_request_may_ask_for_less_and_never_gets_more(
-    server: LiveServer, upstream: ScriptedUpstream, asked: int | None, given: int
+    server: LiveServer, upstream: ScriptedUpstream, asked: float | None, given: int
 ) -> None:
     server.post("/chat", "hi", max_tokens=asked)
 
@@ -111,6 +111,7 @@ def test_a_request_may_ask_for_less_and_never_gets_more(
         ('{"message": "hi", "chat_id": "a b"}', 422, "Validation Error", "chat_id"),
         ('{"message": "hi", "max_tokens": "5"}', 422, "Validation Error", "max_tokens"),
         ('{"message": "hi", "max_tokens": 0}', 422, "Validation Error", "max_tokens"),
+        ('{"message": "hi", "max_tokens": 5.5}', 422, "Validation Error", "max_tokens"),
         ('{"message": "hi", "model": ""}', 422, "Validation Error", "model"),
         ('{"message": "hi", "prompt": "support"}', 422, "Validation Error", "prompts are not there yet"),
     ],

@@ -141,6 +141,8 @@ def test_a_reply_that_found_the_disk_full_is_saved_when_there_is_space_without_b
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert statuses(server) == ["complete"] * 2
+    output = next(line for line in server.client.get("/metrics").text.splitlines() if 'kind="output"' in line)
+    assert float(output.split()[-1]) == sum(row["output_tokens"] for row in server.client.get("/usage").json())
     server.process.kill()
     server.ended()
     assert kept(path) == [(text, "complete") for text in ("one", "Hello world", "two", "It is four")]

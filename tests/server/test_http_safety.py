@@ -6,16 +6,21 @@ import json
 import re
 import socket
 import time
+from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import httpx2
 import pytest
 
 from server.protocol import Limits
 from tests.faults.upstream import reply
 from tests.server.live import PATIENCE, LiveServer, events
+from tests.server.process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
 
@@ -454,6 +459,88 @@ def test_more_requests_than_the_server_may_answer_at_once_are_refused(
     assert refused.json()["message"] == "the server answers 1 requests already; ask again in a moment"
     assert refused.json()["retryable"] is True
     assert probe.status_code == 200
+
+
+def test_who_waits_longest_for_nothing_makes_room(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("crowded")
+    with LiveServer(folder, upstream=upstream.url, limits=Limits(most_waiting=2)) as server:
+        server.client.close()  # its own connection waits too
+        silent, half, idle = connected(server), connected(server), connected(server)
+        with silent, half, idle:
+            half.sendall(PROBE[:20])
+            idle.sendall(PROBE)
+            assert next_answer(idle).status == 200  # of three that wait, one has waited longest
+            assert silent.recv(1) == b""
+            half.sendall(PROBE[20:])
+            assert next_answer(half).status == 200
+            idle.sendall(PROBE)
+            assert next_answer(idle).status == 200
+
+
+def test_of_too_many_half_bodies_the_oldest_is_given_up(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("crowded")
+    half = post(b"content-length: 17", body=QUESTION[:5])
+    with (
+        LiveServer(folder, upstream=upstream.url, most_requests=1, most_waiting=2) as server,
+        connected(server) as first,
+        connected(server) as second,
+        connected(server) as third,
+    ):
+        for connection in (first, second, third):
+            connection.sendall(half)
+            time.sleep(0.1)  # so that they come in this order
+        given_up = one(to_the_end(first))
+        assert server.client.get("/usage").status_code == 200  # those that wait are not counted as answered
+        for connection in (second, third):
+            connection.sendall(QUESTION[5:])
+            assert next_answer(connection).status == 200
+
+    assert (given_up.status, given_up.problem["retryable"]) == (503, True)
+    assert given_up.headers["retry-after"] == "1"
+    assert given_up.problem["message"] == "too many requests wait for the rest of their bodies; send it again, whole"
+
+
+def half_open(server: ServerProcess, seconds: float, at_once: int) -> tuple[list[int], int]:
+    """Open connections that send half of a request, or half its body, without end; what others are answered meanwhile."""
+    port = int(server.url.rsplit(":", 1)[1])
+    halves = (
+        b"",
+        PROBE[:30],
+        post(b"content-length: 17", body=QUESTION[:5]),
+        post(b"transfer-encoding: chunked", body=b"5"),
+    )
+    statuses, opened = [], 0
+    end = time.monotonic() + seconds
+    with ExitStack() as flood:
+        held = deque[socket.socket]()
+        while time.monotonic() < end:
+            for _ in range(at_once // 10):
+                held.append(flood.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)))
+                held[-1].sendall(halves[opened % len(halves)])
+                opened += 1
+                if len(held) > at_once:
+                    held.popleft().close()
+            with httpx2.Client(base_url=server.url, timeout=PATIENCE, trust_env=False) as client:
+                asked = client.get("/readyz"), client.post("/chat", json={"message": "hi"})
+                statuses += [answer.status_code for answer in asked]
+    return statuses, opened
+
+
+def test_half_open_connections_without_end_keep_nobody_else_from_an_answer(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    environment = {"ANTHROPIC_API_KEY": "sk-ant-x", "ANTHROPIC_BASE_URL": upstream.url}
+    with ServerProcess(tmp_path / "store.duckdb", files=300, **environment) as server:
+        while server.client.get("/readyz").status_code != 200:
+            time.sleep(0.05)
+        statuses, opened = half_open(server, seconds=12.0, at_once=400)
+
+    assert set(statuses) == {200}
+    assert opened > 800
 
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])

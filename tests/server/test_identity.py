@@ -429,6 +429,18 @@ def test_a_key_does_what_its_scopes_say(locked: LiveServer, scopes: tuple[str, .
         assert locked.post(path, "hi", headers=bearer(key)).status_code == chats
 
 
+@pytest.mark.parametrize(("scopes", "status"), [(("chat", "read"), 403), (("admin",), 200)])
+def test_metrics_are_for_keys_of_whoever_runs_the_server(
+    locked: LiveServer, scopes: tuple[str, ...], status: int
+) -> None:
+    key = a_key(locked, scopes=scopes)
+
+    assert locked.client.get("/metrics", headers=bearer(key)).status_code == status
+    assert locked.client.get("/metrics").status_code == 401  # from this machine too: a proxy on it may bring anybody
+    twice = [("authorization", f"Bearer {key.text}")] * 2
+    assert locked.client.get("/metrics", headers=twice).status_code == 400
+
+
 @pytest.mark.parametrize("name", ["authorization", "x-org-id", "x-user-id"])
 def test_repeated_credentials_are_refused(locked: LiveServer, name: str) -> None:
     key = a_key(locked, user_id="ada")

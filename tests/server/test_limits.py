@@ -142,9 +142,11 @@ def test_a_budget_that_is_nearly_spent_shortens_the_reply_and_says_both(
         ask(server.client)
         run(server, "UPDATE orgs SET budget_usd = 0.0075 WHERE id = 'acme'")
         answer = ask(server.client)
+        metrics = server.client.get("/metrics").text
 
     assert answer.status_code == 200
     assert answer.json()["budget_nearly_spent"] is True
+    assert "\nworkbench_budget_nearly_spent_total 1.0\n" in metrics
     assert answer.json()["max_tokens"] == upstream.requests[-1].body["max_tokens"] < 150
 
 

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from server.auth import Believed, GatewayUsers
+from server.gateway import Gateway
 from server.metrics import Metrics, error_types
-from server.routes.metrics import metrics
 from tests.faults.upstream import Usage, fault, reply
 from tests.server.live import PATIENCE, LiveServer, events
 from workbench.claude import Claude
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from server.auth import Callers
     from tests.faults.upstream import ScriptedUpstream
     from workbench.turns import LiveTurn
 
@@ -44,6 +46,7 @@ NAMES = {
     "cost_usd_total",
     "rate_limited_total",
     "budget_refused_total",
+    "budget_nearly_spent_total",
     "upstream_errors_total",
     "client_disconnects_total",
     "usage_estimated_total",
@@ -298,12 +301,13 @@ def test_a_store_that_does_not_answer_keeps_nothing_else_back(
     assert found["streams_active"] == 0
 
 
-@pytest.mark.parametrize("client", [("203.0.113.9", 4711), ("2001:db8::1", 4711), None])
-async def test_only_programs_of_this_machine_may_read_them(quiet: LiveServer, client: tuple[str, int] | None) -> None:
-    elsewhere = Request({"type": "http", "client": client})
-
+@pytest.mark.parametrize("client", [("203.0.113.9", 4711), ("2001:db8::1", 4711), ("a socket", 0), None])
+@pytest.mark.parametrize("mode", [Believed(), GatewayUsers(Gateway({}))])
+async def test_without_keys_only_programs_of_this_machine_may_read_them(
+    mode: Callers, client: tuple[str, int] | None
+) -> None:
     with pytest.raises(HTTPException) as refused:
-        await metrics(elsewhere, quiet.app.state.service)
+        await mode.check_operator(Request({"type": "http", "client": client}))
 
     assert refused.value.status_code == 403
 

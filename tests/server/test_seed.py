@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.faults.upstream import fault, reply
+from tests.server.live import LiveServer
+from workbench.store import tenants
 from workbench.turns import DEFAULT_ID
 
 if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
-    from tests.server.live import LiveServer
 
 SCRIPT = Path(__file__).parents[2] / "server" / "test-claude.sh"
 
@@ -71,8 +74,8 @@ def test_a_streamed_chat(keyless: LiveServer) -> None:
     assert {"input_tokens", "output_tokens", "total_tokens"} <= set(told[-1]["usage"])
 
 
-def _script(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"BASE_URL": url}
+def _script(url: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"BASE_URL": url} | more
     return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -83,6 +86,17 @@ def test_the_script_passes_and_shows_reply_and_usage(keyless: LiveServer) -> Non
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("Token usage: input=") == 2
     assert keyless.rows("SELECT count(*) FROM usage WHERE user_id = 'ada' AND status = 'complete'") == [(2,)]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_script_sends_a_key_where_one_is_wanted(upstream: ScriptedUpstream, tmp_path: Path, right: bool) -> None:
+    with LiveServer(tmp_path, upstream=upstream.url, WORKBENCH_AUTH="keys") as server:
+        backend = server.app.state.service.engine.store.backend
+        key = asyncio.run(tenants.create_key(backend, DEFAULT_ID, datetime.now(UTC), user_id=DEFAULT_ID))
+        ran = _script(server.url, DEFAULT_ID, DEFAULT_ID, WORKBENCH_KEY=key.text if right else "wb_no")
+
+    assert ran.returncode == (0 if right else 1), ran.stdout + ran.stderr
+    assert ("the key is mistyped" in ran.stderr) is not right
 
 
 def test_the_script_fails_when_nobody_answers() -> None:

@@ -199,7 +199,8 @@ def create_key(
         list[str] | None,
         typer.Option(
             metavar="SCOPE",
-            help=f"What it may do, any of {', '.join(SCOPES)}; may be given more than once. By default chat and read.",
+            help=f"What it may do, any of {', '.join(SCOPES)}; may be given more than once. By default chat and read. "
+            "admin reads /metrics, which are of all orgs; act-as-user names any user of its org.",
             show_default=False,
         ),
     ] = None,

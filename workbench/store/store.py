@@ -18,7 +18,7 @@ from workbench.errors import ConfigurationError, InvalidRequest, NotFound, Store
 from workbench.history import text_blocks
 from workbench.ids import new_id
 from workbench.limits import Verdict, wait
-from workbench.pricing import cost_and_source
+from workbench.pricing import cost_and_source, longest_reply
 from workbench.store import erase
 from workbench.store.backend import Statement
 from workbench.store.queries import query
@@ -42,6 +42,9 @@ log = logging.getLogger("workbench.store")
 TITLE_LENGTH = 60
 HOLD_SECONDS = 900
 """After this a hold no longer counts against a budget, whatever became of its turn."""
+UNSAVED_TOKENS = 600
+"""What a fast model says in the two seconds after which a partial reply is saved again. Of a turn whose process was
+killed nobody knows it; it was delivered and is charged, so it counts as spent."""
 
 KEYS_KEPT = timedelta(days=1)
 """How long a request may be sent again without being done again."""
@@ -506,15 +509,18 @@ class Store:
     async def _record_lost(self, session_id: str) -> None:
         """Record the turns of a dead process; two survivors may both do so. What it wrote itself stands, however late."""
         for row in await self.backend.rows(query("open_holds"), session_id):
-            *call, tokens, text, blocks = row
+            *call, tokens, held_usd, text, encoded = row
             id, request_id, org_id, _, chat_id, message_id, _, model, started_at, _ = call
-            usage = Usage(uncached_input_tokens=tokens, output_tokens=estimate_tokens(len(text)), estimated=True)
+            blocks = msgspec.json.decode(encoded)
+            said = estimate_tokens(_characters(blocks))
+            if held_usd != 0:  # somebody charges
+                most = longest_reply(model, tokens, held_usd, started_at)
+                said = min(said + UNSAVED_TOKENS, said + UNSAVED_TOKENS if most is None else most)
+            usage = Usage(uncached_input_tokens=tokens, output_tokens=said, estimated=True)
             cost, price_source = cost_and_source(model, usage, started_at)
             await self.backend.write(
                 [
-                    self._reply(
-                        message_id, org_id, text, msgspec.json.decode(blocks), "lost", None, usage.output_tokens
-                    ),
+                    self._reply(message_id, org_id, text, blocks, "lost", None, usage.output_tokens),
                     _usage_row(
                         call,
                         usage,
@@ -527,6 +533,12 @@ class Store:
                 ]
             )
             log.warning("Turn of a dead process recorded as lost", extra={"requestId": request_id, "chatId": chat_id})
+
+
+def _characters(blocks: list[Block]) -> int:
+    """Of all that was generated: text, thinking and the arguments of tool calls, whole or so far."""
+    pieces = [block.get(key) for block in blocks for key in ("text", "thinking", "partial_json", "input")]
+    return sum(len(piece if isinstance(piece, str) else _json.encode(piece)) for piece in pieces if piece)
 
 
 def _counted(caller: Caller, budget: Budget, now: datetime) -> tuple[Any, ...]:
