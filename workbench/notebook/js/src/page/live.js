@@ -38,6 +38,7 @@ export class LiveChat {
   #shownAtMost = SHOWN_AT_FIRST;
   #budgetLeft = null;
   #turns = 0; // that were begun here
+  #hopeless = false;
   #closed = false;
 
   /**
@@ -94,7 +95,8 @@ export class LiveChat {
 
   /** Read it again: others may have asked in it. */
   refresh() {
-    if (this.id !== null && !this.busy && this.#chat !== null) this.#load();
+    this.#hopeless = false;
+    if (this.id !== null && !this.busy) this.#load();
   }
 
   showEarlier() {
@@ -113,7 +115,7 @@ export class LiveChat {
 
   #hello() {
     if (this.id === null || this.#chat !== null || this.busy) this.#snap();
-    if (this.id !== null && !this.busy) this.#load();
+    if (this.id !== null && !this.busy && !this.#hopeless) this.#load();
   }
 
   /** Read the chat and show it; however often it is asked for meanwhile, once. */
@@ -134,6 +136,7 @@ export class LiveChat {
   }
 
   #tell(error) {
+    this.#hopeless = error.status >= 400 && error.status < 500; // the view asks again and again, the answer is the same
     if (error.status === 401) this.#listener.refused(error);
     this.#say({ t: "err", turn: null, ...detailsOf(error) });
   }
