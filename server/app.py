@@ -22,7 +22,7 @@ from workbench.engine import Engine
 from workbench.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from workbench.settings import Settings
     from workbench.store.backend import Backend
@@ -55,6 +55,7 @@ def create_app(
     stall_seconds: float = STALL_SECONDS,
     most_requests: int = MOST_REQUESTS,
     most_waiting: int = MOST_WAITING,
+    warmed: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Return the server's ASGI application; its lifespan opens and closes the store.
 
@@ -64,6 +65,7 @@ def create_app(
         stall_seconds: How long a client may read nothing before it is taken for gone.
         most_requests: How many requests are answered at the same time.
         most_waiting: How many may wait for the rest of their bodies.
+        warmed: Is called when everything is there that the first turn needs.
 
     Raises:
         ConfigurationError: these settings demand a protection that is not there.
@@ -80,7 +82,9 @@ def create_app(
         if settings.otel_endpoint is not None:
             app.state.telemetry = told = telemetry.Turns()  # kept: the engine itself does not keep it alive
             engine.observers.add(told)
-        app.state.service = service = Service(engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds)
+        app.state.service = service = Service(
+            engine, measured, ping_seconds=ping_seconds, stall_seconds=stall_seconds, warmed=warmed
+        )
         measured.streams_active.set_function(lambda: service.streams.open)
         tasks = [asyncio.create_task(work) for work in (service.warm(), service.keep_saving(), measured.watch_loop())]
         try:

@@ -25,6 +25,7 @@ from workbench import ids, keys
 from workbench.errors import ConfigurationError, StoreError
 from workbench.settings import gateway_secrets
 from workbench.store import tenants
+from workbench.store.unchanged import Unchanged
 from workbench.turns import DEFAULT_ID, Caller
 
 if TYPE_CHECKING:
@@ -159,15 +160,19 @@ class Believed:
 class KeptKeys:
     """Keys as they are in the store now, and not a moment ago: another process may just have revoked one.
 
-    Requests that wait for the same key share a read that has yet to begin: for 64 at once it takes 2 ms and not 34.
+    Where every change goes through this process they are read once, and again when somebody has changed any. Elsewhere
+    each request reads. Requests that wait for the same key share a read that has yet to begin: for 64 at once it takes 2 ms and not 34.
     """
 
     def __init__(self) -> None:
         self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._about_to: dict[str, asyncio.Task[ApiKey | None]] = {}
+        self._unchanged: Unchanged[ApiKey] = Unchanged()
 
     async def find(self, backend: Backend, key_id: str) -> ApiKey | None:
         """Return the key of an id, None when there is none."""
+        if unchanged := self._unchanged.get(key_id, backend.tenants_version):
+            return unchanged
         task = self._about_to.get(key_id)
         if task is None:
             task = self._about_to[key_id] = asyncio.create_task(self._read(backend, key_id))
@@ -176,7 +181,11 @@ class KeptKeys:
     async def _read(self, backend: Backend, key_id: str) -> ApiKey | None:
         async with self._reading:
             del self._about_to[key_id]  # whoever comes from here on might be told what is true no longer
-            return await tenants.find_key(backend, key_id)
+            version = backend.tenants_version
+            found = await tenants.find_key(backend, key_id)
+            if found is not None:
+                self._unchanged.keep(key_id, version, found)
+            return found
 
 
 class KeyHolders:

@@ -172,10 +172,10 @@ class MeasuredBackend:
         self._backend = backend
         self._metrics = metrics
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
         with self._metrics.store_queue.track_inprogress(), self._metrics.store_commit_seconds.time():
-            await self._backend.write(statements)
+            await self._backend.write(statements, since=since)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)

@@ -14,6 +14,8 @@ from server.streams import Streams
 from workbench.errors import StoreError, WorkbenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from server.metrics import Metrics
     from workbench.engine import Engine
 
@@ -36,6 +38,7 @@ class Service:
         *,
         ping_seconds: float = PING_SECONDS,
         stall_seconds: float = STALL_SECONDS,
+        warmed: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine = engine
         self.rates = Rates(engine.settings, engine.store)
@@ -46,6 +49,7 @@ class Service:
         self.streams = Streams(engine.settings.max_streams_per_org)
         self.tables = asyncio.Semaphore(TABLES_AT_ONCE)
         self.stopping = False
+        self._warmed = warmed
         self.starting: str | None = "the server is starting"
         """What a turn would still have to wait for, or why it would fail."""
 
@@ -64,6 +68,7 @@ class Service:
                 log.error("Nobody can answer yet", extra={"error": str(error)})
                 await asyncio.sleep(WARM_AGAIN_SECONDS)
             else:
+                self._warmed()
                 self.starting = None
                 return
 
@@ -82,7 +87,7 @@ class Service:
             work.end("server")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # a plain function would be called in a thread
     service: Service = request.app.state.service
     return service
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,14 +17,15 @@ from workbench.budgets import Budget, affordable, begun, ends
 from workbench.engine import Engine
 from workbench.errors import BudgetExceeded, InvalidRequest, UpstreamError
 from workbench.settings import read_settings
+from workbench.store import Store, tenants
 from workbench.store.backend import Statement
 from workbench.store.check import check
+from workbench.store.queries import query
 from workbench.turns import Caller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from workbench.store import Store
     from workbench.turns import LiveTurn
 
 D = Decimal
@@ -166,6 +168,61 @@ async def test_open_holds_count_until_they_are_settled_or_expire(acme: Store) ->
 
 
 # Turns --------------------------------------------------------------------------------------------------------------
+
+
+async def as_added_up(store: Store, caller: Caller) -> list[tuple[str, Decimal, Decimal]]:
+    """What the database says of the budgets of a caller, each sum anew."""
+    found = []
+    for of in await store.limits(caller):
+        user = caller.user_id if of.scope == "user" else None
+        key = caller.key_id if of.scope == "key" else None
+        counted = (caller.org_id, user, key, begun(of.budget_period, NOW), NOW, "")
+        ((spent, held),) = await store.backend.rows(query("spent"), *counted)
+        found.append((of.scope, spent, held))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whoever_writes_what_stands_on_a_budget_is_what_the_ledger_says(
+    file_store: Store, path: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    other = await Store.open(path)
+    callers = [Caller("acme", user, "server", key) for user, key in (("ada", "k1"), ("ada", "k2"), ("bob", None))]
+    await tenants.add_org(file_store.backend, "acme", NOW, {"budget_usd": D(100), "budget_period": "month"})
+    for user in ("ada", "bob"):
+        await tenants.add_user(file_store.backend, "acme", user, NOW, {"budget_usd": D(50)})
+    running: list[LiveTurn] = []
+
+    async def something() -> None:
+        store = other if chance.random() < 0.1 else file_store
+        if not running or chance.random() < 0.5:
+            caller, at = chance.choice(callers), NOW - timedelta(seconds=chance.choice((0, 1000)))
+            cost = chance.choice((D("0.123456789"), None))
+            turn = a_turn(a_chat(), caller=caller, started_at=at, worst_case_usd=D("0.2"), cost_usd=cost)
+            await store.begin(turn, await store.budgets(caller, at))
+            running.append(turn)
+        else:
+            await store.record(running.pop(chance.randrange(len(running))))
+
+    for _ in range(40):
+        await asyncio.gather(*(something() for _ in range(chance.randint(1, 4))))
+        for caller in callers:
+            standing = await file_store.budgets(caller, NOW)
+            assert [(of.scope, of.spent_usd, of.held_usd) for of in standing] == await as_added_up(file_store, caller)
+    other.close()
+
+
+async def test_of_turns_that_all_saw_the_same_budget_only_those_begin_that_fit(file_store: Store) -> None:
+    await tenants.add_org(file_store.backend, "acme", NOW, {"budget_usd": D("0.5")})
+    turns = [a_turn(a_chat(), caller=ADA, started_at=NOW, worst_case_usd=D("0.2")) for _ in range(5)]
+    seen = await file_store.budgets(ADA, NOW)
+
+    begun = await asyncio.gather(*(file_store.begin(turn, seen) for turn in turns), return_exceptions=True)
+
+    assert sorted(type(outcome).__name__ for outcome in begun) == ["NoneType"] * 2 + ["Overspent"] * 3
+    (after,) = await file_store.budgets(ADA, NOW)
+    assert after.held_usd == D("0.4")
 
 
 @pytest.fixture

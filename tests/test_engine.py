@@ -56,18 +56,18 @@ class Troubled:
     def go_on(self, step: str) -> None:
         self._gates.pop(step).set()
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         # as in every backend: who waits may be cancelled, the transaction is not undone by that
-        await asyncio.shield(asyncio.ensure_future(self._write(statements)))
+        await asyncio.shield(asyncio.ensure_future(self._write(statements, since)))
 
-    async def _write(self, statements: Sequence[Statement]) -> None:
+    async def _write(self, statements: Sequence[Statement], since: int | None) -> None:
         step = _step(statements)
         if gate := self._gates.get(step):
             self._arrived[step].set()
             await gate.wait()
         if step in self.failing:
             raise StoreError("the disk is full")
-        await self._backend.write(statements)
+        await self._backend.write(statements, since=since)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)

@@ -332,6 +332,73 @@ async def test_of_those_queued_together_only_the_one_at_fault_fails(file_store: 
     assert kept == [("a",), ("b",), ("c",), ("there already",)]
 
 
+TURN_TABLES = (
+    "SELECT * FROM chats ORDER BY id",
+    "SELECT * FROM messages ORDER BY id",
+    "SELECT * FROM usage ORDER BY id",
+    "SELECT * EXCLUDE (session_id) FROM holds ORDER BY id",
+)
+
+
+def the_same_turns() -> list[LiveTurn]:
+    """Nine in six chats, each with ids, words and an end of its own."""
+    chats = [ChatInfo(id=f"chat {n}") for n in range(6)]
+    ids = ("id", "request_id", "question_id", "message_id")
+    turns = [
+        a_turn(
+            chats[n % 6],
+            f"question {n}",
+            f"reply {n} ünd",
+            worst_case_usd=None if n == 1 else Decimal(n),
+            cost_usd=None if n == 1 else Decimal(n),
+            ttft_ms=None if n == 2 else n,
+            status=("complete", "interrupted", "failed")[n % 3],
+            **{name: f"{name} {n}" for name in ids},
+        )
+        for n in range(9)
+    ]
+    turns[3].answer.stop_reason = None
+    return turns
+
+
+async def test_turns_written_together_are_as_turns_written_one_by_one(file_store: Store) -> None:
+    store = await Store.open(":memory:")
+    for turn in the_same_turns():
+        await keep(store, turn)
+    turns, file = the_same_turns(), own_file(file_store)
+    await file_store._begin_known(ADA.org_id, ADA.user_id)
+    for work in (
+        [file_store.begin(turn) for turn in turns[:6]],
+        [file_store.begin(turn) for turn in turns[6:]],
+        [file_store.record(turn) for turn in reversed(turns)],
+    ):
+        with writer_kept_waiting(file):
+            tasks = [asyncio.create_task(each) for each in work]
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+    for sql in TURN_TABLES:
+        assert await file_store.backend.rows(sql) == await store.backend.rows(sql)
+    store.close()
+
+
+async def test_turns_that_begin_together_in_new_chats_take_one_statement_a_table(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, sizes = own_file(file_store), []
+    transaction = file._transaction
+    monkeypatch.setattr(file, "_transaction", lambda all, **how: (sizes.append(len(all)), transaction(all, **how)))
+    turns = the_same_turns()[:6]
+    await file_store._begin_known(ADA.org_id, ADA.user_id)
+
+    with writer_kept_waiting(file):
+        tasks = [asyncio.create_task(file_store.begin(turn)) for turn in turns]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+
+    assert sizes == [3]
+
+
 async def test_the_journal_is_written_into_the_file_when_no_query_runs_and_none_runs_meanwhile(
     file_store: Store, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

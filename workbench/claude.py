@@ -478,6 +478,9 @@ class EventSplitter:
 
 
 def _data(event: bytes) -> bytes:
+    name, _, data = event.partition(b"\ndata: ")
+    if name.startswith(b"event:") and b"\n" not in name and b"\n" not in data:
+        return data  # as Claude writes every event
     return b"\n".join(
         line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"
     )

@@ -28,6 +28,7 @@ from workbench.wording import exact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from decimal import Decimal
     from typing import Any
 
     from workbench.settings import Settings
@@ -63,6 +64,7 @@ class Engine:
         self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._unsaved: list[LiveTurn] = []
         self._saving = asyncio.Lock()
+        self._priced = False
         self.observers: WeakSet[Observer] = WeakSet()
 
     # Chats ----------------------------------------------------------------------------------------------------------
@@ -213,10 +215,17 @@ class Engine:
             left_out_messages=sent.left_out,
             context_tokens=sent.tokens,
             input_estimate=input_estimate,
-            # the first look at the price table takes 0.4 s
-            worst_case_usd=await asyncio.to_thread(worst_case, model, input_estimate, bound, now),
+            worst_case_usd=await self._worst_case(model, input_estimate, bound, now),
         )
         return turn, sent.messages
+
+    async def _worst_case(self, model: str, input_tokens: int, max_tokens: int, now: datetime) -> Decimal | None:
+        """The first look at the price table takes 0.4 s, in a thread; each later one less than going there."""
+        if self._priced:
+            return worst_case(model, input_tokens, max_tokens, now)
+        worst = await asyncio.to_thread(worst_case, model, input_tokens, max_tokens, now)
+        self._priced = True
+        return worst
 
     async def _checkpoints(self, turn: LiveTurn) -> None:
         """Save every two seconds what has come, for the case that this process dies."""
@@ -295,8 +304,10 @@ class Engine:
 
     async def warm(self) -> None:
         """Connect now what the first turn would otherwise wait for."""
-        upstream = await self._upstream(self.model_for(None))
+        model = self.model_for(None)
+        upstream = await self._upstream(model)
         await upstream.connect()
+        await self._worst_case(model, 0, 0, datetime.now(UTC))
 
     async def aclose(self) -> None:
         """Close the connections. Live turns must have ended.

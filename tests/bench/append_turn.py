@@ -35,10 +35,12 @@ TURNS = 10
 class Paper:
     """A backend that notes what would be written."""
 
+    tenants_version = ledger_version = None
+
     def __init__(self) -> None:
         self.transactions: list[Sequence[Statement]] = []
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Sequence[Statement], *, since: int) -> None:
         self.transactions.append(statements)
 
 

@@ -357,6 +357,7 @@ class SlowStore:
     def __init__(self) -> None:
         self.row = ("0123", "acme", None, "hash", "chat", datetime.now(UTC), None, None, None, None, None, None, None)
         self.asked = 0
+        self.tenants_version: int | None = None
         self.may_answer = asyncio.Event()
 
     async def rows(self, sql: str, key_id: str) -> list[tuple[Any, ...]]:
@@ -382,6 +383,21 @@ async def test_no_request_is_judged_by_what_was_read_before_it_came() -> None:
 
     assert [key is not None and key.revoked_at is not None for key in found] == [False, *[True] * 50]
     assert store.asked == 2
+
+
+async def test_a_key_is_read_again_only_when_somebody_has_changed_any() -> None:
+    keys, store = KeptKeys(), SlowStore()
+    store.may_answer.set()
+    store.tenants_version = 1
+    before = [await keys.find(store, "0123") for _ in range(3)]  # type: ignore[arg-type]
+    asked = store.asked
+
+    store.revoke()
+    store.tenants_version = 2
+    after = [await keys.find(store, "0123") for _ in range(3)]  # type: ignore[arg-type]
+
+    assert [key is not None and key.revoked_at is not None for key in (*before, *after)] == [False] * 3 + [True] * 3
+    assert (asked, store.asked) == (1, 2)
 
 
 def test_the_org_of_a_key_may_be_named_and_no_other(locked: LiveServer) -> None:

@@ -29,8 +29,28 @@ class Backend(Protocol):
     Every method raises :class:`~workbench.errors.StoreError` when the rows cannot be kept or had.
     """
 
-    async def write(self, statements: Sequence[Statement]) -> None:
-        """Run the statements in one transaction; on return they are durable."""
+    @property
+    def tenants_version(self) -> int | None:
+        """Another number whenever an org, a user or a key may have changed; None where only a look can tell."""
+
+    @property
+    def ledger_version(self) -> int | None:
+        """Another number whenever usage or holds may have changed, except by who told; None where only a look can tell."""
+
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
+        """Run the statements in one transaction; on return they are durable.
+
+        Args:
+            statements: In order.
+            since: Told by a writer who keeps count of all it writes to the ledger: the ``ledger_version`` by which it
+                has made sure that no budget is overspent, so that this need not be looked at again if it still holds.
+        """
+
+    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
+        """Return the rows of queries once all is written that was queued before, and nothing that is queued later.
+
+        With the ``ledger_version`` of that moment; only where there is one.
+        """
 
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         """Return the rows of a query; for results of a page or two."""

@@ -12,13 +12,15 @@ import logging
 import math
 import os
 import queue
+import re
 import shutil
 import sys
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
@@ -30,6 +32,7 @@ from workbench.store.analyst import Query
 from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS
+from workbench.store.together import CHECK, NEEDLESS, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +73,9 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "memory_limit": "2GB",
 }
+_TENANTS = re.compile(r"\b(orgs|users|api_keys)\b", re.IGNORECASE)
+_LEDGER = re.compile(r"\b(usage|holds)\b", re.IGNORECASE)
+_COMMENT = re.compile("--.*")
 T = TypeVar("T")
 
 log = logging.getLogger("workbench.store")
@@ -102,8 +108,9 @@ class DuckDBFile:
         self._shut = False
         self._next_checkpoint = JOURNAL
         self._writer = Workers("writer", 1)
-        self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._parsed: dict[str, duckdb.Statement] = {}
+        self.tenants_version = self.ledger_version = 0
         self._readers = Workers("reader", READERS)
         self._analysts = Workers("analyst", ANALYSTS)
         self._queries: set[Query] = set()
@@ -112,10 +119,22 @@ class DuckDBFile:
         self._closed = False
         _made.add(self)
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
         # shielded: whoever waits may be cancelled, the transaction is not undone by that
-        await asyncio.shield(asyncio.wrap_future(self.begin_write(statements)))
+        await asyncio.shield(asyncio.wrap_future(self.begin_write(statements, since)))
+
+    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
+        """Return the rows of queries after all that was queued before, and before all that comes later."""
+
+        def read() -> tuple[int, list[list[Row]]]:
+            with self._our_errors(), self._cursor() as cursor:
+                found = [cursor.execute(sql, parameters).fetchall() for sql, parameters in questions]
+                return self.ledger_version, found
+
+        asked: Future[tuple[int, list[list[Row]]]] = Future()
+        self._queue(_Waiting([], None, asked, read))
+        return await asyncio.wrap_future(asked)
 
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         """Return the rows of a query."""
@@ -136,14 +155,10 @@ class DuckDBFile:
 
     # The same for threads, which have no event loop to wait on --------------------------------------------------------
 
-    def begin_write(self, statements: Sequence[Statement]) -> Future[None]:
+    def begin_write(self, statements: Sequence[Statement], since: int | None = None) -> Future[None]:
         """Queue a transaction; what is queued first is written first, and durable together with what is queued by then."""
         done: Future[None] = Future()
-        with self._closing:
-            if self._closed:
-                raise self._is_closed()
-            self._waiting.append((statements, done))
-            self._writer.submit(self._write_waiting)
+        self._queue(_Waiting(statements, since, done))
         return done
 
     def begin_rows(self, sql: str, parameters: Sequence[Any]) -> Future[list[Row]]:
@@ -180,8 +195,8 @@ class DuckDBFile:
 
     def stop_queries(self) -> None:
         """End what analysts are reading."""
-        for query in list(self._queries):
-            query.stop()
+        for running in list(self._queries):
+            running.stop()
 
     async def snapshot(self, path: str) -> None:
         """Write a copy of the store, as it is at one moment, to a file that is not there yet."""
@@ -318,16 +333,55 @@ class DuckDBFile:
 
         If anything in it fails, each is written by itself, and only the one at fault fails.
         """
-        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP))]
-        if len(group) > 1:
-            with contextlib.suppress(StoreError):
-                self._transaction([statement for statements, _ in group for statement in statements])
-                for _, done in group:
-                    done.set_result(None)
-                group = []
-        for statements, done in group:
-            _run(partial(self._transaction, statements, insist=True), done)
+        group = self._next_group()
+        if not group:  # written together with what came before
+            return
+        if len(group) == 1 and (read := group[0].read):
+            _run(read, group[0].done)
+            return
+        for waiting in group:
+            if waiting.since is None and any(changes_ledger(sql) for sql, _ in waiting.statements):
+                self.ledger_version += 1  # first of all: what comes with it is no longer sure of its budgets
+        if len(group) == 1 or not self._write_together(group):
+            for waiting in group:
+                _run(partial(self._transaction, self._needed(waiting), insist=True), waiting.done)
         self._shorten_journal()
+
+    def _write_together(self, group: list[_Waiting]) -> bool:
+        """Write transactions as one; return whether all of them have ended, one way or another."""
+        try:
+            self._transaction(together(list(map(self._needed, group))))
+        except StoreError:
+            return False
+        except BaseException as error:  # noqa: BLE001  # handed to all who wait
+            for waiting in group:
+                waiting.done.set_exception(error)
+        else:
+            for waiting in group:
+                waiting.done.set_result(None)
+        return True
+
+    def _queue(self, waiting: _Waiting) -> None:
+        with self._closing:
+            if self._closed:
+                raise self._is_closed()
+            self._waiting.append(waiting)
+            self._writer.submit(self._write_waiting)
+
+    def _next_group(self) -> list[_Waiting]:
+        """Take what can be written together, or one read."""
+        group: list[_Waiting] = []
+        while self._waiting and len(group) < GROUP and not (group and self._waiting[0].read):
+            group.append(self._waiting.popleft())
+            if group[0].read:
+                break
+        return group
+
+    def _needed(self, waiting: _Waiting) -> Sequence[Statement]:
+        """Its statements, without looking at budgets of which its writer made sure."""
+        if waiting.since is None or waiting.since != self.ledger_version:
+            return waiting.statements
+        return [statement for statement in waiting.statements if statement[0] != CHECK]
 
     def _transaction(self, statements: Sequence[Statement], *, insist: bool = False) -> None:
         """Write the statements; if told to, also what is there already and must not fail for that."""
@@ -340,13 +394,18 @@ class DuckDBFile:
                     raise
                 cursor.execute("ROLLBACK")
                 self._execute(cursor, statements)
-            cursor.execute("COMMIT")
+            try:
+                cursor.execute("COMMIT")
+            finally:  # before anybody is told that it is written, and also when nobody can tell whether it is
+                if any(changes_tenants(sql) for sql, _ in statements):
+                    self.tenants_version += 1
 
     def _execute(self, cursor: duckdb.DuckDBPyConnection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         """Run the statements in a new transaction."""
         cursor.execute("BEGIN TRANSACTION")
         for sql, parameters in statements:
-            cursor.execute(self._parse(cursor, sql), parameters)
+            if sql != NEEDLESS:
+                cursor.execute(self._parse(cursor, sql), parameters)
 
     def _parse(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
         """Return the statement, which is parsed the first time only: that is a sixth of its cost."""
@@ -476,6 +535,32 @@ def without_conflict_clause(sql: str) -> str:
     'INSERT INTO orgs (id) VALUES ($1) '
     """
     return sql.partition("ON CONFLICT")[0]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A transaction that is to be written, or what is to be read between two."""
+
+    statements: Sequence[Statement]
+    since: int | None
+    done: Future[Any]
+    read: Callable[[], Any] | None = None
+
+
+@lru_cache(MOST_PARSED)
+def changes_ledger(sql: str) -> bool:
+    """Return whether a statement may change usage or holds."""
+    return bool(_LEDGER.search(_COMMENT.sub("", sql)))
+
+
+@lru_cache(MOST_PARSED)
+def changes_tenants(sql: str) -> bool:
+    """Return whether a statement may change an org, a user or a key.
+
+    >>> changes_tenants("UPDATE api_keys SET revoked_at = $1"), changes_tenants("DELETE FROM chats  -- of all users")
+    (True, False)
+    """
+    return sql != NEEDLESS and bool(_TENANTS.search(_COMMENT.sub("", sql)))
 
 
 class Workers:

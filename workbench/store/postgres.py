@@ -85,7 +85,19 @@ class PostgresBackend:
         self._readers = _Connected("reader", READERS, self._own)
         self._analysts = _Connected("analyst", ANALYSTS, self._own)
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    @property
+    def tenants_version(self) -> None:
+        """Anybody may change them at any time."""
+
+    @property
+    def ledger_version(self) -> None:
+        """As above."""
+
+    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
+        """Never asked: there is no version."""
+        raise NotImplementedError
+
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
 
         def transaction() -> None:

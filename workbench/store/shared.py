@@ -137,14 +137,32 @@ class SharedFile:
         assert greeting is not None
         return greeting.program, greeting.pid
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    @property
+    def tenants_version(self) -> int | None:
+        """Another number whenever an org, a user or a key may have changed; None while another process owns the file."""
+        host = self._host
+        return host.file.tenants_version if isinstance(host, Owner) else None
+
+    @property
+    def ledger_version(self) -> int | None:
+        """The same for usage and holds, except by who told."""
+        host = self._host
+        return host.file.ledger_version if isinstance(host, Owner) else None
+
+    async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
         # shielded: whoever waits may be cancelled, the transaction is not undone by that
-        await asyncio.shield(asyncio.wrap_future(self._submit(self._writer, lambda host: host.write(statements))))
+        await asyncio.shield(asyncio.wrap_future(self._begin_write(statements, since)))
+
+    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
+        """Return the rows of queries after all that was queued before, with the version; only of a file this owns."""
+        file = self._own_file()
+        assert file is not None
+        return await file.rows_in_order(*questions)
 
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         """Return the rows of a query."""
-        return await asyncio.wrap_future(self._submit(self._readers, lambda host: host.rows(sql, parameters)))
+        return await asyncio.wrap_future(self._begin_rows(sql, parameters))
 
     async def arrow(self, sql: str, *parameters: Any) -> pa.Table:
         """Return the result of a query as a table."""
@@ -227,6 +245,25 @@ class SharedFile:
             self._host.server.leave_to_parent()
 
     # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _begin_write(self, statements: Sequence[Statement], since: int | None) -> Future[None]:
+        """Queue a transaction: an owner's own at once, so that those of many turns become one commit."""
+        if file := self._own_file():
+            return file.begin_write(statements, since)
+        return self._submit(self._writer, lambda host: host.write(statements))
+
+    def _begin_rows(self, sql: str, parameters: Sequence[Any]) -> Future[list[Row]]:
+        if file := self._own_file():
+            return file.begin_rows(sql, parameters)
+        return self._submit(self._readers, lambda host: host.rows(sql, parameters))
+
+    def _own_file(self) -> DuckDBFile | None:
+        """The file, if this process owns it: that never ends before it is closed, so no thread need insist."""
+        host = self._host
+        with self._closing:
+            if self._closed or self._forked:
+                raise self._is_closed()
+        return host.file if isinstance(host, Owner) else None
 
     def _submit(self, workers: Workers, job: Callable[[Owner | FlightClient], T]) -> Future[T]:
         with self._closing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import re
 from dataclasses import replace
@@ -23,11 +24,13 @@ from workbench.store import erase
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.store.sessions import Heart, Known, Session
+from workbench.store.standings import Standings, Whose
+from workbench.store.unchanged import Unchanged
 from workbench.turns import DEFAULT_ID, ChatInfo, Message, Reply, Usage, estimate_tokens
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
@@ -46,6 +49,8 @@ UNSAVED_TOKENS = 600
 """What a fast model says in the two seconds after which a partial reply is saved again. Of a turn whose process was
 killed nobody knows it; it was delivered and is charged, so it counts as spent."""
 
+NO_BUDGET = -1
+"""The version of a ledger by which nobody has made sure of any budget."""
 KEYS_KEPT = timedelta(days=1)
 """How long a request may be sent again without being done again."""
 MOST_CLAIMS = 20
@@ -136,6 +141,8 @@ class Store:
         self.session = Session(new_id())
         self._heart: Heart | None = None
         self._known: set[tuple[str, str]] = set()
+        self._standings = Standings()
+        self._limits: Unchanged[list[Limits]] = Unchanged()
 
     @classmethod
     async def open(cls, url: str) -> Store:
@@ -278,7 +285,7 @@ class Store:
         statements = [
             *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
             Statement(
-                query("new_messages"),
+                query("new_messages" if chat.stored or chat.begun else "first_messages"),
                 (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
             ),
             Statement(
@@ -292,14 +299,18 @@ class Store:
                 ),
             ),
         ]
+        chat.begun = True
         if budgets:
             statements.insert(0, Statement(query("budget_lock"), (caller.org_id,)))
             statements += [
                 Statement(query("refuse_overspent"), (*_counted(caller, budget, now), budget.limit_usd, turn.id))
                 for budget in budgets
             ]
+        since = self._sure_of(turn, budgets)
+        self._standings.hold(turn, now + timedelta(seconds=HOLD_SECONDS))  # and queued before anybody comes in between
         try:
-            await self.backend.write(statements)
+            with self._forgetting(caller.org_id):
+                await self.backend.write(statements, since=since)
         except StoreError as error:
             if budgets and OVER_BUDGET.search(str(error)):
                 raise Overspent from None
@@ -311,12 +322,13 @@ class Store:
         """Write what has come of the reply so far, for the case that this process dies."""
         answer, org_id = turn.answer, turn.caller.org_id
         later = datetime.now(UTC) + timedelta(seconds=HOLD_SECONDS)
-        await self.backend.write(
-            [
-                self._reply(turn.message_id, org_id, answer.text, answer.blocks, "streaming", None, None),
-                Statement("UPDATE holds SET expires_at = $3 WHERE id = $1 AND org_id = $2", (turn.id, org_id, later)),
-            ]
-        )
+        statements = [
+            self._reply(turn.message_id, org_id, answer.text, answer.blocks, "streaming", None, None),
+            Statement("UPDATE holds SET expires_at = $3 WHERE id = $1 AND org_id = $2", (turn.id, org_id, later)),
+        ]
+        self._standings.hold(turn, later)
+        with self._forgetting(org_id):
+            await self.backend.write(statements, since=NO_BUDGET)
 
     async def record(self, turn: LiveTurn) -> None:
         """Write how a turn ended: its reply, its usage row and the settled hold, in one transaction.
@@ -324,38 +336,36 @@ class Store:
         The transaction is on its way before this first waits, so cancelling the caller does not undo it.
         """
         answer, caller, usage = turn.answer, turn.caller, turn.usage
-        await self.backend.write(
-            [
-                self._reply(
-                    turn.message_id,
-                    caller.org_id,
-                    answer.text,
-                    answer.blocks,
-                    turn.status,
-                    answer.stop_reason,
-                    usage.output_tokens,
-                ),
-                Statement(
-                    "UPDATE messages SET token_count = $1 WHERE id = $2 AND org_id = $3",
-                    (turn.question_tokens, turn.question_id, caller.org_id),
-                ),
-                _usage_row(
-                    _call(turn),
-                    usage,
-                    status=turn.status,
-                    ttft_ms=turn.ttft_ms,
-                    duration_ms=turn.duration_ms,
-                    stop_reason=answer.stop_reason,
-                    error_type=turn.error_type,
-                    cost_usd=turn.cost_usd,
-                    price_source=turn.price_source,
-                    upstream_request_id=answer.request_id,
-                    history_messages=turn.history_messages,
-                    left_out_messages=turn.left_out_messages,
-                ),
-                self._settled(turn.id, caller.org_id, "settled"),
-            ]
-        )
+        statements = [
+            self._reply(
+                turn.message_id,
+                caller.org_id,
+                answer.text,
+                answer.blocks,
+                turn.status,
+                answer.stop_reason,
+                usage.output_tokens,
+            ),
+            Statement(query("count_question"), (turn.question_tokens, turn.question_id, caller.org_id)),
+            _usage_row(
+                _call(turn),
+                usage,
+                status=turn.status,
+                ttft_ms=turn.ttft_ms,
+                duration_ms=turn.duration_ms,
+                stop_reason=answer.stop_reason,
+                error_type=turn.error_type,
+                cost_usd=turn.cost_usd,
+                price_source=turn.price_source,
+                upstream_request_id=answer.request_id,
+                history_messages=turn.history_messages,
+                left_out_messages=turn.left_out_messages,
+            ),
+            self._settled(turn.id, caller.org_id, "settled"),
+        ]
+        self._standings.settle(turn)
+        with self._forgetting(caller.org_id):
+            await self.backend.write(statements, since=NO_BUDGET)
 
     # Requests that may be sent again --------------------------------------------------------------------------------
 
@@ -418,8 +428,12 @@ class Store:
 
     async def limits(self, caller: Caller) -> list[Limits]:
         """Return what bounds the caller's org, user and key, as far as they are known."""
-        rows = await self.backend.rows(query("limits"), caller.org_id, caller.user_id, caller.key_id)
-        return [Limits(*row) for row in rows]
+        whose, version = (caller.org_id, caller.user_id, caller.key_id), self.backend.tenants_version
+        limits = self._limits.get(whose, version)
+        if limits is None:
+            limits = [Limits(*row) for row in await self.backend.rows(query("limits"), *whose)]
+            self._limits.keep(whose, version, limits)
+        return limits
 
     async def budgets(self, caller: Caller, now: datetime, *, apart_from: str = "") -> list[Budget]:
         """Return the budgets a turn of the caller counts against, as they stand without the hold of that id."""
@@ -428,8 +442,45 @@ class Store:
 
     async def _standing(self, caller: Caller, of: Limits, now: datetime, apart_from: str) -> Budget:
         budget = Budget(of.scope, of.id, plain(of.budget_usd or Decimal(0)), of.budget_period)
-        ((spent, held),) = await self.backend.rows(query("spent"), *_counted(caller, budget, now), apart_from)
-        return replace(budget, spent_usd=plain(spent), held_usd=plain(held))
+        counted = _counted(caller, budget, now)
+        if (version := self.backend.ledger_version) is None:
+            ((spent, held),) = await self.backend.rows(query("spent"), *counted, apart_from)
+            return replace(budget, spent_usd=plain(spent), held_usd=plain(held))
+        whose = Whose(*counted[:4])
+        standing = self._standings.get(whose, version)
+        if standing is None:
+            standing = self._standings.asking(whose)
+            questions = Statement(query("spent"), (*counted, "")), Statement(query("held"), counted[:3])
+            version, (((spent, _),), holds) = await self.backend.rows_in_order(*questions)
+            standing.add_up(version, spent, holds)
+        held = standing.held_usd(now, apart_from)
+        return replace(budget, spent_usd=plain(standing.spent_usd), held_usd=plain(held))
+
+    def _sure_of(self, turn: LiveTurn, budgets: Sequence[Budget]) -> int:
+        """Return the version of the ledger by which a turn's hold fits all budgets; NO_BUDGET when nobody is sure.
+
+        Raises:
+            Overspent: it does not, since another turn began meanwhile.
+        """
+        version = self.backend.ledger_version
+        for budget in budgets:
+            whose = Whose(*_counted(turn.caller, budget, turn.started_at)[:4])
+            standing = None if version is None else self._standings.get(whose, version)
+            if standing is None:
+                return NO_BUDGET
+            counted = standing.spent_usd + standing.held_usd(turn.started_at, turn.id) + (turn.worst_case_usd or 0)
+            if counted > budget.limit_usd:
+                raise Overspent
+        return NO_BUDGET if version is None else version
+
+    @contextlib.contextmanager
+    def _forgetting(self, org_id: str) -> Iterator[None]:
+        """What stands on the budgets of an org is asked anew when a transaction in the block may or may not be written."""
+        try:
+            yield
+        except BaseException:
+            self._standings.forget(org_id)
+            raise
 
     async def take(self, rates: Sequence[Rate], weight: float = 1) -> Verdict:
         """Take from buckets that all servers of a PostgreSQL store share; from none when one of them holds less."""
@@ -491,8 +542,7 @@ class Store:
 
     @staticmethod
     def _settled(id: str, org_id: str, state: str) -> Statement:
-        sql = "UPDATE holds SET state = $1 WHERE id = $2 AND org_id = $3 AND ($1 <> 'lost' OR state = 'open')"
-        return Statement(sql, (state, id, org_id))
+        return Statement(query("settle"), (state, id, org_id))
 
     async def _look_after(self) -> None:
         """Say that this process is alive, and record the turns of those that no longer are."""

@@ -1,0 +1,1 @@
+"""What the server is compared with; each is a program of its own: ``python -m tests.bench.servers.NAME PORT UPSTREAM``."""
