@@ -316,7 +316,8 @@ export class LiveChat {
   async #neverBegan(asked, error) {
     const problem = asked.stopped ? new Problem(STOPPED) : error;
     if (problem.status === 401) this.#listener.refused(problem);
-    const mayBeThere = !(problem.status >= 400) || problem.chatId !== null;
+    // a refusal says so; what was cut off, by us, the network or a server that ends, may have begun
+    const mayBeThere = problem.status < 400 || problem.chatId !== null || problem.type === "server_draining";
     if (problem.chatId !== null) this.#adopt(problem.chatId, titleOf(asked.question), new Date().toISOString());
     const found = mayBeThere && (await this.#look(asked));
     if (this.#closed) return;
