@@ -73,6 +73,12 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
     return 0
 
 
+def keep_for_good() -> None:
+    """Have the garbage collector look no more at what is there already: half a million objects that nobody lets go of."""
+    gc.collect()
+    gc.freeze()
+
+
 def open_files() -> int:
     """Let this process open as many files as it may, up to ``MOST_FILES``; return how many. A connection is a file."""
     if sys.platform == "win32":  # without such a limit
@@ -93,12 +99,6 @@ def places(files: int) -> int:
     (170, 1000)
     """
     return min(MOST_REQUESTS, files // 6)
-
-
-def keep_for_good() -> None:
-    """Have the garbage collector look no more at what is there already: half a million objects that nobody lets go of."""
-    gc.collect()
-    gc.freeze()
 
 
 def listening_on(host: str, port: int) -> socket.socket:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv
 from starlette.responses import Response
 
 from server.problems import Stopping
@@ -202,6 +200,8 @@ class TableResponse(Response):
 
 
 def _lines(table: pa.Table, *, names: bool) -> bytes:
+    from pyarrow import csv  # like the next two: 8 MB that only tables need
+
     text = io.BytesIO()
     csv.write_csv(table, text, csv.WriteOptions(include_header=names))
     return text.getvalue()
@@ -213,6 +213,8 @@ def _portable(table: pa.Table) -> pa.Table:
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
     kind: Any = column.type
     if pa.types.is_decimal(kind):
         return pa.chunked_array([[exact(value) for value in column.to_pylist()]], pa.string())
@@ -225,6 +227,8 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _harmless(table: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
     for at, name in enumerate(table.column_names):
         column = table.column(at)
         if pa.types.is_string(column.type):

@@ -368,8 +368,8 @@ async def test_turns_written_together_are_as_turns_written_one_by_one(file_store
     turns, file = the_same_turns(), own_file(file_store)
     await file_store._begin_known(ADA.org_id, ADA.user_id)
     for work in (
-        [file_store.begin(turn) for turn in turns[:6]],
-        [file_store.begin(turn) for turn in turns[6:]],
+        [file_store.begin(turn) for turn in turns[:5]],
+        [file_store.begin(turn) for turn in turns[5:]],  # the first in its chat, and the second in others
         [file_store.record(turn) for turn in reversed(turns)],
     ):
         with writer_kept_waiting(file):

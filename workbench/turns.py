@@ -137,8 +137,6 @@ class ChatInfo:
     forked_from: str | None = None
     created_at: datetime | None = None
     stored: bool = False
-    begun: bool = False
-    """Whether a turn has begun in it here, though it may not be stored yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,28 @@ too. Ours is started as people start it, with all it does switched on: keys, lim
 store. Counted is the CPU time of the server's process, all threads included, so other work on the machine does not
 count; the rounds are interleaved and figures are medians of them.
 
-Saturation: replies of 200 tokens, 16 at once, without delay. ``each``: the upstream writes every token by itself, as
-Claude does; ``burst``: it writes 32 kB at once, so that a reply is one read and what remains is the turn: its key, its
-limits, and two transactions. Paced: 40 tokens, 20 ms apart, all streams begun at once.
+Saturation: 16 at once, without delay. ``each``: replies of 200 tokens, every token written by itself, as Claude does;
+``burst``: the same, 32 kB at a time; ``long``: 2000 tokens, 32 kB at a time. Paced: 40 tokens, 20 ms apart, all streams
+begun at once.
 
-LiteLLM's proxy is measured where it is: ``BENCH_LITELLM`` names the program, or it is on the path.
+LiteLLM's proxy is measured where it is: ``BENCH_LITELLM`` names the program, or it is on the path. It has two ways to
+Claude: its own, which reads every event and writes one of its own as ours does, and one that passes the bytes on.
+
+What the figures say of our server. A token costs it little: one read of the upstream is split, decoded, folded and
+written again in one piece. Most is paid once a turn, and most of that by what the others do not do at all. Of the CPU
+time of a turn of 200 tokens under load
+
+- a third or more is DuckDB's: two transactions that write to four tables, with what was asked before the upstream is
+  called and what was billed before the last event is sent. A statement takes it 0.5 to 1 ms, whether it writes one row or
+  sixteen, so rows of turns that end together go together, and one stream alone has to pay for all of it: that is the
+  delay to its first token, and it is why a single stream costs more CPU time a turn than sixteen;
+- a tenth is writing to sockets; two tenths are the way to the upstream, through the SDK, httpx and aiohttp;
+- a tenth is FastAPI's and Starlette's way from the request to the route, and half as much the log;
+- the tokens themselves, of 200, are a tenth.
+
+So the longer a reply, the less of it is the turn, and against a pass-through that neither reads nor keeps anything there
+is no reply long enough. The memory that is there without a request is, in this order, the SDK, DuckDB, and Arrow with its
+Flight server, by which notebooks share the store of a running server.
 """
 
 from __future__ import annotations
@@ -22,7 +39,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
@@ -38,18 +55,23 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 TOKENS, AT_ONCE, REPLIES = 200, 16, 128
-STREAMS, PACED_ROUNDS = 256, 3
+STREAMS, PACED_ROUNDS = 256, 5
+SLOW = 8  # times fewer replies are asked of a server that would take minutes
 PATIENCE = 120.0
 KEY = "sk-bench"
 MASTER_KEY = "sk-1f0d2c3b4a59687786957463524130fe"  # of a proxy on loopback, for as long as it is measured
 MODEL = "claude-sonnet-5-5"
 EACH = f"[[tokens={TOKENS} delay=0.000000001]]"
 BURST = f"[[tokens={TOKENS}]]"
+LONG = "[[tokens=2000]]"
 WHOLE = "[[tokens=100]]"
 PACED = "[[tokens=40 delay=0.02]]"
 SINGLE = "[[tokens=3 delay=0.02]]"
 
-DIRECT, BYTES, NAIVE, LITELLM, OURS = "direct", "aiohttp pass-through", "FastAPI + SDK", "LiteLLM proxy", "workbench"
+DIRECT, BYTES, NAIVE, OURS = "direct", "aiohttp pass-through", "FastAPI + SDK", "workbench"
+LITELLM, LITELLM_BYTES = "LiteLLM proxy", "LiteLLM proxy, bytes"
+OF_CLAUDE = (DIRECT, BYTES, LITELLM_BYTES)
+"""Those that are asked, and answer, as Claude."""
 
 
 class Busy(NamedTuple):
@@ -76,13 +98,15 @@ class Server:
     @property
     def token(self) -> str:
         """What is in an event with a token, and in no other."""
-        return {OURS: '"done":false}', NAIVE: '"done": false}'}.get(self.name, "content_block_delta")
+        if self.name in OF_CLAUDE:
+            return "content_block_delta"
+        return {OURS: '"done":false}', NAIVE: '"done": false}', LITELLM: '"content":"'}[self.name]
 
     def request(self, message: str, path: str = "/chat/stream", key: str | None = None) -> str:
         """The bytes of a request for a reply."""
         body: dict[str, Any] = {"message": message}
-        if self.name in (DIRECT, BYTES, LITELLM):
-            path = "/v1/messages"
+        if self.name in (*OF_CLAUDE, LITELLM):
+            path = "/v1/messages" if self.name in OF_CLAUDE else "/v1/chat/completions"
             messages = [{"role": "user", "content": message}]
             body = {"model": MODEL, "max_tokens": 4096, "messages": messages, "stream": True}
         content = json.dumps(body)
@@ -205,11 +229,12 @@ def compared(programs: Programs, name: str, module: str, url: str) -> Server:
     return programs.serve(name, [sys.executable, "-m", f"tests.bench.servers.{module}", str(port), url], port)
 
 
-def litellm(programs: Programs, url: str) -> Server | None:
-    """Start LiteLLM's proxy; None where it is not installed."""
+def litellm(programs: Programs, url: str) -> list[Server]:
+    """Start LiteLLM's proxy, if it is installed; its two ways count as two servers."""
     program = os.environ.get("BENCH_LITELLM") or shutil.which("litellm")
     if program is None:
-        return None
+        print(f"  {LITELLM}: not installed; BENCH_LITELLM names its program")
+        return []
     port, config = _free_port(), programs.folder / "litellm.json"
     upstream = {"model": f"anthropic/{MODEL}", "api_base": url, "api_key": KEY}
     models = [{"model_name": MODEL, "litellm_params": upstream}]
@@ -217,7 +242,7 @@ def litellm(programs: Programs, url: str) -> Server | None:
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     server = programs.serve(LITELLM, command, port)
     server.key = MASTER_KEY
-    return server
+    return [server, replace(server, name=LITELLM_BYTES)]
 
 
 def ours(programs: Programs, url: str) -> tuple[Server, str]:
@@ -266,7 +291,8 @@ def interleaved(
     done: dict[str, list[Busy]] = {server.name: [] for server in servers}
     for _ in range(rounds):
         for server in servers:
-            done[server.name].append(clients.ask(server, server.request(message, path), count, at_once))
+            asked = max(at_once, count // SLOW) if server.name == LITELLM else count
+            done[server.name].append(clients.ask(server, server.request(message, path), asked, at_once))
     return done
 
 
@@ -297,14 +323,16 @@ class Table:
 
 
 def saturation(clients: Clients, servers: list[Server], table: Table) -> None:
-    for pace, message in (("each", EACH), ("burst", BURST)):
-        done = interleaved(clients, servers, message, REPLIES, AT_ONCE, ROUNDS)
+    for pace, message, replies in (("each", EACH, REPLIES), ("burst", BURST, REPLIES), ("long", LONG, 2 * AT_ONCE)):
+        asked = [server for server in servers if pace == "burst" or server.name != LITELLM]
+        done = interleaved(clients, asked, message, replies, AT_ONCE, ROUNDS)
         for name, rounds in done.items():
             print(f"    {pace:6}{name:24}{per_token(rounds):8.1f} µs/token{tokens_a_second(rounds):10,.0f} tokens/s")
         ours = per_token(done[OURS])
         table.row(f"{pace}: CPU per token, of {NAIVE}", ours / per_token(done[NAIVE]), most=0.25)
-        if LITELLM in done:
-            table.row(f"{pace}: CPU per token, of {LITELLM}", ours / per_token(done[LITELLM]), most=0.10)
+        for name in (LITELLM, LITELLM_BYTES):
+            if name in done:
+                table.row(f"{pace}: CPU per token, of {name}", ours / per_token(done[name]), most=0.10)
         speed = tokens_a_second(done[OURS]) / tokens_a_second(done[BYTES])
         table.row(f"{pace}: tokens/s, of {BYTES}", speed, least=0.7)
         table.row(f"{pace}: the same by CPU time", per_token(done[BYTES]) / ours, least=0.7)
@@ -318,21 +346,16 @@ def delay(clients: Clients, servers: list[Server], table: Table) -> None:
 
 
 def many(clients: Clients, servers: list[Server], table: Table) -> None:
+    before = _memory(servers[-1].process)
     done = interleaved(clients, servers, PACED, STREAMS, STREAMS, PACED_ROUNDS)
     for name, rounds in done.items():
         low, high = ttft(rounds), ttft(rounds, 99)
         print(f"    {name:30}{low:8.1f} ms to the first token, p99 {high:8.1f}; {per_token(rounds):6.1f} µs/token")
-    rounds = done[OURS]
-    table.row(f"p99/p50 to the first token, {STREAMS} at once", ttft(rounds, 99) / ttft(rounds), most=2)
-
-
-def memory(clients: Clients, server: Server, table: Table) -> None:
-    """After the streams have been there once, so that caches and threads are not counted as theirs."""
-    before = _memory(server.process)
-    rounds = [clients.ask(server, server.request(PACED), STREAMS, STREAMS) for _ in range(PACED_ROUNDS)]
-    most = max(busy.memory for busy in rounds)
-    table.row("MB of idle memory", server.idle_memory, most=130)
-    table.row(f"MB a stream, {STREAMS} open", (most - before) / STREAMS)
+    spread = median(ttft([busy], 99) / ttft([busy]) for busy in done[OURS])
+    table.row(f"p99/p50 to the first token, {STREAMS} at once", spread, most=2)
+    table.row("MB of idle memory", servers[-1].idle_memory, most=130)
+    grown = max(busy.memory for busy in done[OURS]) - before
+    table.row(f"MB a stream, {STREAMS} open, at most", grown / STREAMS, most=0.1)
 
 
 def requests(clients: Clients, naive: Server, server: Server, refused: str, table: Table) -> None:
@@ -354,19 +377,16 @@ def main() -> None:
         server, refused = ours(programs, url)
         naive = compared(programs, NAIVE, "naive", url)
         bytes_only = compared(programs, BYTES, "pass_through", url)
-        proxy = litellm(programs, url)
+        proxies = litellm(programs, url)
         clients = Clients(programs)
-        servers = [direct, bytes_only, naive, *([proxy] if proxy else []), server]
-        if proxy is None:
-            print(f"  {LITELLM}: not installed; BENCH_LITELLM names its program")
+        servers = [direct, bytes_only, naive, *proxies, server]
         interleaved(clients, servers, BURST, AT_ONCE, AT_ONCE, 1)  # connections, tables, first looks
         table = Table()
         saturation(clients, servers, table)
         delay(clients, servers, table)
-        many(clients, [each for each in servers if each is not proxy], table)
-        memory(clients, server, table)
+        many(clients, [direct, bytes_only, naive, server], table)
         requests(clients, naive, server, refused, table)
-        for each in servers[1:]:
+        for each in [bytes_only, naive, *proxies[:1], server]:
             print(f"    {each.name:30}{each.start_cpu:8.2f} CPU s to start, {each.idle_memory:6.0f} MB idle")
         table.row("CPU s to start", server.start_cpu)
 

@@ -32,7 +32,7 @@ from workbench.store.analyst import Query
 from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS
-from workbench.store.together import CHECK, NEEDLESS, together
+from workbench.store.together import CHECK, NEEDLESS, hopeful, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -350,7 +350,7 @@ class DuckDBFile:
     def _write_together(self, group: list[_Waiting]) -> bool:
         """Write transactions as one; return whether all of them have ended, one way or another."""
         try:
-            self._transaction(together(list(map(self._needed, group))))
+            self._transaction(together([hopeful(self._needed(waiting)) for waiting in group]))
         except StoreError:
             return False
         except BaseException as error:  # noqa: BLE001  # handed to all who wait
@@ -388,7 +388,8 @@ class DuckDBFile:
         with self._our_errors(), self._cursor() as cursor:
             self._check_in_place()
             try:
-                self._execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in statements])
+                hoped = hopeful(statements) if insist else statements  # of several transactions each has been
+                self._execute(cursor, [(without_conflict_clause(sql), parameters) for sql, parameters in hoped])
             except duckdb.ConstraintException:  # written again, or wrong either way
                 if not insist:
                     raise

@@ -285,7 +285,7 @@ class Store:
         statements = [
             *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
             Statement(
-                query("new_messages" if chat.stored or chat.begun else "first_messages"),
+                query("new_messages"),
                 (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
             ),
             Statement(
@@ -299,7 +299,6 @@ class Store:
                 ),
             ),
         ]
-        chat.begun = True
         if budgets:
             statements.insert(0, Statement(query("budget_lock"), (caller.org_id,)))
             statements += [

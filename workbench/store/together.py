@@ -31,7 +31,7 @@ NAMES = (
 OF_TURNS = frozenset(map(query, NAMES))
 """Each writes rows of its own turn, or of a chat: in whatever order those of turns in several chats come, the outcome is
 the same."""
-APPENDING = (query("first_messages"), query("new_messages"))
+NEW_CHAT, NEW_MESSAGES, FIRST_MESSAGES = map(query, ("new_chat", "new_messages", "first_messages"))
 NEEDLESS = query("budget_lock")
 """Transactions are written one after the other, so none has to wait for a lock."""
 CHECK = query("refuse_overspent")
@@ -46,11 +46,18 @@ _INSERT = re.compile(r"(INSERT INTO .+?\bVALUES)\s*(\(.+\))", re.DOTALL)
 _UPDATE = re.compile(r"(UPDATE \w+\s+SET )(.+?)\s+WHERE id = \$(\d+) AND org_id = \$(\d+).*", re.DOTALL)
 
 
+def hopeful(statements: Sequence[Statement]) -> Sequence[Statement]:
+    """Return the statements of one transaction as they may be if the chat that it begins is not there yet."""
+    if not any(sql == NEW_CHAT for sql, _ in statements):
+        return statements
+    return [Statement(FIRST_MESSAGES if sql == NEW_MESSAGES else sql, parameters) for sql, parameters in statements]
+
+
 def together(transactions: Sequence[Sequence[Statement]]) -> list[Statement]:
     """Return the statements of transactions as those of one, with which all of them succeed or all fail."""
     needed = [[Statement(*each) for each in statements if each[0] != NEEDLESS] for statements in transactions]
     in_order = [statement for statements in needed for statement in statements]
-    chats = [parameters[0] for sql, parameters in in_order if sql in APPENDING]
+    chats = [parameters[0] for sql, parameters in in_order if sql in (FIRST_MESSAGES, NEW_MESSAGES)]
     if len(chats) > len(set(chats)) or not all(sql in OF_TURNS or sql == CHECK for sql, _ in in_order):
         return in_order
     alike: dict[tuple[str, ...], list[Sequence[Statement]]] = {}
