@@ -12,21 +12,22 @@ begun at once.
 LiteLLM's proxy is measured where it is: ``BENCH_LITELLM`` names the program, or it is on the path. It has two ways to
 Claude: its own, which reads every event and writes one of its own as ours does, and one that passes the bytes on.
 
-What the figures say of our server. A token costs it little: one read of the upstream is split, decoded, folded and
-written again in one piece. Most is paid once a turn, and most of that by what the others do not do at all. Of the CPU
-time of a turn of 200 tokens under load
+Why ours misses what it misses. A token costs it little: one read of the upstream is split, decoded, folded and written
+again in one piece. Most is paid once a turn, and most of that for what the others do not do at all. Of the CPU time of a
+turn of 200 tokens, 16 at once (py-spy and the threads' own counts)
 
-- a third or more is DuckDB's: two transactions that write to four tables, with what was asked before the upstream is
+- more than four tenths are DuckDB's: two transactions that write to four tables, with what was asked before the upstream is
   called and what was billed before the last event is sent. A statement takes it 0.5 to 1 ms, whether it writes one row or
   sixteen, so rows of turns that end together go together, and one stream alone has to pay for all of it: that is the
   delay to its first token, and it is why a single stream costs more CPU time a turn than sixteen;
-- a tenth is writing to sockets; two tenths are the way to the upstream, through the SDK, httpx and aiohttp;
-- a tenth is FastAPI's and Starlette's way from the request to the route, and half as much the log;
-- the tokens themselves, of 200, are a tenth.
+- an eighth is the way to the upstream, through the SDK, httpx2 and aiohttp; a tenth is writing to sockets;
+- a twelfth is FastAPI's and Starlette's way from the request to the route, and half as much the log;
+- a tenth is the tokens themselves.
 
-So the longer a reply, the less of it is the turn, and against a pass-through that neither reads nor keeps anything there
-is no reply long enough. The memory that is there without a request is, in this order, the SDK, DuckDB, and Arrow with its
-Flight server, by which notebooks share the store of a running server.
+So the longer a reply, the less of it is the turn; but against a pass-through that neither reads nor keeps anything no
+reply is long enough: it sends 32 kB on for what one event costs to read. The memory of an idle server is, apart from
+Python's, FastAPI's and our own, a quarter each that of the SDK, of DuckDB, and of Arrow with its Flight server, by which
+notebooks share the store of a running server: without any one of the three it would still be above its target.
 """
 
 from __future__ import annotations

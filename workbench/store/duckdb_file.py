@@ -396,14 +396,14 @@ class DuckDBFile:
                 cursor.execute("ROLLBACK")
                 self._execute(cursor, statements)
             try:
-                cursor.execute("COMMIT")
+                cursor.execute(self._parse(cursor, "COMMIT"))
             finally:  # before anybody is told that it is written, and also when nobody can tell whether it is
                 if any(changes_tenants(sql) for sql, _ in statements):
                     self.tenants_version += 1
 
     def _execute(self, cursor: duckdb.DuckDBPyConnection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         """Run the statements in a new transaction."""
-        cursor.execute("BEGIN TRANSACTION")
+        cursor.execute(self._parse(cursor, "BEGIN TRANSACTION"))
         for sql, parameters in statements:
             if sql != NEEDLESS:
                 cursor.execute(self._parse(cursor, sql), parameters)
