@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from msgspec import UNSET
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from server import rates, shapes
 from server.idempotency import InFlight, Mismatch
@@ -43,6 +44,8 @@ log = logging.getLogger("server")
 
 FAILED = {"/chat": "Chat failed", "/chat/stream": "Stream failed"}
 """The predecessor's titles for what fails upstream, by path."""
+
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 # status: title, type, what to say when nothing better is known
 _STATUSES = {
@@ -173,7 +176,16 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     # the library's own words for 400 ("error parsing the body") and these say less than ours
     message = None if error.status_code in (404, 405, 413) or error.detail.startswith("There was") else error.detail
-    return answer(*_plain(error.status_code, request.state.request_id, message), error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return answer(*_plain(error.status_code, request.state.request_id, message), headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path; the framework knows only those of the first of its routes."""
+    routes, scope = request.app.routes, request.scope
+    return ", ".join(
+        each for each in METHODS if any(route.matches({**scope, "method": each})[0] is Match.FULL for route in routes)
+    )
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

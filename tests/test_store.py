@@ -695,6 +695,27 @@ async def test_an_address_nothing_understands_is_refused(url: str) -> None:
         await Store.open(url)
 
 
+# Requests that may be sent again -------------------------------------------------------------------------------------
+
+
+async def test_a_key_that_is_given_back_while_it_is_claimed_is_free(address: str) -> None:
+    """Its turn fails between the attempt to claim it and the look at who has it."""
+    store = await Store.open(address)
+    await store.claim(ADA, "key", "fingerprint", "first")
+    rows_of = store.backend.rows
+
+    async def given_back_then_rows(sql: str, *parameters: Any) -> list[Row]:
+        store.backend.rows = rows_of  # type: ignore[method-assign]
+        await store.unclaim(ADA, "first")
+        return await rows_of(sql, *parameters)
+
+    store.backend.rows = given_back_then_rows  # type: ignore[method-assign]
+    claim = await store.claim(ADA, "key", "fingerprint", "second")
+    store.close()
+
+    assert (claim.message_id, claim.done) == ("second", False)
+
+
 # Processes that die -------------------------------------------------------------------------------------------------
 
 

@@ -112,17 +112,21 @@ def test_a_stream_that_breaks_is_read_alike_by_every_reader(
 
 def all_reads(server: ServerProcess, page: Page, pieces: list[int]) -> list[list[dict[str, Any]]]:
     """The events of a stream, as often as it was read."""
-    with (
-        httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
-        httpx_sse.connect_sse(client, "POST", "/chat/stream", json={"message": "hi"}) as source,
-    ):
-        with_httpx = [{"event": each.event, "id": each.id or None, "data": each.data} for each in source.iter_sse()]
+    with_httpx = read_with_httpx(server, {})
     browser = page.evaluate(READ, pieces)
     assert (browser["status"], browser["type"]) == (200, "text/event-stream; charset=utf-8")
     one_line_each(browser["raw"])
     in_pieces = browser["parsed_in_pieces"] + browser["by_hand_in_pieces"]
     assert len(in_pieces) == 2 * len(pieces)
     return [with_httpx, browser["parsed"], browser["by_hand"], *in_pieces]
+
+
+def read_with_httpx(server: ServerProcess, headers: dict[str, str]) -> list[dict[str, Any]]:
+    with (
+        httpx.Client(base_url=server.url, headers=headers, timeout=60, trust_env=False) as client,
+        httpx_sse.connect_sse(client, "POST", "/chat/stream", json={"message": "hi"}) as source,
+    ):
+        return [{"event": each.event, "id": each.id or None, "data": each.data} for each in source.iter_sse()]
 
 
 def one_line_each(raw: str) -> None:
@@ -140,6 +144,19 @@ def told(read: list[dict[str, Any]]) -> list[dict[str, Any]]:
     assert [event["done"] for event in events] == [False] * (len(events) - 1) + [True]
     assert (events[0]["token"], events[-1]["token"]) == ("", "")
     return events
+
+
+@pytest.mark.parametrize("name", [name for name in REPLIES if name != "pings between"])
+def test_an_answer_told_again_reads_as_the_first(server: ServerProcess, upstream: ScriptedUpstream, name: str) -> None:
+    upstream.script(REPLIES[name].reply())
+    key = {"idempotency-key": f"again-{list(REPLIES).index(name)}"}
+
+    first, again = (told(read_with_httpx(server, key)) for _ in range(2))
+
+    assert again[0] | {"request_id": ""} == first[0] | {"request_id": ""}
+    assert [event["token"] for event in again[1:-1]] == ["".join(REPLIES[name].deltas)]
+    assert again[-1] == first[-1]
+    assert upstream.requests_total == 1
 
 
 def test_pings_come_between_the_events(server: ServerProcess, page: Page, upstream: ScriptedUpstream) -> None:

@@ -640,12 +640,12 @@ def test_a_failed_reply_is_kept_and_can_be_retried(page: Page) -> None:
         message="Claude is overloaded",
         type="upstream_overloaded",
         retryable=True,
-        retry_after=11.2,
+        retry_after=0.01,
     )
     end(page, status="failed")
     reply = page.locator(".wb-message[data-role=assistant]")
     assert reply.get_attribute("data-status") == "failed"
-    assert "Claude is overloaded (retry after 12 s)" in reply.inner_text()
+    assert "Claude is overloaded (retry after 1 s)" in reply.inner_text()
     assert "Hel" in reply.inner_text()
     page.click(".wb-retry")
     settle(page)
@@ -656,6 +656,23 @@ def test_a_failed_reply_is_kept_and_can_be_retried(page: Page) -> None:
         ["user", "complete"],
         ["assistant", "streaming"],
     ]
+
+
+def test_retry_waits_until_the_upstream_may_be_asked_again(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    stop_the_clock(page)
+    page.evaluate("wb.show()")
+    page.evaluate("() => { window.turn = wb.start(model, 'hi') }")
+    failed = {"error": "Stream failed", "message": "m", "type": "upstream_overloaded", "retryable": True}
+    page.evaluate("(more) => model.receive({ t: 'err', turn: turn.turn, ...more })", failed | {"retry_after": 11.2})
+    page.evaluate("turn.end({ status: 'failed' })")
+    page.clock.run_for(100)
+    assert "m (retry after 12 s)" in page.inner_text(".wb-state[data-kind=error]")
+    assert page.locator(".wb-retry").is_disabled()
+    page.clock.run_for(11_000)
+    assert page.locator(".wb-retry").is_disabled()
+    page.clock.run_for(300)
+    assert page.locator(".wb-retry").is_enabled()
 
 
 def test_two_views_show_the_same_turn(page: Page) -> None:

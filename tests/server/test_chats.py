@@ -328,6 +328,12 @@ def test_an_id_that_is_none_is_refused(server: LiveServer) -> None:
     assert answer.json()["message"].startswith("chat_id: string should match pattern")
 
 
+def test_every_method_of_a_path_is_named_to_who_uses_another(server: LiveServer) -> None:
+    allowed = {path: server.client.put(path).headers["allow"] for path in ("/chats", f"/chats/{NOBODYS}", "/chat", "/")}
+
+    assert allowed == {"/chats": "GET", f"/chats/{NOBODYS}": "DELETE, GET", "/chat": "POST", "/": "GET, HEAD"}
+
+
 def test_a_key_that_may_only_read_deletes_nothing(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     with LiveServer(tmp_path, upstream=upstream.url, WORKBENCH_AUTH="keys") as server:
         backend, now = store_of(server).backend, datetime.now(UTC)

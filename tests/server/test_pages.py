@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +44,14 @@ FROM_A_LINK = {
     "sec-fetch-dest": "document",
     "sec-fetch-user": "?1",
 }
+
+
+CURL = argparse.ArgumentParser()
+CURL.add_argument("-X", dest="method", default="GET")
+CURL.add_argument("-H", dest="headers", action="append", default=[])
+CURL.add_argument("-d", dest="data")
+CURL.add_argument("-N", action="store_true")
+CURL.add_argument("address")
 
 
 class Elements(HTMLParser):
@@ -221,6 +232,22 @@ def test_every_link_of_the_reference_leads_somewhere(server: LiveServer) -> None
     assert [link for link in links if link.startswith("#") and link[1:] not in ids] == []
     for link in {link for link in links if not link.startswith("#")}:
         assert server.client.get(f"/{link}".replace("/./", "/")).status_code == 200
+
+
+def test_the_examples_of_requests_can_be_sent_as_they_are(server: LiveServer) -> None:
+    text = server.client.get("/docs").text
+    commands = [unescape(each).replace("\\\n", "") for each in re.findall(r"<code>(curl .*?)</code>", text, re.DOTALL)]
+    answers = {}
+    for command in commands:
+        known, _ = CURL.parse_known_args(shlex.split(command)[1:])
+        address = known.address.removeprefix("http://localhost:3000")
+        headers = dict(each.split(": ") for each in known.headers)
+        answer = server.client.request(known.method, address, headers=headers, content=known.data)
+        answers[f"{known.method} {address.partition('?')[0]}"] = answer.status_code
+
+    a_chat = "/chats/019ac8f0-5c1e-7d64-9a51-2f6b0c9e4d10"
+    fine = ("POST /chat", "POST /chat/stream", "GET /chats", "GET /usage", "GET /healthz", "GET /readyz")
+    assert answers == dict.fromkeys(fine, 200) | {f"GET {a_chat}": 404, f"DELETE {a_chat}": 404}
 
 
 def test_the_reference_says_how_to_prove_who_calls(locked: LiveServer) -> None:

@@ -49,11 +49,12 @@ UNSAVED_TOKENS = 600
 """What a fast model says in the two seconds after which a partial reply is saved again. Of a turn whose process was
 killed nobody knows it; it was delivered and is charged, so it counts as spent."""
 
-MOST_CLAIMS = 10
 NO_BUDGET = -1
 """The version of a ledger by which nobody has made sure of any budget."""
 KEYS_KEPT = timedelta(days=1)
 """How long a request may be sent again without being done again."""
+MOST_CLAIMS = 20
+"""Of one key by one request; each that fails means that another turn with the key has failed meanwhile."""
 OVER_BUDGET = re.compile(r"check constraint.*holds", re.IGNORECASE)
 """How either database says that refuse_overspent.sql has undone a transaction."""
 
@@ -376,12 +377,16 @@ class Store:
         who = (caller.org_id, caller.user_id)
         now = datetime.now(UTC)
         new = Statement(query("claim"), (*who, key, fingerprint, self.session.id, message_id, now))
-        claim = await self._claimed(new, key)
-        if claim.message_id == message_id or claim.done or await self._at_work(claim.session_id):
-            return claim
-        # its process died, or could not say that the turn failed
-        await self.backend.write([Statement(query("unclaim"), (*who, claim.message_id))])
-        return await self._claimed(new, key)
+        for _ in range(MOST_CLAIMS):
+            await self.backend.write([new])
+            claim = await self._claimed(*who, key)
+            if claim is None:  # given back between the two
+                continue
+            if claim.message_id == message_id or claim.done or await self._at_work(claim.session_id):
+                return claim
+            # its process died, or could not say that the turn failed
+            await self.backend.write([Statement(query("unclaim"), (*who, claim.message_id))])
+        raise StoreBusy("turns with the same key begin and fail one after another; ask again")
 
     async def unclaim(self, caller: Caller, message_id: str) -> None:
         """Give the key of a turn back, unless the turn ended well."""
@@ -410,14 +415,9 @@ class Store:
             created_at=at.astimezone(UTC),
         )
 
-    async def _claimed(self, new: Statement, key: str) -> Claim:
-        """Claim a key, unless somebody has it; return who has it now."""
-        for _ in range(MOST_CLAIMS):
-            await self.backend.write([new])
-            if rows := await self.backend.rows(query("claimed"), *new.parameters[:2], key):
-                return Claim(*rows[0])
-            # whoever had it has given it back just now
-        raise StoreBusy("turns with the same key fail one after the other; ask again")
+    async def _claimed(self, org_id: str, user_id: str, key: str) -> Claim | None:
+        rows = await self.backend.rows(query("claimed"), org_id, user_id, key)
+        return Claim(*rows[0]) if rows else None
 
     async def _at_work(self, session_id: str) -> bool:
         rows = await self.backend.rows(query("sessions"))

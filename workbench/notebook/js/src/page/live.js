@@ -8,7 +8,9 @@ import { footer, sum, titleOf } from "./wording.js";
 
 const SHOWN_AT_FIRST = 60;
 const LOOK_AGAIN_MS = [50, 300, 1000]; // for a turn that was stopped: the server may not have noted its end yet
-const WATCH_MS = 1500; // for a reply that somebody else asked for; the server saves it every 2 s
+// for a reply not asked for here: it ends at once if it is one of this page before it was loaded anew, else it goes on
+// somewhere and is saved every 2 s
+const WATCH_MS = [300, 1500];
 
 const STOPPED = { error: "Stopped", message: "it was stopped before anything was sent", type: "stopped", retryable: true };
 const BROKEN_OFF = {
@@ -35,9 +37,11 @@ export class LiveChat {
   #asked = null;
   #loading = null;
   #watching = null;
+  #watched = 0; // how often in a row
   #shownAtMost = SHOWN_AT_FIRST;
   #budgetLeft = null;
   #turns = 0; // that were begun here
+  #hopeless = false;
   #closed = false;
 
   /**
@@ -94,7 +98,8 @@ export class LiveChat {
 
   /** Read it again: others may have asked in it. */
   refresh() {
-    if (this.id !== null && !this.busy && this.#chat !== null) this.#load();
+    this.#hopeless = false;
+    if (this.id !== null && !this.busy) this.#load();
   }
 
   showEarlier() {
@@ -113,7 +118,7 @@ export class LiveChat {
 
   #hello() {
     if (this.id === null || this.#chat !== null || this.busy) this.#snap();
-    if (this.id !== null && !this.busy) this.#load();
+    if (this.id !== null && !this.busy && !this.#hopeless) this.#load();
   }
 
   /** Read the chat and show it; however often it is asked for meanwhile, once. */
@@ -134,6 +139,7 @@ export class LiveChat {
   }
 
   #tell(error) {
+    this.#hopeless = error.status >= 400 && error.status < 500; // the view asks again and again, the answer is the same
     if (error.status === 401) this.#listener.refused(error);
     this.#say({ t: "err", turn: null, ...detailsOf(error) });
   }
@@ -142,8 +148,11 @@ export class LiveChat {
   #watch() {
     clearTimeout(this.#watching);
     const last = this.#chat.messages.at(-1);
-    if (this.#closed || this.busy || last?.status !== "streaming" || !this.#handlers.get("msg:custom")?.length) return;
-    this.#watching = setTimeout(() => this.busy || this.#load(), WATCH_MS);
+    if (last?.status !== "streaming") this.#watched = 0;
+    else if (!this.#closed && !this.busy && this.#handlers.get("msg:custom")?.length) {
+      const wait = WATCH_MS[Math.min(this.#watched++, 1)];
+      this.#watching = setTimeout(() => this.busy || this.#load(), wait);
+    }
   }
 
   #snap() {
@@ -313,7 +322,8 @@ export class LiveChat {
   async #neverBegan(asked, error) {
     const problem = asked.stopped ? new Problem(STOPPED) : error;
     if (problem.status === 401) this.#listener.refused(problem);
-    const mayBeThere = !(problem.status >= 400) || problem.chatId !== null;
+    // a refusal says so; what was cut off, by us, the network or a server that ends, may have begun
+    const mayBeThere = problem.status < 400 || problem.chatId !== null || problem.type === "server_draining";
     if (problem.chatId !== null) this.#adopt(problem.chatId, titleOf(asked.question), new Date().toISOString());
     const found = mayBeThere && (await this.#look(asked));
     if (this.#closed) return;
