@@ -32,12 +32,12 @@ const wordsOfThePage = {
 const SHIPPED = [
   {
     folder: join(here, "..", "static"),
-    files: { "chat.js": { entry: "src/index.js", largest: 165_000 }, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
+    files: { "chat.js": { entry: "src/index.js", largest: 200_000 }, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
   },
   {
     folder: join(here, "..", "..", "..", "server", "static"),
     files: {
-      "page.js": { entry: "src/page/index.js", largest: 190_000, plugins: [wordsOfThePage] },
+      "page.js": { entry: "src/page/index.js", largest: 230_000, plugins: [wordsOfThePage] },
       "page.css": { entry: "src/css/page.css", largest: 30_000 },
       "docs.css": { entry: "src/css/docs.css", largest: 10_000 },
     },
