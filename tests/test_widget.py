@@ -14,6 +14,7 @@ import pytest
 from tests.faults.upstream import ScriptedUpstream, fault, reply, thinking, words
 from workbench import Chat, ChatWidget, runtime
 from workbench.notebook import live, transcript
+from workbench.notebook.assets import STATIC
 from workbench.notebook.batches import Batches
 from workbench.store import Store
 from workbench.turns import Delta, Message
@@ -36,6 +37,7 @@ class FakeComm:
     def __init__(self, **_: Any) -> None:
         self.comm_id = f"comm-{id(self)}"
         self.said: list[dict[str, Any]] = []
+        self.buffers: list[bytes] = []
         self.contexts: list[str] = []
         self.broken = False
         self._changed = threading.Condition()
@@ -51,6 +53,7 @@ class FakeComm:
             if data["method"] == "custom":
                 self.said.append(data["content"])
                 self.contexts.append(HEARD_IN.get())
+                self.buffers += buffers or []
             self._changed.notify_all()
 
     def close(self, *_: Any, **__: Any) -> None:
@@ -640,6 +643,23 @@ def test_what_cannot_be_understood_is_answered_by_an_error(
     assert len(err["message"]) < 400
     assert upstream.requests == []
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+def test_a_part_of_the_front_end_comes_as_a_buffer_when_it_is_asked_for() -> None:
+    page = page_of()
+    page.ask("asset", name="math.js")
+    page.next("asset", name="math.js")
+
+    assert page.buffers == [(STATIC / "math.js").read_bytes()]
+
+
+@pytest.mark.parametrize("name", ["chat.css", "../widget.py", "/etc/passwd", ""])
+def test_no_other_file_can_be_asked_for(name: str) -> None:
+    page = page_of()
+    c = page.ask("asset", name=name)
+    error = page.next("err", c=c)
+
+    assert (error["type"], page.buffers) == ("invalid_request", [])
 
 
 def test_a_text_too_long_to_send_is_refused() -> None:

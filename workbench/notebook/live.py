@@ -12,9 +12,11 @@ from weakref import WeakValueDictionary
 
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
 from workbench.local import embedded_model
+from workbench.notebook.assets import asset
 from workbench.notebook.batches import Batches
 from workbench.notebook.messages import (
     STOPPED,
+    Asset,
     Hello,
     Retry,
     Send,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from workbench.turns import LiveTurn, Message
 
     class Listener(Protocol):
-        def say(self, message: Json) -> None: ...
+        def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
 
 
 log = logging.getLogger("workbench.notebook")
@@ -142,6 +144,8 @@ class LiveChat:
                     self._ask(Asked(c, None, retry_of=message_id))
                 case Stop(turn=turn):
                     await self._stop(listener, turn)
+                case Asset(name=name):
+                    listener.say({"t": "asset", "name": name}, [asset(name)])
         except WorkbenchError as error:
             listener.say(err_message(failure(error), c=c))
         except Exception as error:

@@ -2,12 +2,14 @@
 
 import { h } from "../dom.js";
 import { highlighted } from "./highlight.js";
+import { typesetAll } from "./math.js";
 
 /** Decorate a sanitised fragment. `closed`: its blocks are complete, so code may be highlighted; `cache`: a Map. */
 export function decorate(fragment, { closed, cache }) {
   for (const link of fragment.querySelectorAll("a")) decorateLink(link);
   for (const table of fragment.querySelectorAll("table")) frame(table, "wb-table");
   for (const code of fragment.querySelectorAll("pre > code")) decorateCode(code, closed, cache);
+  typesetAll(fragment);
   return fragment;
 }
 

@@ -1,9 +1,11 @@
 // Markdown that arrives in pieces. Finished blocks are rendered once; only the open tail is rendered again.
 
-import { Lexer, Parser, Renderer } from "marked";
+import { Lexer, Marked, Parser, Renderer } from "marked";
 import { decorate } from "./decorate.js";
 import { sanitise } from "./sanitise.js";
+import { escape, TEX } from "./tex.js";
 
+const { extensions } = new Marked({ extensions: TEX }).defaults;
 const LONGEST_OPEN_TAIL = 20_000; // beyond it the tail is plain text until its block ends
 
 class ChatRenderer extends Renderer {
@@ -38,22 +40,16 @@ class ChatRenderer extends Renderer {
   }
 }
 
-const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-
-function escape(text) {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
-}
-
 /** Return the tokens of a source; `links` are the link references defined before it. */
 function lex(source, links = {}) {
-  const lexer = new Lexer();
+  const lexer = new Lexer({ gfm: true, extensions });
   Object.assign(lexer.tokens.links, links);
   return lexer.lex(source);
 }
 
 function fragmentOf(tokens, links, options) {
   tokens.links = links;
-  return decorate(sanitise(Parser.parse(tokens, { renderer: new ChatRenderer() })), options);
+  return decorate(sanitise(Parser.parse(tokens, { renderer: new ChatRenderer(), extensions })), options);
 }
 
 /** Return a whole Markdown source as a safe fragment. */
@@ -77,6 +73,13 @@ function plain(text) {
   return fragment;
 }
 
+const lengthOf = (tokens) => tokens.reduce((length, { raw }) => length + raw.length, 0);
+
+/** Whether a link reference is defined in the tokens, at whatever depth. */
+function defines(tokens) {
+  return tokens.some(({ type, tokens: inner = [], items = [] }) => type === "def" || defines(inner) || defines(items));
+}
+
 /** How many of the tokens can no longer change, whatever follows. */
 function settled(tokens, source) {
   const blocks = tokens.flatMap(({ type }, i) => (type === "space" ? [] : [i]));
@@ -84,7 +87,9 @@ function settled(tokens, source) {
   // A block has ended once the next one shows a complete line: until then that line may still join it
   // (a setext underline, a deeper list item, a table row).
   const last = blocks.at(-1);
-  const start = tokens.slice(0, last).reduce((length, { raw }) => length + raw.length, 0);
+  // a formula that turns out to be none, by a blank line or by words behind it, belongs to the paragraph before it
+  if (tokens[last].type === "displayTex" && !(tokens[last].closed && tokens[last].raw.endsWith("\n"))) return blocks.at(-2);
+  const start = lengthOf(tokens.slice(0, last));
   if (source.includes("\n", start)) return last;
   const { type, codeBlockStyle } = tokens[blocks.at(-2)];
   // nothing joins a fence once it is closed; waiting would leave its code without colours for a whole paragraph
@@ -134,20 +139,22 @@ export class MarkdownStream {
   #paintBlocks(open) {
     const text = open.replace(/\r\n?/g, "\n");
     const tokens = lex(text, this.#links);
-    this.#links = tokens.links;
     const count = settled(tokens, text);
-    if (count > 0) {
-      const done = tokens.slice(0, count);
-      this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
-      this.#committed += rawLength(open, done.reduce((length, { raw }) => length + raw.length, 0));
-    }
     const rest = tokens.slice(count);
-    const restLength = rest.reduce((length, { raw }) => length + raw.length, 0);
+    const restLength = lengthOf(rest);
+    if (count > 0) {
+      const length = lengthOf(tokens.slice(0, count));
+      // a definition that is still arriving has half an address: what is finished must not use it
+      const done = defines(rest) ? lex(text.slice(0, length), this.#links) : tokens.slice(0, count);
+      this.#links = done.links ?? tokens.links;
+      this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
+      this.#committed += rawLength(open, length);
+    }
     if (restLength > LONGEST_OPEN_TAIL) {
       this.#lexAgainAt = restLength * 1.25;
       return this.#paintPlain(text.slice(text.length - restLength));
     }
-    patch(this.#tail, fragmentOf(rest, this.#links, { closed: false }));
+    patch(this.#tail, fragmentOf(rest, tokens.links, { closed: false }));
   }
 
   #paintPlain(text) {
