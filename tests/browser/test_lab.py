@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.attacks import ATTACKS
 from tests.browser.lab import SECONDS, JupyterLab, Notebook
 from tests.faults.upstream import ScriptedUpstream, Usage, reply, words
 
@@ -152,6 +153,32 @@ def test_a_hostile_reply_runs_nothing_and_requests_nothing(notebook: Notebook, l
     body.get_by_text("and that was all.").wait_for()
 
     assert_harmless(notebook, body)
+
+
+def test_no_known_attack_runs_requests_or_leaves_its_box(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    outside = "JSON.stringify([...getComputedStyle(document.body)].map((key) => getComputedStyle(document.body)[key]))"
+    lab_upstream.script(*(reply([*attack, "\n\nand that was all."]) for attack in ATTACKS.values()))
+    box = show_chat(notebook)
+    before = notebook.page.evaluate(outside)
+    for n, name in enumerate(ATTACKS):
+        send(box, name)
+        box.locator(".wb-message[data-role=assistant][data-status=complete]").nth(n).wait_for()
+
+    assert_harmless(notebook, box.locator(".wb-log"))
+    assert notebook.page.evaluate(outside) == before
+    lifted = "all => all.filter((e) => !['static', 'relative'].includes(getComputedStyle(e).position)).map((e) => e.outerHTML)"
+    assert box.locator(".wb-md *").evaluate_all(lifted) == []
+    assert notebook.value("len(chat.messages)") == str(2 * len(ATTACKS))
+
+
+def test_formulas_are_drawn_by_what_the_kernel_sends(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    lab_upstream.script(reply("It is $x^2$, for $5."))
+    box = show_chat(notebook)
+    send(box, "formula")
+    box.locator(".wb-math msup").wait_for()
+
+    assert " ".join(last_reply(box, "complete").locator(".wb-body").inner_text().split()).endswith(", for $5.")
+    assert notebook.requested == []
 
 
 def test_what_is_kept_in_the_notebook_is_harmless_where_it_is_shown(

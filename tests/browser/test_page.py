@@ -302,6 +302,15 @@ def test_a_reply_is_copied_as_it_was_written(open_page: Callable[..., Page], ups
 # --- What goes wrong --------------------------------------------------------------------------------------------
 
 
+def test_formulas_are_drawn(open_page: Callable[..., Page], upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("It is $x^2$, for $5."))
+    page = open_page()
+    send(page, "formula")
+    page.locator(".wb-math msup").wait_for()
+
+    assert last_reply(page, "complete").locator(".wb-math").count() == 1
+
+
 def test_an_overloaded_upstream_is_said_and_asked_again_in_the_same_chat(
     open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
 ) -> None:

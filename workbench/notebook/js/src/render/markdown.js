@@ -6,6 +6,8 @@ import { sanitise } from "./sanitise.js";
 import { escape, TEX } from "./tex.js";
 
 const { extensions } = new Marked({ extensions: TEX }).defaults;
+const LONGEST_LINE = 50_000; // with a longer one it is no text to read: it is shown as it is, which takes no time
+const PIECE = 8_000; // characters of plain text that are laid out together
 const LONGEST_OPEN_TAIL = 20_000; // beyond it the tail is plain text until its block ends
 
 class ChatRenderer extends Renderer {
@@ -55,6 +57,7 @@ function fragmentOf(tokens, links, options) {
 /** Return a whole Markdown source as a safe fragment. */
 export function render(source, cache) {
   const text = source.replace(/\r\n?/g, "\n");
+  if (longestLine(text) > LONGEST_LINE) return plain(text);
   try {
     const tokens = lex(text);
     return fragmentOf(tokens, tokens.links, { closed: true, cache });
@@ -67,7 +70,7 @@ export function render(source, cache) {
 function plain(text) {
   const element = document.createElement("div");
   element.className = "wb-plain";
-  element.textContent = text;
+  element.append(...pieces(text));
   const fragment = document.createDocumentFragment();
   fragment.append(element);
   return fragment;
@@ -78,6 +81,31 @@ const lengthOf = (tokens) => tokens.reduce((length, { raw }) => length + raw.len
 /** Whether a link reference is defined in the tokens, at whatever depth. */
 function defines(tokens) {
   return tokens.some(({ type, tokens: inner = [], items = [] }) => type === "def" || defines(inner) || defines(items));
+}
+
+/** Plain text in pieces, so that what is out of sight need not be laid out, nor what came before when more comes. */
+function pieces(text) {
+  if (text.length <= PIECE) return [text];
+  const all = [];
+  for (let at = 0; at < text.length; ) {
+    const line = text.lastIndexOf("\n", at + PIECE - 1);
+    const end = at + PIECE < text.length && line > at ? line + 1 : at + PIECE;
+    const piece = document.createElement("div");
+    piece.textContent = text.slice(at, end);
+    all.push(piece);
+    at = end;
+  }
+  return all;
+}
+
+function longestLine(text) {
+  let longest = 0;
+  for (let at = 0; at < text.length; ) {
+    const end = text.indexOf("\n", at);
+    longest = Math.max(longest, (end < 0 ? text.length : end) - at);
+    at = end < 0 ? text.length : end + 1;
+  }
+  return longest;
 }
 
 /** How many of the tokens can no longer change, whatever follows. */
@@ -128,6 +156,7 @@ export class MarkdownStream {
     // a lone carriage return at the end may be half of a line end
     const open = this.#source.slice(this.#committed).replace(/\r$/, "");
     if (open.length > LONGEST_OPEN_TAIL && open.length < this.#lexAgainAt) return this.#paintPlain(open);
+    if (open.length > LONGEST_LINE && longestLine(open) > LONGEST_LINE) return this.#paintPlain(open);
     try {
       this.#paintBlocks(open);
     } catch {
@@ -158,8 +187,10 @@ export class MarkdownStream {
   }
 
   #paintPlain(text) {
-    const shown = this.#tail.querySelector(":scope > .wb-plain:only-child")?.firstChild;
-    if (shown && text.startsWith(shown.data)) shown.appendData(text.slice(shown.length));
+    const shown = this.#tail.querySelector(":scope > .wb-plain:only-child");
+    const first = shown?.firstChild;
+    if (text.length <= PIECE && first?.data !== undefined && text.startsWith(first.data)) first.appendData(text.slice(first.length));
+    else if (shown) patch(shown, plain(text).firstChild);
     else patch(this.#tail, plain(text));
   }
 
