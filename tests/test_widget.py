@@ -188,6 +188,32 @@ def test_a_long_chat_is_shown_from_its_end() -> None:
     assert transcript.last([], 1000) == []
 
 
+def test_older_messages_come_when_a_reader_has_come_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SNAP_MESSAGES", 2)
+    monkeypatch.setattr(live, "OLDER_MESSAGES", 3)
+    chat = Chat()
+    for n in range(3):
+        chat.ask(f"question {n}", show=False)
+    page = page_of(chat)
+    page.ask("hello")
+    snap = page.next("snap")
+    assert (snap["earlier"], snap["messages"][0]["text"]) == (4, "question 2")
+
+    page.ask("older", before=snap["messages"][0]["message_id"])
+    older = page.next("older", before=snap["messages"][0]["message_id"])
+    assert (older["earlier"], [m["role"] for m in older["messages"]]) == (1, ["assistant", "user", "assistant"])
+    assert older["messages"][0]["footer"].startswith("claude-sonnet-5-5")
+    page.ask("older", before=older["messages"][0]["message_id"])
+    oldest = page.next("older", before=older["messages"][0]["message_id"])
+    assert (oldest["earlier"], [m["text"] for m in oldest["messages"]]) == (0, ["question 0"])
+
+
+def test_who_asks_for_what_is_before_a_message_that_is_gone_is_told_what_there_is() -> None:
+    page = page_of()
+    page.ask("older", before="nobody")
+    assert page.next("snap")["messages"] == []
+
+
 def test_hello_during_a_turn_brings_what_was_sent_and_the_next_batch_goes_on(upstream: ScriptedUpstream) -> None:
     upstream.script(reply("one two three four", pause_after=2))
     page = page_of()

@@ -830,6 +830,96 @@ def test_it_follows_the_text_only_while_the_reader_is_at_the_bottom(page: Page) 
     assert page.evaluate(bottom) < 2
 
 
+LONG_CHAT = """
+(count) => {
+  const entry = (n) => ({ message_id: `m${n}`, role: n % 2 ? "user" : "assistant", status: "complete", text: `message ${n} ` + "word ".repeat((n * 7919) % 90) });
+  const range = (from, to) => Array.from({ length: to - from }, (_, i) => entry(from + i));
+  wb.show({ snap: { messages: range(count - 99, count + 1), earlier: count - 100 } });
+  const send = model.send;
+  model.send = (message) => {
+    send.call(model, message);
+    if (message.t !== "older") return;
+    const before = Number(message.before.slice(1));
+    const from = Math.max(1, before - 400);
+    setTimeout(() => model.receive({ t: "older", before: message.before, earlier: from - 1, messages: range(from, before) }), 5);
+  };
+}
+"""
+
+# Scrolls up by less than a screen at a time; returns what was seen on the way, and how far what is read ever jumped.
+SCROLL_UP = """
+async () => {
+  const log = document.querySelector(".wb-log");
+  const bodies = () => [...document.querySelectorAll(".wb-message .wb-body")];
+  const read = () => {
+    const top = log.getBoundingClientRect().top;
+    const body = bodies().find((b) => b.getBoundingClientRect().top >= top);
+    return [body?.textContent.split(" ")[1], body?.getBoundingClientRect().top];
+  };
+  const seen = new Set();
+  let most = 0, jump = 0, still = 0;
+  while (still < 20) {
+    const [name, at] = read();
+    const step = Math.min(400, log.scrollTop);
+    still = step === 0 ? still + 1 : 0;
+    log.scrollTop -= step;
+    await new Promise(requestAnimationFrame);
+    const same = bodies().find((b) => b.textContent.split(" ")[1] === name);
+    if (same) jump = Math.max(jump, Math.abs(same.getBoundingClientRect().top - at - step));
+    else jump = Infinity;
+    for (const body of bodies()) seen.add(Number(body.textContent.split(" ")[1]));
+    most = Math.max(most, document.querySelectorAll("article").length);
+  }
+  return { seen: seen.size, most, jump, first: bodies()[0].textContent.split(" ")[1] };
+}
+"""
+
+
+def test_a_long_chat_is_read_to_its_beginning_without_a_jump(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 1000)
+    settle(page)
+    assert page.locator("article").count() == 60
+    assert "message 1000 " in page.locator("article").last.inner_text()
+
+    read = page.evaluate(SCROLL_UP)
+    assert (read["seen"], read["first"]) == (1000, "1")
+    assert read["most"] <= 80
+    assert read["jump"] < 2
+    assert not visible(page, ".wb-earlier")
+    assert len(sent(page, "older")) == 3
+
+
+def test_the_latest_message_is_one_press_away_and_what_comes_below_is_not_pushed_up(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 160)
+    settle(page)
+    page.evaluate(SCROLL_UP)
+    start(page, "a new question")
+    delta(page, "a new reply")
+    assert "message 1 " in page.locator("article").first.inner_text()
+    assert page.locator("article", has_text="a new reply").count() == 0
+    page.click(".wb-jump")
+    settle(page)
+    assert page.locator("article").last.locator(".wb-body").inner_text() == "a new reply"
+    delta(page, " goes on")
+    assert page.locator("article").last.locator(".wb-body").inner_text() == "a new reply goes on"
+    assert page.locator("article").count() == 60
+
+
+def test_reading_down_again_ends_at_the_last_message(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 160)
+    settle(page)
+    page.evaluate(SCROLL_UP)
+    last = page.evaluate(
+        """async () => {
+          const log = document.querySelector(".wb-log");
+          for (let n = 0; n < 100; n++) { log.scrollTop += 400; await wb.frame(); }
+          return [...document.querySelectorAll("article")].at(-1).innerText;
+        }"""
+    )
+    assert "message 160 " in last
+    assert not visible(page, ".wb-jump")
+
+
 def test_focus_stays_inside_when_the_button_under_it_goes(page: Page) -> None:
     show(page)
     type_and_send(page, "hi")

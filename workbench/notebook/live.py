@@ -18,6 +18,7 @@ from workbench.notebook.messages import (
     STOPPED,
     Asset,
     Hello,
+    Older,
     Retry,
     Send,
     Stop,
@@ -50,6 +51,7 @@ log = logging.getLogger("workbench.notebook")
 
 USAGE_SECONDS = 1.0
 SNAP_MESSAGES = 100
+OLDER_MESSAGES = 400
 SNAP_CHARACTERS = 1_000_000
 
 
@@ -146,6 +148,8 @@ class LiveChat:
                     await self._stop(listener, turn)
                 case Asset(name=name):
                     listener.say({"t": "asset", "name": name}, [asset(name)])
+                case Older(before=before):
+                    listener.say(await self._older(before))
         except WorkbenchError as error:
             listener.say(err_message(failure(error), c=c))
         except Exception as error:
@@ -316,6 +320,16 @@ class LiveChat:
             "live": live,
             "cost_usd": amount(cost),
         }
+
+    async def _older(self, before: str) -> Json:
+        messages = shown(await self._messages())
+        at = next((n for n, message in enumerate(messages) if message.id == before), None)
+        if at is None:  # what the view shows is no longer there
+            return await self._snap()
+        lines = await self._footers()
+        kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
+        entries = [self._entry(message, lines) for message in kept]
+        return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
 
     def _entry(self, message: Message, lines: dict[str, str]) -> Json:
         return {

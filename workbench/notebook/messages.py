@@ -52,14 +52,21 @@ class Asset(_Command):
     name: str
 
 
-def parse(message: object) -> Hello | Send | Stop | Retry | Asset:
+class Older(_Command):
+    """A reader has come to the first message shown."""
+
+    before: str
+    """Its id."""
+
+
+def parse(message: object) -> Hello | Send | Stop | Retry | Asset | Older:
     """Return what a front end wants.
 
     Raises:
         InvalidRequest: it is none of our messages, or a field is missing or of another type.
     """
     try:
-        return msgspec.convert(message, Hello | Send | Stop | Retry | Asset)
+        return msgspec.convert(message, Hello | Send | Stop | Retry | Asset | Older)
     except msgspec.ValidationError as error:
         raise InvalidRequest(
             f"the page sent a message that cannot be understood ({str(error)[:200]}); reload the page"

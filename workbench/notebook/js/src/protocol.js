@@ -6,6 +6,7 @@
 //     {t:'stop', c, turn}                      turn null: whatever my last send started or will start
 //     {t:'retry', c, message_id}               the assistant message to answer anew
 //     {t:'asset', c, name}                     a part of the front end that is loaded when it is needed first
+//     {t:'older', c, before}                   the messages before this one
 //
 //   Python -> JS
 //     {t:'ack', c}
@@ -18,6 +19,7 @@
 //     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
+//     {t:'older', before, earlier, messages}   as those of a snap
 //     {t:'asset', name}     with the file as its one buffer: an ES module
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
@@ -43,6 +45,7 @@ export const hello = (have) => ({ t: "hello", have });
 export const send = (text) => ({ t: "send", text });
 export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
+export const older = (before) => ({ t: "older", before });
 export const asset = (name) => ({ t: "asset", name });
 
 const REQUIRED = {
@@ -55,6 +58,7 @@ const REQUIRED = {
   end: { turn: "string", message_id: "string", status: "string", len: "number" },
   err: { message: "string" },
   asset: { name: "string" },
+  older: { before: "string", messages: "object" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

@@ -3,7 +3,7 @@
 import { Assets } from "./assets.js";
 import { Link } from "./link.js";
 import { ChatState } from "./model.js";
-import { asset, clientIds, hello, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { asset, clientIds, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
 
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
@@ -12,6 +12,7 @@ export class Session {
   #link;
   #listener;
   #askAgain = null;
+  #older = { id: null, until: 0 }; // asked for, and not again before
   #assets = new Assets();
 
   /**
@@ -77,6 +78,15 @@ export class Session {
     this.chat.stopping = true;
     this.#link.post(stop(this.chat.live?.turn ?? null));
     this.#listener.changed();
+  }
+
+  /** Ask for the messages before those that are there. */
+  older() {
+    const [first] = this.chat.messages;
+    const now = performance.now();
+    if (!first || this.chat.earlier === 0 || (this.#older.id === first.id && now < this.#older.until)) return;
+    this.#older = { id: first.id, until: now + ASK_AGAIN_MS };
+    this.#link.post(older(first.id));
   }
 
   /** Ask again whether Python is there. */

@@ -30,7 +30,7 @@ export class ChatView {
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
    * options  {titleTag, lead, onEarlier, copies, assets}: what the title is, what stands before it, who brings older
-   *          messages, whether whole replies can be copied, who loads what is needed seldom (else Python is asked)
+   *          messages and who loads what is needed seldom (else Python is asked), whether whole replies can be copied
    */
   constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null } = {}) {
     this.#comm = comm;
@@ -45,7 +45,7 @@ export class ChatView {
       onScroll: () => this.#updateJump(),
       onResize: () => this.#resized(),
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
-      onEarlier,
+      onEarlier: onEarlier ?? (() => this.#session.older()),
       copies,
     });
     this.notice = new Notice({
