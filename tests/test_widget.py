@@ -14,6 +14,7 @@ import pytest
 from tests.faults.upstream import ScriptedUpstream, fault, reply, thinking, words
 from workbench import Chat, ChatWidget, runtime
 from workbench.notebook import live, transcript
+from workbench.notebook.assets import STATIC
 from workbench.notebook.batches import Batches
 from workbench.store import Store
 from workbench.turns import Delta, Message
@@ -36,6 +37,7 @@ class FakeComm:
     def __init__(self, **_: Any) -> None:
         self.comm_id = f"comm-{id(self)}"
         self.said: list[dict[str, Any]] = []
+        self.buffers: list[bytes] = []
         self.contexts: list[str] = []
         self.broken = False
         self._changed = threading.Condition()
@@ -51,6 +53,7 @@ class FakeComm:
             if data["method"] == "custom":
                 self.said.append(data["content"])
                 self.contexts.append(HEARD_IN.get())
+                self.buffers += buffers or []
             self._changed.notify_all()
 
     def close(self, *_: Any, **__: Any) -> None:
@@ -183,6 +186,32 @@ def test_a_long_chat_is_shown_from_its_end() -> None:
     assert [m.id for m in transcript.last([message(1), message(2, 600), message(3, 400)], 1000)] == ["m2", "m3"]
     assert [m.id for m in transcript.last([message(1), message(2, 2000)], 1000)] == ["m2"]
     assert transcript.last([], 1000) == []
+
+
+def test_older_messages_come_when_a_reader_has_come_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SNAP_MESSAGES", 2)
+    monkeypatch.setattr(live, "OLDER_MESSAGES", 3)
+    chat = Chat()
+    for n in range(3):
+        chat.ask(f"question {n}", show=False)
+    page = page_of(chat)
+    page.ask("hello")
+    snap = page.next("snap")
+    assert (snap["earlier"], snap["messages"][0]["text"]) == (4, "question 2")
+
+    page.ask("older", before=snap["messages"][0]["message_id"])
+    older = page.next("older", before=snap["messages"][0]["message_id"])
+    assert (older["earlier"], [m["role"] for m in older["messages"]]) == (1, ["assistant", "user", "assistant"])
+    assert older["messages"][0]["footer"].startswith("claude-sonnet-5-5")
+    page.ask("older", before=older["messages"][0]["message_id"])
+    oldest = page.next("older", before=older["messages"][0]["message_id"])
+    assert (oldest["earlier"], [m["text"] for m in oldest["messages"]]) == (0, ["question 0"])
+
+
+def test_who_asks_for_what_is_before_a_message_that_is_gone_is_told_what_there_is() -> None:
+    page = page_of()
+    page.ask("older", before="nobody")
+    assert page.next("snap")["messages"] == []
 
 
 def test_hello_during_a_turn_brings_what_was_sent_and_the_next_batch_goes_on(upstream: ScriptedUpstream) -> None:
@@ -640,6 +669,23 @@ def test_what_cannot_be_understood_is_answered_by_an_error(
     assert len(err["message"]) < 400
     assert upstream.requests == []
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+def test_a_part_of_the_front_end_comes_as_a_buffer_when_it_is_asked_for() -> None:
+    page = page_of()
+    page.ask("asset", name="math.js")
+    page.next("asset", name="math.js")
+
+    assert page.buffers == [(STATIC / "math.js").read_bytes()]
+
+
+@pytest.mark.parametrize("name", ["chat.css", "../widget.py", "/etc/passwd", ""])
+def test_no_other_file_can_be_asked_for(name: str) -> None:
+    page = page_of()
+    c = page.ask("asset", name=name)
+    error = page.next("err", c=c)
+
+    assert (error["type"], page.buffers) == ("invalid_request", [])
 
 
 def test_a_text_too_long_to_send_is_refused() -> None:

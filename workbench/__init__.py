@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
     from workbench.ledger import chats, history_costs, plots, sql, usage
     from workbench.notebook.magics import load_ipython_extension
+    from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
     "Usage",
+    "UsagePanel",
     "WorkbenchError",
     "chats",
     "history_costs",
@@ -88,6 +90,7 @@ _LAZY = {
     "usage": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
     "ChatWidget": "workbench.notebook.widget",
+    "UsagePanel": "workbench.notebook.panel",
 }
 
 

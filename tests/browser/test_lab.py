@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.attacks import ATTACKS
 from tests.browser.lab import SECONDS, JupyterLab, Notebook
 from tests.faults.upstream import ScriptedUpstream, Usage, reply, words
 
@@ -154,6 +155,40 @@ def test_a_hostile_reply_runs_nothing_and_requests_nothing(notebook: Notebook, l
     assert_harmless(notebook, body)
 
 
+ANSWERED = """
+(question) => {
+  const [asked, answer] = [...document.querySelectorAll(".wb-message")].slice(-2);
+  return answer?.dataset.status === "complete" && asked.querySelector(".wb-body").textContent === question;
+}
+"""
+
+
+def test_no_known_attack_runs_requests_or_leaves_its_box(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    outside = "JSON.stringify([...getComputedStyle(document.body)].map((key) => getComputedStyle(document.body)[key]))"
+    lab_upstream.script(*(reply([*attack, "\n\nand that was all."]) for attack in ATTACKS.values()))
+    box = show_chat(notebook)
+    before = notebook.page.evaluate(outside)
+    for name in ATTACKS:
+        send(box, name)
+        notebook.page.wait_for_function(ANSWERED, arg=name)
+        assert_harmless(notebook, box.locator(".wb-body").last)
+
+    assert notebook.page.evaluate(outside) == before
+    lifted = "all => all.filter((e) => !['static', 'relative'].includes(getComputedStyle(e).position)).map((e) => e.outerHTML)"
+    assert box.locator(".wb-md *").evaluate_all(lifted) == []
+    assert notebook.value("len(chat.messages)") == str(2 * len(ATTACKS))
+
+
+def test_formulas_are_drawn_by_what_the_kernel_sends(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    lab_upstream.script(reply("It is $x^2$, for $5."))
+    box = show_chat(notebook)
+    send(box, "formula")
+    box.locator(".wb-math msup").wait_for()
+
+    assert " ".join(last_reply(box, "complete").locator(".wb-body").inner_text().split()).endswith(", for $5.")
+    assert notebook.requested == []
+
+
 def test_what_is_kept_in_the_notebook_is_harmless_where_it_is_shown(
     notebook: Notebook, lab_upstream: ScriptedUpstream
 ) -> None:
@@ -166,6 +201,44 @@ def test_what_is_kept_in_the_notebook_is_harmless_where_it_is_shown(
 
     assert_harmless(notebook, output)
     assert output.locator("strong").all_inner_texts() == ["You", "Claude"]
+
+
+def test_a_chat_of_10000_messages_opens_at_its_end_and_is_read_to_its_beginning(notebook: Notebook) -> None:
+    notebook.outputs(notebook.run(WRITE_10000))
+    notebook.run("chat.widget()")
+    box = notebook.page.locator(".wb-chat")
+    box.get_by_text("message 10000", exact=True).wait_for()
+    assert box.locator("article").count() <= 80
+
+    first = notebook.page.evaluate(
+        """async () => {
+          const log = document.querySelector(".wb-log");
+          const first = () => document.querySelector("article .wb-body").textContent;
+          let most = 0;
+          for (let n = 0; n < 6000 && first() !== "the first"; n++) {
+            log.scrollTop = 0;
+            await new Promise(requestAnimationFrame);
+            most = Math.max(most, document.querySelectorAll("article").length);
+          }
+          return [first(), most];
+        }"""
+    )
+    assert first[0] == "the first"
+    assert first[1] <= 80
+
+
+WRITE_10000 = """
+from datetime import UTC, datetime
+from workbench.runtime import runtime
+from workbench.store.backend import Statement
+chat = wb.Chat()
+chat.ask("the first", show=False)
+r = runtime()
+r.run(r.engine.store.backend.write([Statement('''
+    INSERT INTO messages (id, chat_id, org_id, seq, role, content, blocks, status, created_at)
+    SELECT $1 || i, $1, org_id, i, CASE WHEN i % 2 = 1 THEN 'user' ELSE 'assistant' END, 'message ' || i, '[]',
+    'complete', $2 FROM range(3, 10001) made(i), chats WHERE id = $1''', (chat.id, datetime.now(UTC)))]))
+"""
 
 
 # --- chat.ask() in a cell ---------------------------------------------------------------------------------------

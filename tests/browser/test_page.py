@@ -283,9 +283,13 @@ def test_a_long_chat_shows_its_end_and_the_rest_when_asked(open_page: Callable[.
     page.get_by_text("message 100", exact=True).wait_for()
     assert page.locator(".wb-message").count() == 60
     page.get_by_role("button", name="Show 40 earlier messages").click()
-    page.locator(".wb-message").nth(99).wait_for()
+    for _ in range(10):
+        page.locator(".wb-log").evaluate(
+            "async (log) => { log.scrollTop = 0; await new Promise(requestAnimationFrame) }"
+        )
+    page.locator(".wb-message").first.get_by_text("the first").wait_for()
 
-    assert page.locator(".wb-message").first.locator(".wb-body").inner_text() == "the first"
+    assert page.locator(".wb-message").count() == 60
     assert not page.locator(".wb-earlier").is_visible()
 
 
@@ -300,6 +304,15 @@ def test_a_reply_is_copied_as_it_was_written(open_page: Callable[..., Page], ups
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------------
+
+
+def test_formulas_are_drawn(open_page: Callable[..., Page], upstream: ScriptedUpstream) -> None:
+    upstream.script(reply("It is $x^2$, for $5."))
+    page = open_page()
+    send(page, "formula")
+    page.locator(".wb-math msup").wait_for()
+
+    assert last_reply(page, "complete").locator(".wb-math").count() == 1
 
 
 def test_an_overloaded_upstream_is_said_and_asked_again_in_the_same_chat(

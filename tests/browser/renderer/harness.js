@@ -22,10 +22,12 @@ async ({ source, css, traits }) => {
     send(message) {
       this.sent.push({ ...message, at: performance.now() });
       if (this.autoAck) setTimeout(() => this.receive({ t: "ack", c: message.c }));
+      const file = message.t === "asset" && window.assets?.[message.name];
+      if (file) setTimeout(() => this.receive({ t: "asset", name: message.name }, [new TextEncoder().encode(file)]));
     }
     /** A message from Python. */
-    receive(message) {
-      this.emit("msg:custom", structuredClone(message), []);
+    receive(message, buffers = []) {
+      this.emit("msg:custom", structuredClone(message), buffers);
     }
     of(kind) {
       return this.sent.filter(({ t }) => t === kind);

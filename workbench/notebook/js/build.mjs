@@ -17,6 +17,7 @@ const BUNDLED = [
   { name: "marked", licence: "MIT", files: ["LICENSE"] },
   { name: "dompurify", licence: "Apache-2.0 (chosen from: MPL-2.0 OR Apache-2.0)", files: ["LICENSE"] },
   { name: "highlight.js", licence: "BSD-3-Clause", files: ["LICENSE"] },
+  { name: "temml", licence: "MIT (in math.js)", files: ["LICENSE"] },
 ];
 const NOTICES = "THIRD_PARTY_NOTICES.txt";
 
@@ -29,15 +30,18 @@ const wordsOfThePage = {
   },
 };
 
+const MATH = { entry: "src/math/index.js", largest: 230_000 }; // loaded with the first formula
+
 const SHIPPED = [
   {
     folder: join(here, "..", "static"),
-    files: { "chat.js": { entry: "src/index.js", largest: 165_000 }, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
+    files: { "chat.js": { entry: "src/index.js", largest: 200_000 }, "math.js": MATH, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
   },
   {
     folder: join(here, "..", "..", "..", "server", "static"),
     files: {
-      "page.js": { entry: "src/page/index.js", largest: 190_000, plugins: [wordsOfThePage] },
+      "page.js": { entry: "src/page/index.js", largest: 230_000, plugins: [wordsOfThePage] },
+      "math.js": MATH,
       "page.css": { entry: "src/css/page.css", largest: 30_000 },
       "docs.css": { entry: "src/css/docs.css", largest: 10_000 },
     },
@@ -56,7 +60,7 @@ async function bundle(folder, files) {
 }
 
 async function notices(script) {
-  const parts = [`${script} contains, besides our own code, the following libraries, unmodified but minified.\n`];
+  const parts = [`${script} and math.js contain, besides our own code, the following libraries, unmodified but minified.\n`];
   for (const { name, licence, files } of BUNDLED) {
     const root = join(here, "node_modules", name);
     const { version, homepage } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));

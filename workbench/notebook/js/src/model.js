@@ -108,9 +108,13 @@ export class ChatState {
     this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     this.resyncing = false;
     if (this.refusal?.type === "not_connected") this.refusal = null; // whoever tells this is there
-    this.messages = messages.map(({ message_id, role, status, text, footer, error }) =>
-      newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null }),
-    );
+    const older = this.messages; // those that were brought before stay
+    this.messages = messages.map(messageOf);
+    const joint = older.findIndex(({ id }) => id === this.messages[0]?.id);
+    if (joint > 0 && joint <= this.earlier) {
+      this.messages.unshift(...older.slice(0, joint));
+      this.earlier -= joint;
+    }
     this.live = null;
     if (live) {
       const reply = this.find(live.message_id) ?? this.#append(newMessage(live.message_id, "assistant"));
@@ -124,6 +128,12 @@ export class ChatState {
       }
     } else if (this.pending?.acked && this.#contains(this.pending)) this.#settle(); // its start was missed
     if (!this.busy) this.stopping = false;
+  }
+
+  older({ before, earlier, messages }) {
+    if (this.messages[0]?.id !== before) return; // another view asked, or it was asked for twice
+    this.messages.unshift(...messages.map(messageOf));
+    this.earlier = earlier ?? 0;
   }
 
   #contains({ text, retryOf }) {
@@ -210,6 +220,7 @@ export class ChatState {
 
 const APPLY = {
   snap: (chat, message) => chat.snap(message),
+  older: (chat, message) => chat.older(message),
   start: (chat, message) => chat.start(message),
   d: (chat, message) => chat.delta(message),
   status: (chat, message) => chat.status(message),
@@ -221,6 +232,9 @@ const APPLY = {
 const detailsOf = ({ error, message, type, retryable, retry_after }) => ({
   error: error || "Chat failed", message, type, retryable, retryAfter: retry_after ?? null,
 });
+
+const messageOf = ({ message_id, role, status, text, footer, error }) =>
+  newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null });
 
 function newMessage(id, role, status = "streaming", text = "", { footer = "", error = null } = {}) {
   return { id, role, status, text, footer: footer ?? "", thinking: false, error };

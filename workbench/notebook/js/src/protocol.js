@@ -5,6 +5,8 @@
 //     {t:'send', c, text}
 //     {t:'stop', c, turn}                      turn null: whatever my last send started or will start
 //     {t:'retry', c, message_id}               the assistant message to answer anew
+//     {t:'asset', c, name}                     a part of the front end that is loaded when it is needed first
+//     {t:'older', c, before}                   the messages before this one
 //
 //   Python -> JS
 //     {t:'ack', c}
@@ -17,6 +19,8 @@
 //     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
+//     {t:'older', before, earlier, messages}   as those of a snap
+//     {t:'asset', name}     with the file as its one buffer: an ES module
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
@@ -41,6 +45,8 @@ export const hello = (have) => ({ t: "hello", have });
 export const send = (text) => ({ t: "send", text });
 export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
+export const older = (before) => ({ t: "older", before });
+export const asset = (name) => ({ t: "asset", name });
 
 const REQUIRED = {
   ack: { c: "string" },
@@ -51,6 +57,8 @@ const REQUIRED = {
   usage: { turn: "string" },
   end: { turn: "string", message_id: "string", status: "string", len: "number" },
   err: { message: "string" },
+  asset: { name: "string" },
+  older: { before: "string", messages: "object" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

@@ -1,8 +1,9 @@
 // One view's conversation with Python: joins the state of the chat, the link and the comm.
 
+import { Assets } from "./assets.js";
 import { Link } from "./link.js";
 import { ChatState } from "./model.js";
-import { clientIds, hello, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { asset, clientIds, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
 
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
@@ -11,6 +12,8 @@ export class Session {
   #link;
   #listener;
   #askAgain = null;
+  #older = { id: null, until: 0 }; // asked for, and not again before
+  #assets = new Assets();
 
   /**
    * comm      the anywidget model
@@ -27,6 +30,11 @@ export class Session {
       nextId: clientIds(),
       onState: (state, before) => this.#linkChanged(state, before),
     });
+  }
+
+  /** Return a promise of a module that is loaded when it is needed first. */
+  asset(name) {
+    return this.#assets.want(name, () => this.#link.post(asset(name)));
   }
 
   get link() {
@@ -72,6 +80,15 @@ export class Session {
     this.#listener.changed();
   }
 
+  /** Ask for the messages before those that are there. */
+  older() {
+    const [first] = this.chat.messages;
+    const now = performance.now();
+    if (!first || this.chat.earlier === 0 || (this.#older.id === first.id && now < this.#older.until)) return;
+    this.#older = { id: first.id, until: now + ASK_AGAIN_MS };
+    this.#link.post(older(first.id));
+  }
+
   /** Ask again whether Python is there. */
   reconnect() {
     this.#ask();
@@ -93,10 +110,11 @@ export class Session {
     }, wait);
   };
 
-  #receive = (raw) => {
+  #receive = (raw, buffers) => {
     const message = parse(raw);
     if (!message) return;
     for (const settled of this.#link.heard(message)) this.#settle(settled);
+    if (message.t === "asset") return this.#assets.came(message.name, buffers?.[0]);
     const verdict = this.chat.apply(message);
     if (verdict === "resync") this.#ask();
     if (verdict === "refused") this.#refused();

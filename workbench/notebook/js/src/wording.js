@@ -16,7 +16,7 @@ export function usageLine({ input_tokens, output_tokens, cost_usd }) {
   return `${count(input_tokens)} in · ${count(output_tokens)} out · ${dollars(cost_usd)}`;
 }
 
-export const earlierLine = (n) => `${count(n)} earlier message${n === 1 ? " is" : "s are"} in the store: chat.messages`;
+export const earlierLine = (n) => `Show ${count(n)} earlier message${n === 1 ? "" : "s"}`;
 
 export const EMPTY = "Ask anything. The reply, its tokens and its cost are kept in your ledger.";
 export const THINKING = "thinking…";

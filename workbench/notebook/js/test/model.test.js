@@ -168,3 +168,26 @@ test("the running turn counts towards the cost, and an unknown cost stays unknow
   assert.equal(chatAfter(START, usage).totalCost, "0.75");
   assert.equal(chatAfter(START, { ...usage, cost_usd: null }).totalCost, null);
 });
+
+const told = (...ids) => ids.map((message_id) => ({ message_id, role: "user", status: "complete", text: message_id }));
+const ids = (chat) => chat.messages.map(({ id }) => id).join(" ");
+
+test("older messages come before those that are there, once", () => {
+  const older = { t: "older", before: "m3", earlier: 1, messages: told("m1", "m2") };
+  const chat = chatAfter({ ...SNAP, messages: told("m3", "m4"), earlier: 3 }, older, older);
+  assert.deepEqual([ids(chat), chat.earlier], ["m1 m2 m3 m4", 1]);
+});
+
+test("a snapshot keeps the older messages that were brought", () => {
+  const chat = chatAfter(
+    { ...SNAP, messages: told("m3", "m4"), earlier: 3 },
+    { t: "older", before: "m3", earlier: 1, messages: told("m1", "m2") },
+    { ...SNAP, messages: told("m4", "m5"), earlier: 4 },
+  );
+  assert.deepEqual([ids(chat), chat.earlier], ["m1 m2 m3 m4 m5", 1]);
+});
+
+test("a snapshot of another past replaces what was brought", () => {
+  const chat = chatAfter({ ...SNAP, messages: told("m1", "m2", "m3"), earlier: 0 }, { ...SNAP, messages: told("m2", "m3"), earlier: 0 });
+  assert.equal(ids(chat), "m2 m3");
+});

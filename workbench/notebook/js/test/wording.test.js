@@ -8,6 +8,6 @@ test("amounts are written as in Python", () => {
 });
 
 test("one message is, two messages are", () => {
-  assert.equal(earlierLine(1), "1 earlier message is in the store: chat.messages");
-  assert.equal(earlierLine(1200), "1,200 earlier messages are in the store: chat.messages");
+  assert.equal(earlierLine(1), "Show 1 earlier message");
+  assert.equal(earlierLine(1200), "Show 1,200 earlier messages");
 });

@@ -90,6 +90,7 @@ class Page {
         lead: this.drawer.button,
         onEarlier: () => chat.showEarlier(),
         copies: true,
+        assets: (name) => import(new URL(name, import.meta.url)),
       });
     }
     this.list.mark(chat.id);

@@ -6,8 +6,6 @@ export * from "../wording.js";
 
 const count = (n) => n.toLocaleString("en-US");
 
-export const earlierLine = (n) => `Show ${count(n)} earlier message${n === 1 ? "" : "s"}`;
-
 export const EMPTY = "What would you like to ask?";
 export const QUEUED = "waiting for the server";
 export const EMBEDDED_MODEL_DETAIL =

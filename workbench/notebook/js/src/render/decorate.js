@@ -2,12 +2,14 @@
 
 import { h } from "../dom.js";
 import { highlighted } from "./highlight.js";
+import { typesetAll } from "./math.js";
 
 /** Decorate a sanitised fragment. `closed`: its blocks are complete, so code may be highlighted; `cache`: a Map. */
 export function decorate(fragment, { closed, cache }) {
   for (const link of fragment.querySelectorAll("a")) decorateLink(link);
   for (const table of fragment.querySelectorAll("table")) frame(table, "wb-table");
   for (const code of fragment.querySelectorAll("pre > code")) decorateCode(code, closed, cache);
+  typesetAll(fragment);
   return fragment;
 }
 
@@ -16,6 +18,17 @@ function decorateLink(link) {
   link.target = "_blank";
   link.rel = "noopener noreferrer";
   link.title = link.href; // where it really goes
+  if (misleads(link)) link.append(` (${link.hostname})`);
+}
+
+const ADDRESS = /^\s*(?:https?:\/\/)?(?:www\.)?((?:[\p{L}\p{N}-]+\.)+\p{L}{2,})(?:[/:?#]|\s*$)/iu;
+const REORDERS = /[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/;
+
+/** Whether a link reads like an address of another host than the one it leads to. */
+function misleads({ textContent: text, protocol, hostname }) {
+  if (!protocol.startsWith("http")) return false;
+  const named = ADDRESS.exec(text)?.[1].toLowerCase();
+  return REORDERS.test(text) || (named !== undefined && named !== hostname.replace(/^www\./, ""));
 }
 
 /** Put an element that may be wider than the chat into a box that scrolls, by keyboard too. */

@@ -1,9 +1,13 @@
 // Markdown that arrives in pieces. Finished blocks are rendered once; only the open tail is rendered again.
 
-import { Lexer, Parser, Renderer } from "marked";
+import { Lexer, Marked, Parser, Renderer } from "marked";
 import { decorate } from "./decorate.js";
 import { sanitise } from "./sanitise.js";
+import { escape, TEX } from "./tex.js";
 
+const { extensions } = new Marked({ extensions: TEX }).defaults;
+const LONGEST_LINE = 50_000; // with a longer one it is no text to read: it is shown as it is, which takes no time
+const PIECE = 8_000; // characters of plain text that are laid out together
 const LONGEST_OPEN_TAIL = 20_000; // beyond it the tail is plain text until its block ends
 
 class ChatRenderer extends Renderer {
@@ -38,27 +42,22 @@ class ChatRenderer extends Renderer {
   }
 }
 
-const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-
-function escape(text) {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
-}
-
 /** Return the tokens of a source; `links` are the link references defined before it. */
 function lex(source, links = {}) {
-  const lexer = new Lexer();
+  const lexer = new Lexer({ gfm: true, extensions });
   Object.assign(lexer.tokens.links, links);
   return lexer.lex(source);
 }
 
 function fragmentOf(tokens, links, options) {
   tokens.links = links;
-  return decorate(sanitise(Parser.parse(tokens, { renderer: new ChatRenderer() })), options);
+  return decorate(sanitise(Parser.parse(tokens, { renderer: new ChatRenderer(), extensions })), options);
 }
 
 /** Return a whole Markdown source as a safe fragment. */
 export function render(source, cache) {
   const text = source.replace(/\r\n?/g, "\n");
+  if (longestLine(text) > LONGEST_LINE) return plain(text);
   try {
     const tokens = lex(text);
     return fragmentOf(tokens, tokens.links, { closed: true, cache });
@@ -71,10 +70,42 @@ export function render(source, cache) {
 function plain(text) {
   const element = document.createElement("div");
   element.className = "wb-plain";
-  element.textContent = text;
+  element.append(...pieces(text));
   const fragment = document.createDocumentFragment();
   fragment.append(element);
   return fragment;
+}
+
+const lengthOf = (tokens) => tokens.reduce((length, { raw }) => length + raw.length, 0);
+
+/** Whether a link reference is defined in the tokens, at whatever depth. */
+function defines(tokens) {
+  return tokens.some(({ type, tokens: inner = [], items = [] }) => type === "def" || defines(inner) || defines(items));
+}
+
+/** Plain text in pieces, so that what is out of sight need not be laid out, nor what came before when more comes. */
+function pieces(text) {
+  if (text.length <= PIECE) return [text];
+  const all = [];
+  for (let at = 0; at < text.length; ) {
+    const line = text.lastIndexOf("\n", at + PIECE - 1);
+    const end = at + PIECE < text.length && line > at ? line + 1 : at + PIECE;
+    const piece = document.createElement("div");
+    piece.textContent = text.slice(at, end);
+    all.push(piece);
+    at = end;
+  }
+  return all;
+}
+
+function longestLine(text) {
+  let longest = 0;
+  for (let at = 0; at < text.length; ) {
+    const end = text.indexOf("\n", at);
+    longest = Math.max(longest, (end < 0 ? text.length : end) - at);
+    at = end < 0 ? text.length : end + 1;
+  }
+  return longest;
 }
 
 /** How many of the tokens can no longer change, whatever follows. */
@@ -84,7 +115,9 @@ function settled(tokens, source) {
   // A block has ended once the next one shows a complete line: until then that line may still join it
   // (a setext underline, a deeper list item, a table row).
   const last = blocks.at(-1);
-  const start = tokens.slice(0, last).reduce((length, { raw }) => length + raw.length, 0);
+  // a formula that turns out to be none, by a blank line or by words behind it, belongs to the paragraph before it
+  if (tokens[last].type === "displayTex" && !(tokens[last].closed && tokens[last].raw.endsWith("\n"))) return blocks.at(-2);
+  const start = lengthOf(tokens.slice(0, last));
   if (source.includes("\n", start)) return last;
   const { type, codeBlockStyle } = tokens[blocks.at(-2)];
   // nothing joins a fence once it is closed; waiting would leave its code without colours for a whole paragraph
@@ -123,6 +156,7 @@ export class MarkdownStream {
     // a lone carriage return at the end may be half of a line end
     const open = this.#source.slice(this.#committed).replace(/\r$/, "");
     if (open.length > LONGEST_OPEN_TAIL && open.length < this.#lexAgainAt) return this.#paintPlain(open);
+    if (open.length > LONGEST_LINE && longestLine(open) > LONGEST_LINE) return this.#paintPlain(open);
     try {
       this.#paintBlocks(open);
     } catch {
@@ -134,25 +168,29 @@ export class MarkdownStream {
   #paintBlocks(open) {
     const text = open.replace(/\r\n?/g, "\n");
     const tokens = lex(text, this.#links);
-    this.#links = tokens.links;
     const count = settled(tokens, text);
-    if (count > 0) {
-      const done = tokens.slice(0, count);
-      this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
-      this.#committed += rawLength(open, done.reduce((length, { raw }) => length + raw.length, 0));
-    }
     const rest = tokens.slice(count);
-    const restLength = rest.reduce((length, { raw }) => length + raw.length, 0);
+    const restLength = lengthOf(rest);
+    if (count > 0) {
+      const length = lengthOf(tokens.slice(0, count));
+      // a definition that is still arriving has half an address: what is finished must not use it
+      const done = defines(rest) ? lex(text.slice(0, length), this.#links) : tokens.slice(0, count);
+      this.#links = done.links ?? tokens.links;
+      this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
+      this.#committed += rawLength(open, length);
+    }
     if (restLength > LONGEST_OPEN_TAIL) {
       this.#lexAgainAt = restLength * 1.25;
       return this.#paintPlain(text.slice(text.length - restLength));
     }
-    patch(this.#tail, fragmentOf(rest, this.#links, { closed: false }));
+    patch(this.#tail, fragmentOf(rest, tokens.links, { closed: false }));
   }
 
   #paintPlain(text) {
-    const shown = this.#tail.querySelector(":scope > .wb-plain:only-child")?.firstChild;
-    if (shown && text.startsWith(shown.data)) shown.appendData(text.slice(shown.length));
+    const shown = this.#tail.querySelector(":scope > .wb-plain:only-child");
+    const first = shown?.firstChild;
+    if (text.length <= PIECE && first?.data !== undefined && text.startsWith(first.data)) first.appendData(text.slice(first.length));
+    else if (shown) patch(shown, plain(text).firstChild);
     else patch(this.#tail, plain(text));
   }
 

@@ -11,9 +11,9 @@ const MARKDOWN = {
     "p br hr h1 h2 h3 h4 h5 h6 strong em del a code pre blockquote ul ol li table thead tbody tr th td"
   ).split(" "),
   // no class, id, name, style, title, aria-*: nothing that could dress up as our own controls
-  ALLOWED_ATTR: ["href", "align", "start", "data-lang"],
+  ALLOWED_ATTR: ["href", "align", "start", "data-lang", "data-tex"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
-  ADD_URI_SAFE_ATTR: ["align", "start", "data-lang"], // no addresses: the line above is not for them
+  ADD_URI_SAFE_ATTR: ["align", "start", "data-lang", "data-tex"], // no addresses: the line above is not for them
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
@@ -26,6 +26,68 @@ const HIGHLIGHTED = {
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
 };
+
+// an instance of its own, for its hook is not for the others
+const purifyMath = createDOMPurify(window);
+
+const LENGTH = /^\d{0,2}(?:\.\d+)?(?:em|ex|pt|px|%)?$/; // nothing moves backwards, and nothing far
+const NAME = /^[a-z-]{1,24}$/;
+const COLOUR = /^#[0-9a-f]{3,8}$/i;
+const CLASSES = new Set(["tml-left", "tml-right", "tml-jot", "tml-tageqn", "tml-tag"]);
+
+// What temml makes, apart from styles, which could put something over the rest of the page.
+const VALUES = {
+  accent: NAME,
+  accentunder: NAME,
+  columnalign: /^[a-z ]{1,60}$/,
+  columnspan: /^\d{1,2}$/,
+  display: NAME,
+  displaystyle: NAME,
+  fence: NAME,
+  form: NAME,
+  height: LENGTH,
+  largeop: NAME,
+  linethickness: LENGTH,
+  lspace: LENGTH,
+  mathbackground: COLOUR,
+  mathcolor: COLOUR,
+  mathvariant: NAME,
+  maxsize: LENGTH,
+  minsize: LENGTH,
+  movablelimits: NAME,
+  notation: /^[a-z ]{1,60}$/,
+  rowspan: /^\d{1,2}$/,
+  rspace: LENGTH,
+  scriptlevel: /^\d$/,
+  separator: NAME,
+  stretchy: NAME,
+  symmetric: NAME,
+  width: LENGTH,
+};
+
+const MATH = {
+  ALLOWED_TAGS: (
+    "math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup mover munder munderover mmultiscripts " +
+    "mprescripts mtable mtr mtd mpadded mphantom mstyle menclose"
+  ).split(" "),
+  ALLOWED_ATTR: [...Object.keys(VALUES), "class"],
+  ADD_URI_SAFE_ATTR: Object.keys(VALUES),
+  ALLOW_DATA_ATTR: false,
+  ALLOW_ARIA_ATTR: false,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+purifyMath.addHook("uponSanitizeAttribute", (_, attribute) => {
+  const { attrName: name, attrValue: value } = attribute;
+  if (name === "class") attribute.attrValue = value.split(/\s+/).filter((each) => CLASSES.has(each)).join(" ");
+  attribute.keepAttr = name === "class" ? attribute.attrValue !== "" : Object.hasOwn(VALUES, name) && VALUES[name].test(value);
+});
+
+/** Return the MathML of a formula as a fragment of one `math`; null if it is none. */
+export function sanitiseMath(mathml) {
+  const fragment = purifyMath.sanitize(mathml, MATH);
+  return fragment.childNodes.length === 1 && fragment.firstChild.nodeName === "math" ? fragment : null;
+}
 
 /** Return rendered Markdown as a fragment that can run nothing and load nothing. */
 export const sanitise = (html) => purify.sanitize(html, MARKDOWN);

@@ -2,6 +2,7 @@
 
 import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
+import { provideMath } from "../render/math.js";
 import { Session } from "../session.js";
 import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
 import { Composer } from "./composer.js";
@@ -28,10 +29,10 @@ export class ChatView {
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies}: what the title is, what stands before it, who brings older messages,
-   *          whether whole replies can be copied
+   * options  {titleTag, lead, onEarlier, copies, assets}: what the title is, what stands before it, who brings older
+   *          messages and who loads what is needed seldom (else Python is asked), whether whole replies can be copied
    */
-  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false } = {}) {
+  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null } = {}) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
@@ -39,11 +40,12 @@ export class ChatView {
       returned: (text) => this.composer.restore(text),
       delivered: (text) => this.composer.discard(text),
     });
+    provideMath(() => (assets ? assets("math.js") : this.#session.asset("math.js")));
     this.log = new MessageLog({
       onScroll: () => this.#updateJump(),
       onResize: () => this.#resized(),
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
-      onEarlier,
+      onEarlier: onEarlier ?? (() => this.#session.older()),
       copies,
     });
     this.notice = new Notice({

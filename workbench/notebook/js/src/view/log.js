@@ -1,11 +1,16 @@
-// The list of messages: one element per message, kept as long as the message is there; follows new text only while
-// the reader is at the bottom.
+// The list of messages: one element per message, kept as long as the message is shown; follows new text only while the
+// reader is at the bottom. Of a long chat so many messages are in the document as a reader sees and some more; scrolling
+// takes the next ones in at one end and leaves as many out at the other, and what is read stays where it is.
 
 import { h, setText } from "../dom.js";
 import { earlierLine, EMPTY, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
 import { MessageView } from "./message.js";
 
 const NEAR = 24; // px from the bottom that still count as the bottom
+const MOST = 60; // messages in the document
+const STEP = 20; // that come and go at a time
+const AHEAD = 800; // px before the end of what is there at which more comes
+const QUIET_MS = 200; // screen readers need not be told what comes back
 
 export class MessageLog {
   #views = new Map(); // message id -> MessageView
@@ -13,18 +18,22 @@ export class MessageLog {
   #waiting = h("div", { class: "wb-state wb-waiting", "data-kind": "waiting", hidden: true }, h("span"));
   #empty = h("p", { class: "wb-empty" }, EMPTY);
   #earlier;
-  #height = null; // before older messages were asked for
   #following = true;
   #top = 0;
-  #count = 0;
+  #chat = null; // as it was shown last
+  #link = null;
+  #from = 0; // which of its messages are in the document
+  #to = 0;
+  #first = null; // the id of the first one
+  #onEarlier;
+  #quiet = null;
 
-  /** `onEarlier`: brings older messages; null where nobody can. */
-  constructor({ onScroll, onResize, onRetry, onEarlier = null, copies = false }) {
+  /** `onEarlier`: brings older messages, sooner or later. */
+  constructor({ onScroll, onResize, onRetry, onEarlier, copies = false }) {
     this.onRetry = onRetry;
     this.copies = copies;
-    this.#earlier = onEarlier
-      ? h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring(onEarlier) })
-      : h("p", { class: "wb-earlier", hidden: true });
+    this.#onEarlier = onEarlier;
+    this.#earlier = h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring() });
     this.element = h(
       "div",
       { class: "wb-log", role: "log", "aria-live": "polite", "aria-label": "Messages", tabindex: 0 },
@@ -38,6 +47,7 @@ export class MessageLog {
       if (this.atBottom) this.#following = true;
       else if (scrollTop < this.#top) this.#following = false;
       this.#top = scrollTop;
+      this.#slide();
       onScroll();
     });
     this.observer = new ResizeObserver(() => {
@@ -49,7 +59,12 @@ export class MessageLog {
 
   get atBottom() {
     const { scrollTop, scrollHeight, clientHeight } = this.element;
-    return scrollHeight - scrollTop - clientHeight < NEAR;
+    return this.#atEnd && scrollHeight - scrollTop - clientHeight < NEAR;
+  }
+
+  /** Whether the last message is in the document. */
+  get #atEnd() {
+    return this.#to >= (this.#chat?.messages.length ?? 0);
   }
 
   get following() {
@@ -64,6 +79,7 @@ export class MessageLog {
 
   toBottom() {
     this.#following = true;
+    if (!this.#atEnd) this.update(this.#chat, this.#link);
     this.follow();
   }
 
@@ -74,9 +90,32 @@ export class MessageLog {
   }
 
   update(chat, link) {
+    this.#chat = chat;
+    this.#link = link;
+    const all = chat.messages;
+    const at = this.#following ? -1 : all.findIndex(({ id }) => id === this.#first);
+    const from = at < 0 ? Math.max(0, all.length - MOST) : at;
+    const other = from !== this.#from || all[from]?.id !== this.#first || chat.earlier > 0 !== !this.#earlier.hidden;
+    const anchor = this.#following || !other ? null : this.#read();
+    this.#show(from);
+    this.#updatePending(chat, link);
+    setText(this.#earlier, earlierLine(chat.earlier));
+    this.#earlier.hidden = chat.earlier === 0 || from > 0;
+    this.#empty.hidden = !chat.loaded || all.length > 0 || chat.pending !== null;
+    anchor?.();
+    this.follow();
+    if (anchor) this.#slide();
+  }
+
+  /** Bring a part of the chat into the document. */
+  #show(from) {
+    const chat = this.#chat;
+    this.#from = from;
+    this.#to = Math.min(chat.messages.length, from + MOST);
+    this.#first = chat.messages[from]?.id ?? null;
     const kept = new Map();
     let before = this.#empty;
-    for (const message of chat.messages) {
+    for (const message of chat.messages.slice(this.#from, this.#to)) {
       const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
@@ -87,26 +126,49 @@ export class MessageLog {
     }
     for (const [id, view] of this.#views) if (!kept.has(id)) view.element.remove();
     this.#views = kept;
-    this.#updatePending(chat, link);
-    setText(this.#earlier, earlierLine(chat.earlier));
-    this.#earlier.hidden = chat.earlier === 0;
-    if (this.#height !== null && chat.messages.length > this.#count) {
-      this.element.scrollTop += this.element.scrollHeight - this.#height; // what was read stays where it is
-      this.#height = null;
-    }
-    this.#count = chat.messages.length;
-    this.#empty.hidden = !chat.loaded || chat.messages.length > 0 || chat.pending !== null;
-    this.follow();
   }
 
-  #bring(onEarlier) {
-    this.#height = this.element.scrollHeight;
+  /** Note what is read; return a function that puts it back where it was on screen. */
+  #read() {
+    const top = this.element.getBoundingClientRect().top;
+    const view = [...this.#views.values()].find(({ element }) => element.getBoundingClientRect().bottom > top);
+    const at = view?.element.getBoundingClientRect().top;
+    return () => {
+      if (!view?.element.isConnected) return;
+      this.element.scrollTop += view.element.getBoundingClientRect().top - at;
+      this.#top = this.element.scrollTop;
+    };
+  }
+
+  /** Near an end of what is in the document, take in what comes next. */
+  #slide() {
+    if (this.#following || !this.#chat) return;
+    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    let from = this.#from;
+    if (scrollTop < AHEAD) from = Math.max(0, from - STEP);
+    else if (!this.#atEnd && scrollHeight - scrollTop - clientHeight < AHEAD) from = Math.min(from + STEP, this.#chat.messages.length - MOST);
+    if (scrollTop < AHEAD && from === 0) this.#onEarlier();
+    if (from === this.#from) return;
+    this.#hush();
+    this.#first = this.#chat.messages[from].id;
+    this.#from = -1; // other messages than now
+    this.update(this.#chat, this.#link);
+  }
+
+  #hush() {
+    this.element.ariaLive = "off";
+    clearTimeout(this.#quiet);
+    this.#quiet = setTimeout(() => (this.element.ariaLive = "polite"), QUIET_MS);
+  }
+
+  #bring() {
     this.#following = false;
-    onEarlier();
+    this.#hush();
+    this.#onEarlier();
   }
 
   #updatePending({ pending, stopping, progress }, link) {
-    const text = pending?.text ?? null;
+    const text = this.#atEnd ? (pending?.text ?? null) : null;
     if (text === null) {
       this.#pending?.element.remove();
       this.#pending = null;
@@ -118,10 +180,11 @@ export class MessageLog {
     const silent = pending && !pending.acked && link !== "ready";
     const waiting = silent ? (link === "lost" ? UNDELIVERED : QUEUED) : stopping ? STOPPING : progress || THINKING;
     setText(this.#waiting.firstChild, waiting);
-    this.#waiting.hidden = pending === null;
+    this.#waiting.hidden = pending === null || !this.#atEnd;
   }
 
   close() {
+    clearTimeout(this.#quiet);
     this.observer.disconnect();
   }
 }

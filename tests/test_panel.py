@@ -1,0 +1,117 @@
+"""The panel of what was spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+import workbench as wb
+from tests.faults.upstream import Usage, reply
+from workbench.runtime import runtime
+from workbench.store.backend import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.faults.upstream import ScriptedUpstream
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    import ipywidgets
+
+    yield
+    ipywidgets.Widget.close_all()
+
+
+@pytest.fixture
+def two_models(scripted: ScriptedUpstream) -> None:
+    """One call of $0.00242 today, one of $0.0001025 yesterday, one of unknown price before that."""
+    scripted.script(
+        reply("Four", usage=Usage(uncached_input_tokens=1000, output_tokens=42)),
+        reply("Five", usage=Usage(100, 1000, 300, 200, output_tokens=10)),
+        reply("Six", usage=Usage(uncached_input_tokens=7, output_tokens=8)),
+    )
+    chat = wb.Chat()
+    chat.ask("a", show=False)
+    chat.ask("b", show=False, model="claude-haiku-5-5")
+    chat.ask("c", show=False, model="<img src=x>")
+    for days, model in ((1, "claude-haiku-5-5"), (2, "<img src=x>")):
+        moment = datetime.now(UTC) - timedelta(days=days)
+        write = runtime().engine.store.backend.write
+        runtime().run(write([Statement("UPDATE usage SET started_at = $1 WHERE model = $2", (moment, model))]))
+
+
+def days_ago(n: int) -> str:
+    return f"{datetime.now(UTC) - timedelta(days=n):%Y-%m-%d}"
+
+
+def test_it_shows_totals_a_row_for_each_day_and_model_and_a_plot(two_models: None) -> None:
+    panel = wb.UsagePanel()
+
+    assert panel.totals.value == (
+        "<p><strong>$0.0025 and 1 calls of unknown price</strong> · 3 calls · 2,607 in + 60 out tokens</p>"
+    )
+    rows = panel.table.value.split("<tr>")[2:]
+    assert [row.split("</td>")[0].removeprefix("<td>") for row in rows] == [days_ago(n) for n in range(3)]
+    assert "<td>claude-sonnet-5-5</td><td>1</td><td>1,000</td><td>42</td><td>$0.0024</td>" in rows[0]
+    assert bytes(panel.plot.value[:4]) == b"\x89PNG"
+    assert panel.plot.alt == f"US dollars by day. Most was spent on {days_ago(0)}: $0.0024."
+
+
+def test_names_of_models_are_text(two_models: None) -> None:
+    table = wb.UsagePanel().table.value
+    assert "<img" not in table
+    assert "<td>&lt;img src=x&gt;</td>" in table
+    assert table.split("&lt;img src=x&gt;")[1].startswith("</td><td>1</td><td>7</td><td>8</td><td>unknown</td>")
+
+
+def test_days_are_from_and_to_the_last_one_included(two_models: None) -> None:
+    panel = wb.UsagePanel()
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    panel.since.value = panel.until.value = yesterday
+
+    assert panel.totals.value.startswith("<p><strong>$0.0001</strong> · 1 calls")
+    assert wb.UsagePanel(yesterday, yesterday).totals.value == panel.totals.value
+
+
+def test_filters_leave_out_the_rest(two_models: None) -> None:
+    panel = wb.UsagePanel()
+    assert panel.filters["model"].options == ("all", "<img src=x>", "claude-haiku-5-5", "claude-sonnet-5-5")
+    panel.filters["model"].value = "claude-haiku-5-5"
+    assert panel.totals.value.startswith("<p><strong>$0.0001</strong> · 1 calls")
+    assert "claude-sonnet-5-5" not in panel.table.value
+
+    panel.filters["model"].value = "all"
+    assert panel.filters["source"].options == ("all", "ask")
+    panel.filters["source"].value = "ask"
+    assert " 3 calls " in panel.totals.value
+
+
+def test_what_is_chosen_stays_when_these_days_have_none_of_it(two_models: None) -> None:
+    panel = wb.UsagePanel()
+    panel.filters["model"].value = "claude-haiku-5-5"
+    panel.since.value = datetime.now(UTC).date()
+
+    assert panel.filters["model"].value == "claude-haiku-5-5"
+    assert "Nothing was asked" in panel.totals.value
+
+
+def test_reading_again_shows_what_was_asked_meanwhile(two_models: None) -> None:
+    panel = wb.UsagePanel()
+    wb.Chat().ask("d", show=False)
+    panel.again.click()
+    assert " 4 calls " in panel.totals.value
+
+
+def test_an_empty_ledger_says_so(no_key: Path) -> None:
+    panel = wb.UsagePanel()
+    assert "Nothing was asked" in panel.totals.value
+    assert (panel.table.value, bytes(panel.plot.value), panel.plot.layout.display) == ("", b"", "none")
+
+
+def test_another_org_sees_nothing_of_it(two_models: None) -> None:
+    assert "Nothing was asked" in wb.UsagePanel(org="another").totals.value

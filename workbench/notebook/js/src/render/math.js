@@ -1,0 +1,76 @@
+// Formulas on screen. What turns TeX into MathML is loaded with the first one; until then, and whenever TeX cannot be
+// read, it is shown as it was written.
+
+import { sanitiseMath } from "./sanitise.js";
+
+const LONGEST = 2_000; // characters of one formula
+const MOST = 500; // formulas of one reply, and those remembered
+
+let toMathML = null;
+let load = null;
+const waiting = new Set(); // elements that show TeX for want of it
+const made = new Map(); // formulas are painted again and again while the paragraph around them grows
+
+/** Tell how to load it: `loader` returns a promise of the module. The last one told is asked. */
+export function provideMath(loader) {
+  load = loader;
+  if (waiting.size > 0) begin();
+}
+
+async function begin() {
+  const loader = load;
+  load = null; // once
+  try {
+    ({ toMathML } = await loader());
+  } catch (error) {
+    console.warn("workbench: formulas are shown as TeX, for what draws them did not come", error);
+    return;
+  }
+  for (const code of waiting) if (code.isConnected) typeset(code);
+  waiting.clear();
+}
+
+/** Put formulas where the TeX of a fragment is. */
+export function typesetAll(fragment) {
+  let room = MOST;
+  for (const code of fragment.querySelectorAll("code[data-tex]")) {
+    code.className = "wb-tex";
+    if (code.textContent.length > LONGEST || room-- <= 0) continue;
+    if (toMathML) typeset(code);
+    else wait(code);
+  }
+}
+
+function wait(code) {
+  if (waiting.size > MOST) for (const old of waiting) if (!old.isConnected) waiting.delete(old);
+  waiting.add(code);
+  if (load) begin();
+}
+
+function typeset(code) {
+  const display = code.dataset.tex === "display";
+  const formula = formulaOf(code.textContent, display);
+  if (!formula) return;
+  const box = document.createElement("span");
+  box.className = display ? "wb-math wb-math-display" : "wb-math";
+  if (display) box.tabIndex = 0; // it may be wider than the chat, and scrolls
+  box.append(formula.cloneNode(true));
+  code.replaceWith(box);
+}
+
+function formulaOf(tex, display) {
+  const key = `${display}${tex}`;
+  if (!made.has(key)) {
+    if (made.size >= MOST) made.clear();
+    made.set(key, drawn(tex, display));
+  }
+  return made.get(key);
+}
+
+function drawn(tex, display) {
+  try {
+    return sanitiseMath(toMathML(tex, display));
+  } catch {
+    return null; // not TeX, or TeX that asks for what it may not
+  }
+}

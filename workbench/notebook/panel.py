@@ -1,0 +1,170 @@
+"""What was spent, with filters, for notebooks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from workbench.ledger import usage
+from workbench.ledger.plots import GREY, INPUT
+from workbench.turns import DEFAULT_ID
+from workbench.wording import dollars
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import pandas as pd
+
+FILTERS = ("model", "user_id", "source")
+ALL = "all"
+MOST_ROWS = 100
+"""Of the table; the totals and the plot are of all."""
+
+
+class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """The spend of an org by day and model, with filters: the last value of a cell shows it.
+
+    Days are those of UTC; the last one chosen is included. Costs are sums of the calls whose price is known, and how
+    many are not is said.
+
+    Args:
+        since: The first day; None: all there are.
+        until: The last day; None: up to now.
+        org: Whose calls.
+
+    Example::
+
+        wb.UsagePanel()
+    """
+
+    def __init__(self, since: date | None = None, until: date | None = None, *, org: str = DEFAULT_ID) -> None:
+        self._org = org
+        self.since = ipywidgets.DatePicker(description="from", value=since)
+        self.until = ipywidgets.DatePicker(description="to", value=until)
+        self.filters = {
+            name: ipywidgets.Dropdown(description=name.removesuffix("_id"), options=[ALL], value=ALL)
+            for name in FILTERS
+        }
+        self.again = ipywidgets.Button(description="Read again", tooltip="Read the ledger again")
+        self.totals = ipywidgets.HTML()
+        self.plot = ipywidgets.Image(format="png", layout={"max_width": "100%", "display": "none"})
+        self.table = ipywidgets.HTML()
+        choices = [self.since, self.until, *self.filters.values(), self.again]
+        super().__init__(
+            [
+                ipywidgets.HBox(choices, layout={"flex_flow": "row wrap"}),
+                self.totals,
+                self.plot,
+                self.table,
+            ]
+        )
+        self._offering = False  # choices change, and nobody chose
+        self._calls = self._read()
+        self._show()
+        for day in (self.since, self.until):
+            day.observe(lambda _: self.refresh(), "value")
+        for choice in self.filters.values():
+            choice.observe(self._chosen, "value")
+        self.again.on_click(lambda _: self.refresh())
+
+    def refresh(self) -> None:
+        """Read the ledger again."""
+        self._calls = self._read()
+        self._show()
+
+    def _chosen(self, _: object) -> None:
+        if not self._offering:
+            self._show()
+
+    def _read(self) -> pd.DataFrame:
+        until = self.until.value and self.until.value + timedelta(days=1)
+        return usage(self.since.value, until, by=["day", *FILTERS], org=self._org)
+
+    def _show(self) -> None:
+        for name, choice in self.filters.items():
+            # what is chosen stays, even if there is nothing of it in these days
+            there = {*self._calls[name].dropna(), choice.value} - {ALL}
+            options = [ALL, *sorted(there)]
+            if list(choice.options) != options:
+                chosen, self._offering = choice.value, True
+                choice.options = options  # which chooses the first
+                choice.value, self._offering = chosen, False
+        calls = self._calls
+        for name, choice in self.filters.items():
+            if choice.value != ALL:
+                calls = calls[calls[name] == choice.value]
+        self.totals.value = _totals(calls)
+        self.table.value = _table(calls)
+        by_day = {day: _spent(rows) for day, rows in calls.groupby("day")}
+        self.plot.layout.display = "" if by_day else "none"
+        self.plot.value, self.plot.alt = _bars(by_day) if by_day else (b"", "")
+
+    def __repr__(self) -> str:
+        return f"<UsagePanel of org {self._org!r}>"
+
+
+def _spent(calls: pd.DataFrame) -> Decimal:
+    return sum(calls.cost_usd.dropna(), Decimal(0))
+
+
+def _cost(calls: pd.DataFrame) -> str:
+    unpriced = int(calls.unpriced_calls.sum())
+    if unpriced == int(calls.calls.sum()):
+        return "unknown"
+    return dollars(_spent(calls)) + (f" and {unpriced:,} calls of unknown price" if unpriced else "")
+
+
+def _totals(calls: pd.DataFrame) -> str:
+    if calls.empty:
+        return "<p>Nothing was asked here yet, or nothing that fits these filters.</p>"
+    figures = (
+        f"{calls.calls.sum():,} calls · {calls.input_tokens.sum():,} in + {calls.output_tokens.sum():,} out tokens"
+    )
+    return f"<p><strong>{_cost(calls)}</strong> · {figures}</p>"
+
+
+def _table(calls: pd.DataFrame) -> str:
+    if calls.empty:
+        return ""
+    groups = list(calls.groupby(["day", "model"], dropna=False))
+    names = ("day", "model", "calls", "tokens in", "tokens out", "cost")
+    rows = [_row(f"{day:%Y-%m-%d}", str(model), rows) for (day, model), rows in reversed(groups[-MOST_ROWS:])]
+    left_out = len(groups) - len(rows)
+    note = f"<p>{left_out:,} earlier rows are not shown.</p>" if left_out else ""
+    head = "".join(f"<th scope='col'>{name}</th>" for name in names)
+    return f"<table class='wb-usage'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{note}"
+
+
+def _row(day: str, model: str, calls: pd.DataFrame) -> str:
+    counts = (calls.calls.sum(), calls.input_tokens.sum(), calls.output_tokens.sum())
+    cells = [day, model, *(f"{count:,}" for count in counts), _cost(calls)]
+    # a model's name is whatever a base URL was asked for
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _bars(by_day: dict[Any, Decimal]) -> tuple[bytes, str]:
+    """Return a picture of the spend by day, and what it shows in words."""
+    from matplotlib.figure import Figure  # on use: 0.3 s
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7.2, 2.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    spent = [float(amount) for amount in by_day.values()]
+    axes.bar([f"{day:%m-%d}" for day in by_day], spent, color=INPUT, width=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0, labelsize=9, colors=GREY)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: dollars(Decimal(str(round(value, 9)))))
+    axes.locator_params(axis="y", nbins=4)
+    most = max(by_day, key=lambda day: by_day[day])
+    finding = f"Most was spent on {most:%Y-%m-%d}: {dollars(by_day[most])}"
+    axes.set_title(finding, loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue(), f"US dollars by day. {finding}."
