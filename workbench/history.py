@@ -29,10 +29,18 @@ class Window:
     characters: int
     tokens: int
     """What the messages before the question count for, as far as known."""
+    history: list[Message]
+    """The stored messages among those sent: all but the question."""
 
 
 def window(
-    messages: Sequence[Message], question: str, *, limit: int, model: str, max_tokens: int | None = None
+    messages: Sequence[Message],
+    question: str,
+    *,
+    limit: int,
+    model: str,
+    max_tokens: int | None = None,
+    attached: Sequence[Block] = (),
 ) -> Window:
     """Return what to send for ``question`` after ``messages``.
 
@@ -43,6 +51,7 @@ def window(
         model: The model asked now. Thinking blocks are bound to the model that made them and to everything before
             them, so they are sent only while the chat is whole and stayed with one model.
         max_tokens: Most tokens sent, roughly, for models with a small window.
+        attached: Text blocks that go before the question in its message.
 
     A turn without a usable reply (failed before any text, refused, still running) is not sent.
 
@@ -50,12 +59,12 @@ def window(
         >>> window([], "hi", limit=20, model="claude-sonnet-5-5").messages
         [{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}]
     """
-    turns = _answered(messages)
+    turns, asked = _answered(messages), question_blocks(question, attached)
     step = _step(limit)
     start = first_sent(len(turns) + 1, limit)
     sizes = [sum(len(str(block)) for block in message.blocks) for message in turns]
     if max_tokens is not None:
-        room = max_tokens - small_model_tokens(question)
+        room = max_tokens - sum(small_model_tokens(block["text"]) for block in asked)
         tokens = [sum(small_model_tokens(str(block)) for block in message.blocks) for message in turns[start:]]
         first = start
         while start < len(turns) and sum(tokens[start - first :]) > room:
@@ -63,12 +72,13 @@ def window(
     sent = turns[start:]
     whole = start == 0 and all(m.model in (None, model) for m in turns)
     wire = [{"role": m.role, "content": replayable(m, keep_thinking=whole)} for m in sent]
-    wire.append({"role": "user", "content": text_blocks(question)})
+    wire.append({"role": "user", "content": asked})
     return Window(
         wire,
         left_out=start,
-        characters=sum(sizes[start:]) + len(question),
+        characters=sum(sizes[start:]) + sum(len(block["text"]) for block in asked),
         tokens=sum(message.token_count or 0 for message in sent),
+        history=sent,
     )
 
 
@@ -93,6 +103,11 @@ _PLAIN = re.compile(r"[A-Za-z\s]+", re.ASCII)
 def text_blocks(text: str) -> list[Block]:
     """Return a user's text as it is sent and stored: the same bytes now and when it is sent again as history."""
     return [{"type": "text", "text": text}]
+
+
+def question_blocks(question: str, attached: Sequence[Block] = ()) -> list[Block]:
+    """Return a question as it is sent and stored: what is attached first, then what is asked about it."""
+    return [*attached, *text_blocks(question)]
 
 
 def first_sent(count: int, limit: int) -> int:
