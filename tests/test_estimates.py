@@ -159,7 +159,7 @@ def test_an_unknown_price_is_unknown_and_the_embedded_model_is_free() -> None:
         # by ctok 1.3 with the vocabulary of Opus 4.8 and later
         (
             "What is the average revenue by region, and why did the north drop in March? Explain it step by step, please.",
-            37,
+            36,
         ),
         ("地域ごとの平均売上はいくらですか。三月に北部の売上が減った理由を説明してください。" * 5, 186),
         ("🎉🚀😀👍" * 20, 206),
