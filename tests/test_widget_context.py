@@ -155,7 +155,7 @@ def test_what_the_budget_has_left_is_told_and_from_80_percent_on_with_a_warning(
     end = page.turn()
     assert end["budget_left_usd"] == "0.0007"
     assert end["budget_note"].startswith(
-        f"90% of the budget of $0.0067 of this month of org {DEFAULT_ID} is used; it begins"
+        "90% of your org's budget of $0.0067 of this month is used; it begins anew on 1 "
     )
     assert page.next("start", page.said.index(snap))["budget_left_usd"] is not None
 
@@ -171,7 +171,7 @@ def test_a_question_the_budget_does_not_allow_is_refused_with_who_resets_it_when
 
     assert (error["error"], error["type"], error["retryable"]) == ("Budget exceeded", "budget_exceeded", False)
     assert "it begins anew on 1 " in error["message"]
-    assert error["message"].endswith(", 00:00 UTC, unless somebody raises it with `workbench orgs set`")
+    assert error["message"].endswith(", 00:00 UTC, and `workbench orgs set` makes it larger")
 
 
 # --- Attachments ------------------------------------------------------------------------------------------------

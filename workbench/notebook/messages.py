@@ -171,10 +171,9 @@ def standing_message(reply: Reply | None, context_window: int | None, budgets: S
     if tightest.nearly_spent:
         part = (tightest.limit_usd - tightest.left_usd) / tightest.limit_usd if tightest.limit_usd else 1
         period = f" of this {tightest.period}" if tightest.period else ""
-        note = (
-            f"{part:.0%} of the budget of {dollars(tightest.limit_usd)}{period} of {tightest.scope} {tightest.id} is used"
-            f"{begins_anew(ends(tightest.period, now))}"
-        )
+        whose = {"org": "your org's", "user": "your", "key": "this key's"}[tightest.scope]
+        usd = dollars(tightest.limit_usd)
+        note = f"{part:.0%} of {whose} budget of {usd}{period} is used{begins_anew(ends(tightest.period, now))}"
     return {"context": context, "budget_left_usd": amount(tightest.left_usd), "budget_note": note}
 
 
@@ -182,11 +181,11 @@ def begins_anew(at: datetime | None) -> str:
     """Return the end of a sentence on a budget: when it is whole again, and who can make it larger.
 
     >>> begins_anew(None)
-    '; it has no period and stays so until somebody raises it with `workbench orgs set`'
+    '; it has no period: only `workbench orgs set` makes it larger'
     """
     if at is None:
-        return "; it has no period and stays so until somebody raises it with `workbench orgs set`"
-    return f"; it begins anew on {at.day} {at:%B %Y}, 00:00 UTC, unless somebody raises it with `workbench orgs set`"
+        return "; it has no period: only `workbench orgs set` makes it larger"
+    return f"; it begins anew on {at.day} {at:%B %Y}, 00:00 UTC, and `workbench orgs set` makes it larger"
 
 
 STOPPED: Json = {

@@ -44,8 +44,6 @@ class ChatWidget(anywidget.AnyWidget):
     chat_id = traitlets.Unicode().tag(sync=True)
     protocol = traitlets.Int(PROTOCOL).tag(sync=True)
     height = traitlets.Unicode("480px").tag(sync=True)
-    context = traitlets.Bool(default_value=True).tag(sync=True)
-    """Whether Python estimates what a question costs and attaches variables to it; a page without Python has neither."""
 
     def __init__(self, chat: Chat | None = None, *, height: str = "480px") -> None:
         self.chat = Chat() if chat is None else chat

@@ -5,6 +5,10 @@
 //     {t:'send', c, text}
 //     {t:'stop', c, turn}                      turn null: whatever my last send started or will start
 //     {t:'retry', c, message_id}               the assistant message to answer anew
+//     {t:'estimate', c, text, attachments:[id]}   what would it cost? }
+//     {t:'variables', c}                          what is there?      } not waited for: whoever is busy does not answer
+//     {t:'attach', c, name}                       read this variable  }
+//   send may say attachments:[id], of attached messages, in order
 //
 //   Python -> JS
 //     {t:'ack', c}
@@ -13,10 +17,15 @@
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
-//     start and snap may say budget_left_usd, when the chat counts against a budget
+//     start, end and snap may say budget_left_usd, when the chat counts against a budget; end and snap then budget_note,
+//       a sentence from 80 % on, and context:{used, window|null}, tokens
+//     end and the messages of a snap may say counts:[{what, tokens, cost_usd}], start and they attachments:[line]
 //     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
+//     {t:'estimate', c, input_tokens, cached_tokens, reply_tokens, input_usd, cost_usd, local, context_window}
+//     {t:'variables', c, items:[{name, kind, size}]}
+//     {t:'attached', c, name, attachment: id, kind, summary, text, tokens, cost_usd} or {t:'attached', c, name, error}
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
@@ -38,9 +47,12 @@ export function clientIds() {
 }
 
 export const hello = (have) => ({ t: "hello", have });
-export const send = (text) => ({ t: "send", text });
+export const send = (text, attachments = []) => ({ t: "send", text, ...(attachments.length > 0 && { attachments }) });
 export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
+export const estimate = (text, attachments) => ({ t: "estimate", text, attachments });
+export const variables = () => ({ t: "variables" });
+export const attach = (name) => ({ t: "attach", name });
 
 const REQUIRED = {
   ack: { c: "string" },
@@ -51,6 +63,9 @@ const REQUIRED = {
   usage: { turn: "string" },
   end: { turn: "string", message_id: "string", status: "string", len: "number" },
   err: { message: "string" },
+  estimate: { c: "string", input_tokens: "number" },
+  variables: { c: "string", items: "object" },
+  attached: { c: "string", name: "string" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */
