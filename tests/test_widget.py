@@ -147,6 +147,9 @@ def test_hello_is_acknowledged_and_answered_by_a_snapshot() -> None:
             "asked": None,
             "live": None,
             "cost_usd": "0",
+            "context": None,
+            "budget_left_usd": None,
+            "budget_note": None,
         },
     ]
 

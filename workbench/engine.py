@@ -18,22 +18,25 @@ from anyio import CancelScope
 from workbench.budgets import affordable
 from workbench.claude import Claude
 from workbench.errors import InvalidRequest, StoreBusy, StoreError, UpstreamError
+from workbench.estimates import estimate_turn
 from workbench.history import most_input_tokens, small_model_tokens, window
 from workbench.ids import new_id
 from workbench.models import refuse_retired
-from workbench.pricing import cost_and_source, worst_case
+from workbench.pricing import context_window, cost_and_source, worst_case
 from workbench.store.store import Overspent
 from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
 from workbench.wording import exact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from decimal import Decimal
     from typing import Any
 
+    from workbench.estimates import Estimate
+    from workbench.history import Window
     from workbench.settings import Settings
     from workbench.store import Store
-    from workbench.turns import Caller, Delta
+    from workbench.turns import Block, Caller, Delta, Message, Reply
 
 log = logging.getLogger("workbench.engine")
 
@@ -65,6 +68,7 @@ class Engine:
         self._unsaved: list[LiveTurn] = []
         self._saving = asyncio.Lock()
         self._priced = False
+        self._local_context: int | None = None
         self.observers: WeakSet[Observer] = WeakSet()
 
     # Chats ----------------------------------------------------------------------------------------------------------
@@ -106,6 +110,7 @@ class Engine:
         max_tokens: int | None = None,
         request_id: str | None = None,
         message_id: str | None = None,
+        attached: Sequence[Block] = (),
     ) -> AsyncIterator[LiveTurn]:
         """Run one turn and record it, however it ends.
 
@@ -113,15 +118,21 @@ class Engine:
         arrived. After the block ``turn.reply`` is final: text, usage (tokens) and cost (US dollars). Leaving early
         stops the upstream and records the turn as interrupted; its output tokens are then a lower bound.
 
+        ``attached`` are blocks, text or pictures, that are sent before the question, and kept with it.
+
         Raises before anything is spent: InvalidRequest, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
         ``reply``, and is written with the next turn.
         """
-        _check(caller, question, model, max_tokens)
+        _check(caller, question, model, max_tokens, attached)
         await self.save_unsaved()
         model = self.model_for(model or chat.model)
+        if model == LOCAL_MODEL and any(block["type"] == "image" for block in attached):
+            raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
-        turn, messages = await self._prepared(caller, chat, question, model, max_tokens, request_id, message_id)
+        turn, messages = await self._prepared(
+            caller, chat, question, model, max_tokens, request_id, message_id, attached
+        )
         async with self._recorded(turn, messages) as begun:
             request = Request(
                 model=model, max_tokens=turn.max_tokens, messages=messages, system=chat.system, user=_opaque(caller)
@@ -189,21 +200,18 @@ class Engine:
         max_tokens: int | None,
         request_id: str | None,
         message_id: str | None,
+        attached: Sequence[Block],
     ) -> tuple[LiveTurn, list[dict[str, Any]]]:
-        settings = self.settings
-        bound = min(max_tokens or settings.max_tokens, chat.max_tokens or settings.max_tokens, settings.max_tokens)
-        room = None
-        if model == LOCAL_MODEL:
-            bound = min(bound, LOCAL_REPLY_TOKENS)
-            room = self._local_context - bound - small_model_tokens(chat.system or "") - 256
+        bound = self._longest_reply(chat, model, max_tokens)
         messages = await self.store.messages(caller, chat.id) if chat.stored else []
-        sent = window(messages, question, limit=settings.history_messages, model=model, max_tokens=room)
+        sent = self._window(chat, messages, question, attached, model, bound)
         now = datetime.now(UTC)
         input_estimate = estimate_tokens(sent.characters + len(chat.system or ""), 2.5) + 50
         turn = LiveTurn(
             caller=caller,
             chat=chat,
             question=question,
+            attached=attached,
             model=model,
             max_tokens=bound,
             id=new_id(),
@@ -218,6 +226,60 @@ class Engine:
             worst_case_usd=await self._worst_case(model, input_estimate, bound, now),
         )
         return turn, sent.messages
+
+    def _longest_reply(self, chat: ChatInfo, model: str, max_tokens: int | None) -> int:
+        most = self.settings.max_tokens
+        bound = min(max_tokens or most, chat.max_tokens or most, most)
+        return min(bound, LOCAL_REPLY_TOKENS) if model == LOCAL_MODEL else bound
+
+    def _window(
+        self,
+        chat: ChatInfo,
+        messages: Sequence[Message],
+        question: str,
+        attached: Sequence[Block],
+        model: str,
+        max_tokens: int,
+    ) -> Window:
+        room = None
+        if model == LOCAL_MODEL and self._local_context is not None:
+            room = self._local_context - max_tokens - small_model_tokens(chat.system or "") - 256
+        limit = self.settings.history_messages
+        return window(messages, question, limit=limit, model=model, max_tokens=room, attached=attached)
+
+    async def estimate(
+        self,
+        chat: ChatInfo,
+        messages: Sequence[Message],
+        replies: Sequence[Reply],
+        question: str,
+        attached: Sequence[Block] = (),
+    ) -> Estimate:
+        """Return what asking would use and cost, about. Nothing is sent, written or held.
+
+        ``messages`` are those of the chat and ``replies`` what each of its replies used: whoever asks at every key
+        stroke reads them once.
+
+        Raises:
+            ConfigurationError: nobody could answer.
+        """
+        model, now = self.model_for(chat.model), datetime.now(UTC)
+        await self._worst_case(model, 0, 0, now)  # looks at the price table in a thread, the first time
+        max_tokens = self._longest_reply(chat, model, None)
+        return estimate_turn(
+            self._window(chat, messages, question, attached, model, max_tokens),
+            model=model,
+            system=chat.system,
+            replies=replies,
+            limit=self.settings.history_messages,
+            max_tokens=max_tokens,
+            now=now,
+            context_window=self.context_window(model),
+        )
+
+    def context_window(self, model: str) -> int | None:
+        """Return how many tokens a model takes at most; None when nobody tells, or not yet."""
+        return self._local_context if model == LOCAL_MODEL else context_window(model)
 
     async def _worst_case(self, model: str, input_tokens: int, max_tokens: int, now: datetime) -> Decimal | None:
         """The first look at the price table takes 0.4 s, in a thread; each later one less than going there."""
@@ -392,10 +454,11 @@ async def _timed(turn: LiveTurn, batches: AsyncIterator[list[Delta]], begun: flo
             yield batch
 
 
-def _check(caller: Caller, question: str, model: str | None, max_tokens: int | None) -> None:
+def _check(caller: Caller, question: str, model: str | None, max_tokens: int | None, attached: Sequence[Block]) -> None:
     _check_bound(max_tokens)
     for name, text in (
         ("message", question),
+        *(("attachment", block.get("text", "")) for block in attached),
         ("model", model or ""),
         ("id of the org", caller.org_id),
         ("id of the user", caller.user_id),
@@ -403,9 +466,10 @@ def _check(caller: Caller, question: str, model: str | None, max_tokens: int | N
         _check_text(name, text)
     if not question.strip():
         raise InvalidRequest("the message is empty; write something to ask")
-    if len(question) > LONGEST_QUESTION:
+    characters = len(question) + sum(len(block.get("text") or block["source"]["data"]) for block in attached)
+    if characters > LONGEST_QUESTION:
         raise InvalidRequest(
-            f"the message has {len(question):,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
+            f"the message has {characters:,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"
         )
 
 

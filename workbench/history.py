@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.turns import estimate_tokens
+from workbench.turns import LOCAL_MODEL, estimate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +29,18 @@ class Window:
     characters: int
     tokens: int
     """What the messages before the question count for, as far as known."""
+    history: list[Message]
+    """The stored messages among those sent: all but the question."""
 
 
 def window(
-    messages: Sequence[Message], question: str, *, limit: int, model: str, max_tokens: int | None = None
+    messages: Sequence[Message],
+    question: str,
+    *,
+    limit: int,
+    model: str,
+    max_tokens: int | None = None,
+    attached: Sequence[Block] = (),
 ) -> Window:
     """Return what to send for ``question`` after ``messages``.
 
@@ -43,6 +51,7 @@ def window(
         model: The model asked now. Thinking blocks are bound to the model that made them and to everything before
             them, so they are sent only while the chat is whole and stayed with one model.
         max_tokens: Most tokens sent, roughly, for models with a small window.
+        attached: Blocks, text or pictures, that go before the question in its message.
 
     A turn without a usable reply (failed before any text, refused, still running) is not sent.
 
@@ -50,25 +59,32 @@ def window(
         >>> window([], "hi", limit=20, model="claude-sonnet-5-5").messages
         [{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}]
     """
-    turns = _answered(messages)
+    turns, asked = _answered(messages), question_blocks(question, attached)
+    new = [block["text"] if block["type"] == "text" else countable(block) for block in asked]
     step = _step(limit)
     start = first_sent(len(turns) + 1, limit)
-    sizes = [sum(len(str(block)) for block in message.blocks) for message in turns]
+    sizes = [sum(len(countable(block)) for block in message.blocks) for message in turns]
     if max_tokens is not None:
-        room = max_tokens - small_model_tokens(question)
-        tokens = [sum(small_model_tokens(str(block)) for block in message.blocks) for message in turns[start:]]
+        room = max_tokens - sum(map(small_model_tokens, new))
+        tokens = [sum(small_model_tokens(countable(block)) for block in message.blocks) for message in turns[start:]]
         first = start
         while start < len(turns) and sum(tokens[start - first :]) > room:
             start += 2 if len(turns) - start <= step else step
     sent = turns[start:]
     whole = start == 0 and all(m.model in (None, model) for m in turns)
-    wire = [{"role": m.role, "content": replayable(m, keep_thinking=whole)} for m in sent]
-    wire.append({"role": "user", "content": text_blocks(question)})
+    blind = model == LOCAL_MODEL  # it fails where there are pictures
+    wire: list[dict[str, Any]] = [
+        {"role": m.role, "content": _without_pictures(blocks) if blind else blocks}
+        for m in sent
+        for blocks in [replayable(m, keep_thinking=whole)]
+    ]
+    wire.append({"role": "user", "content": asked})
     return Window(
         wire,
         left_out=start,
-        characters=sum(sizes[start:]) + len(question),
+        characters=sum(sizes[start:]) + sum(map(len, new)),
         tokens=sum(message.token_count or 0 for message in sent),
+        history=sent,
     )
 
 
@@ -84,15 +100,33 @@ def small_model_tokens(text: str) -> int:
 
 def most_input_tokens(messages: list[dict[str, Any]], system: str | None) -> int:
     """Return an upper estimate of the tokens of all that is sent, for what must not cost more than was thought."""
-    return small_model_tokens(f"{system or ''}{messages}") + 50
+    told = [
+        {**message, "content": [countable(b) if b.get("type") == "image" else b for b in message["content"]]}
+        for message in messages
+    ]
+    return small_model_tokens(f"{system or ''}{told}") + 50
 
 
 _PLAIN = re.compile(r"[A-Za-z\s]+", re.ASCII)
 
 
+def countable(block: Block) -> str:
+    """Return a text that counts for at least as many tokens as the block: of a picture not its bytes, each a token.
+
+    >>> small_model_tokens(countable({"type": "image", "source": {"data": "…"}}))
+    3300
+    """
+    return "picture " * 1320 if block.get("type") == "image" else str(block)
+
+
 def text_blocks(text: str) -> list[Block]:
     """Return a user's text as it is sent and stored: the same bytes now and when it is sent again as history."""
     return [{"type": "text", "text": text}]
+
+
+def question_blocks(question: str, attached: Sequence[Block] = ()) -> list[Block]:
+    """Return a question as it is sent and stored: what is attached first, then what is asked about it."""
+    return [*attached, *text_blocks(question)]
 
 
 def first_sent(count: int, limit: int) -> int:
@@ -140,6 +174,10 @@ def replayable(message: Message, *, keep_thinking: bool) -> list[Block]:
     if message.role == "assistant" and message.status != "complete":
         return [{"type": "text", "text": message.content}] if message.content.strip() else []
     return [block for block in message.blocks if _sendable(block, keep_thinking)]
+
+
+def _without_pictures(blocks: list[Block]) -> list[Block]:
+    return [block for block in blocks if block.get("type") != "image"]
 
 
 def _sendable(block: Block, keep_thinking: bool) -> bool:

@@ -150,6 +150,34 @@ def listed_name(model: str) -> str | None:
     return None if info is None else info.id
 
 
+def context_window(model: str) -> int | None:
+    """Return how many tokens a model takes at most, prompt and reply together; None when the table does not say.
+
+    >>> context_window("claude-haiku-4-5"), context_window("claude-9")
+    (200000, None)
+    """
+    info = _model_info(model)
+    return None if info is None else info.context_window
+
+
+def costs_by_class(model: str, usage: Usage, at: datetime) -> dict[str, Decimal] | None:
+    """Return what each class of tokens of a call cost in US dollars, by the name of its count.
+
+    None when that is not known: no price, or one for the whole call, as for batches and for what stays in the US.
+    """
+    price = price_of(model, at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
+    if price is None or usage.service_tier == "batch" or usage.inference_geo == "us":
+        return None
+    prices = {
+        "uncached_input_tokens": price.input,
+        "cache_read_tokens": price.cache_read,
+        "cache_write_5m_tokens": price.cache_write_5m,
+        "cache_write_1h_tokens": price.cache_write_1h,
+        "output_tokens": price.output,
+    }
+    return {name: plain(getattr(usage, name) * usd / MILLION) for name, usd in prices.items()}
+
+
 @lru_cache(maxsize=1)
 def _source() -> str:
     from importlib.metadata import version

@@ -303,3 +303,30 @@ def test_after_a_restart_the_box_says_so_and_the_turn_is_in_the_ledger(
     assert box.locator(".wb-input").is_disabled()
     notebook.outputs(notebook.run(f"import workbench as wb; chat = wb.Chat.open({chat_id})"))
     assert statuses(notebook) == "[('complete', 'count'), ('interrupted', 'one')]"
+
+
+def test_a_table_of_the_notebook_is_chosen_with_at_priced_shown_and_sent(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply("North."))
+    notebook.outputs(notebook.run("import pandas as pd\ndf = pd.DataFrame({'region': ['north', 'south'] * 500})"))
+    box = show_chat(notebook)
+    box.locator(".wb-input").press_sequentially("Which region leads in @d")
+    box.get_by_role("option", name="df").wait_for()
+    box.locator(".wb-input").press("Enter")
+    chip = box.locator(".wb-chip[data-kind=ready]")
+    chip.wait_for()
+    about = chip.locator(".wb-chip-open").inner_text()
+    box.locator(".wb-estimate").wait_for()
+    estimate = box.locator(".wb-estimate > :first-child").inner_text()
+    box.locator(".wb-input").press("Enter")
+    last_reply(box, "complete")
+
+    summary = "summary of df: 1,000 rows × 1 column; first 5 rows and statistics of each column"
+    assert about.startswith("df · DataFrame · about ") and " tokens · about $0.0" in about
+    assert estimate.startswith("about ") and " tokens · about $0.00" in estimate
+    attached, question = lab_upstream.requests[0].body["messages"][0]["content"]
+    assert attached["text"].startswith(f'<attachment name="df">\n{summary}\n')
+    assert "2 different, most often north (500), south (500)" in attached["text"]
+    assert question["text"] == "Which region leads in df"
+    assert box.locator(".wb-message[data-role=user] .wb-attached").inner_text() == summary

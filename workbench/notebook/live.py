@@ -10,27 +10,34 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from workbench.attachments import summaries
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
 from workbench.local import embedded_model
 from workbench.notebook.assets import asset
 from workbench.notebook.batches import Batches
+from workbench.notebook.context import Context, Past
 from workbench.notebook.messages import (
     STOPPED,
     Asset,
+    Attach,
+    Estimate,
     Hello,
     Older,
     Retry,
     Send,
     Stop,
+    Variables,
     amount,
+    counts,
     end_message,
     err_message,
     failure,
     parse,
+    standing_message,
     start_message,
     usage_message,
 )
-from workbench.notebook.transcript import RETRYABLE, footers, last, shown
+from workbench.notebook.transcript import RETRYABLE, last, replies, shown
 from workbench.turns import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
     from workbench.chat import Chat
     from workbench.engine import Engine
     from workbench.notebook.messages import Json
-    from workbench.turns import LiveTurn, Message
+    from workbench.turns import Block, LiveTurn, Message, Reply
 
     class Listener(Protocol):
         def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
@@ -64,6 +71,7 @@ class Asked:
     """None: the question of the reply ``retry_of``."""
     retry_of: str | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    attached: list[Block] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     question_id: str | None = None
     turn: LiveTurn | None = None
@@ -100,6 +108,7 @@ class LiveChat:
         self._failures: dict[str, Json] = {}
         self._changes = 0
         self._model_ready = False
+        self._context = Context(engine, chat.info, self._past)
 
     @classmethod
     def of(cls, chat: Chat, engine: Engine) -> LiveChat:
@@ -140,8 +149,8 @@ class LiveChat:
             match parse(message):
                 case Hello():
                     listener.say(await self._snap())
-                case Send(c=c, text=text):
-                    self._ask(Asked(c, text))
+                case Send(c=c, text=text, attachments=attachments):
+                    self._ask(Asked(c, text, attached=self._context.blocks(attachments)))
                 case Retry(c=c, message_id=message_id):
                     self._ask(Asked(c, None, retry_of=message_id))
                 case Stop(turn=turn):
@@ -150,6 +159,12 @@ class LiveChat:
                     listener.say({"t": "asset", "name": name}, [asset(name)])
                 case Older(before=before):
                     listener.say(await self._older(before))
+                case Estimate(c=c, text=text, attachments=attachments):
+                    listener.say(await self._context.estimate(c, text, attachments))
+                case Variables(c=c):
+                    listener.say(await self._context.variables(c))
+                case Attach(c=c, name=name):
+                    listener.say(await self._context.attach(c, name))
         except WorkbenchError as error:
             listener.say(err_message(failure(error), c=c))
         except Exception as error:
@@ -200,7 +215,7 @@ class LiveChat:
         question = await self._question(asked)
         await self._prepare(asked)
         loop = asyncio.get_running_loop()
-        async with self._engine.turn(self._caller, self._info, question) as turn:
+        async with self._engine.turn(self._caller, self._info, question, attached=asked.attached) as turn:
             asked.turn = turn
             asked.batches = batches = Batches(turn.id, self.say, loop)
             self._changes += 1
@@ -220,6 +235,7 @@ class LiveChat:
         if len(messages) < 2 or messages[-1].id != asked.retry_of or messages[-1].status not in RETRYABLE:
             raise InvalidRequest("only the last reply can be asked for again, and only when it did not end well")
         asked.question_id = messages[-2].id
+        asked.attached = list(messages[-2].blocks[:-1])
         return messages[-2].content
 
     async def _prepare(self, asked: Asked) -> None:
@@ -245,12 +261,12 @@ class LiveChat:
         reply = turn.reply
         if error is not None:
             self._failures[reply.message_id] = failure(error)
-        cost = await self._cost()
+        cost, standing = await self._cost(), await self._standing(reply)
         self._clear()
         if error is not None:
             self.say(err_message(failure(error), turn=turn.id))
         if not isinstance(error, StoreError):  # then it is not recorded yet: the engine writes it with the next turn
-            self.say(end_message(turn.id, reply, cost))
+            self.say(end_message(turn.id, reply, cost, standing))
 
     async def _never_began(self, asked: Asked, error: BaseException | None) -> None:
         """Report a turn of which nothing came: it may have been sent, and then it is in the store."""
@@ -267,6 +283,7 @@ class LiveChat:
     def _clear(self) -> None:
         self._asked = None
         self._changes += 1
+        self._context.forget()
 
     # What is there --------------------------------------------------------------------------------------------------
 
@@ -275,9 +292,24 @@ class LiveChat:
             return []
         return await self._engine.store.messages(self._caller, self._info.id)
 
-    async def _footers(self) -> dict[str, str]:
+    async def _replies(self) -> dict[str, Reply]:
         rows = await self._engine.store.chat_usage(self._caller, self._info.id)
-        return footers(self._info.id, rows.to_pylist())
+        return replies(self._info.id, rows.to_pylist())
+
+    async def _past(self) -> Past:
+        messages, used = await self._messages(), await self._replies()
+        return Past(asyncio.get_running_loop().time(), messages, list(used.values()))
+
+    async def _standing(self, reply: Reply | None) -> Json:
+        """How full context and budget are."""
+        now = datetime.now(UTC)
+        try:
+            budgets = await self._engine.store.budgets(self._caller, now)
+        except StoreError as error:  # as with the cost of the chat
+            log.warning("Budget not read", extra={"chatId": self._info.id, "error": str(error)})
+            budgets = []
+        window = None if reply is None else self._engine.context_window(reply.model)
+        return standing_message(reply, window, budgets, now)
 
     async def _cost(self) -> Decimal | None:
         try:
@@ -289,11 +321,13 @@ class LiveChat:
     async def _snap(self) -> Json:
         while True:
             changes = self._changes
-            messages, lines, cost = await self._messages(), await self._footers(), await self._cost()
+            messages, used, cost = await self._messages(), await self._replies(), await self._cost()
+            latest = next((used[m.id] for m in reversed(messages) if m.id in used), None)
+            standing = await self._standing(latest)
             if changes == self._changes:  # else a turn began or ended meanwhile, and what was read is of both times
-                return self._snap_of(messages, lines, cost)
+                return self._snap_of(messages, used, cost) | standing
 
-    def _snap_of(self, messages: list[Message], lines: dict[str, str], cost: Decimal | None) -> Json:
+    def _snap_of(self, messages: list[Message], used: dict[str, Reply], cost: Decimal | None) -> Json:
         asked, live = self._asked, None
         if asked is not None and asked.turn is not None and asked.batches is not None:
             asked.batches.flush()
@@ -315,7 +349,7 @@ class LiveChat:
             "model": model,
             "local": model == LOCAL_MODEL,
             "earlier": len(messages) - len(kept),
-            "messages": [self._entry(message, lines) for message in kept],
+            "messages": [self._entry(message, used) for message in kept],
             "asked": asked.pending if asked is not None and live is None else None,
             "live": live,
             "cost_usd": amount(cost),
@@ -326,18 +360,21 @@ class LiveChat:
         at = next((n for n, message in enumerate(messages) if message.id == before), None)
         if at is None:  # what the view shows is no longer there
             return await self._snap()
-        lines = await self._footers()
+        used = await self._replies()
         kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
-        entries = [self._entry(message, lines) for message in kept]
+        entries = [self._entry(message, used) for message in kept]
         return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
 
-    def _entry(self, message: Message, lines: dict[str, str]) -> Json:
+    def _entry(self, message: Message, used: dict[str, Reply]) -> Json:
+        reply = used.get(message.id)
         return {
             "message_id": message.id,
             "role": message.role,
             "status": message.status,
             "text": message.content,
-            "footer": lines.get(message.id, ""),
+            "footer": "" if reply is None else reply.footer,
+            "counts": None if reply is None else counts(reply),
+            "attachments": summaries(message.blocks) if message.role == "user" else [],
             "error": self._failures.get(message.id),
         }
 
@@ -351,6 +388,8 @@ class LiveChat:
 
     def recorded(self, turn: LiveTurn) -> None:
         """Show a turn that did not come from here, such as one of ``chat.ask()`` in a cell."""
+        if turn.chat.id == self._info.id:
+            self._context.forget()
         if turn.chat.id == self._info.id and turn.caller is not self._caller:
             self._begin(self._refresh())
 

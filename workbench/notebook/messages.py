@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from workbench.errors import InvalidRequest, WorkbenchError
-from workbench.pricing import cost_and_source
+from workbench.attachments import summaries
+from workbench.budgets import ends
+from workbench.errors import BudgetExceeded, InvalidRequest, WorkbenchError
+from workbench.history import question_blocks
+from workbench.pricing import cost_and_source, costs_by_class
+from workbench.wording import dollars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
     from decimal import Decimal
 
+    from workbench.budgets import Budget
     from workbench.turns import LiveTurn, Reply
 
 PROTOCOL = 1
@@ -32,6 +39,8 @@ class Send(_Command):
     """The reader asks something."""
 
     text: str
+    attachments: list[str] = []
+    """Ids of ``attached`` messages, in the order in which they are sent."""
 
 
 class Stop(_Command):
@@ -52,6 +61,23 @@ class Asset(_Command):
     name: str
 
 
+class Estimate(_Command):
+    """The reader types, and wants to know what that would cost."""
+
+    text: str
+    attachments: list[str] = []
+
+
+class Variables(_Command):
+    """The reader wants to attach something, and to know what there is."""
+
+
+class Attach(_Command):
+    """The reader wants a variable attached."""
+
+    name: str
+
+
 class Older(_Command):
     """A reader has come to the first message shown."""
 
@@ -59,18 +85,22 @@ class Older(_Command):
     """Its id."""
 
 
-def parse(message: object) -> Hello | Send | Stop | Retry | Asset | Older:
+Command: TypeAlias = Hello | Send | Stop | Retry | Estimate | Variables | Attach | Asset | Older
+
+
+def parse(message: object) -> Command:
     """Return what a front end wants.
 
     Raises:
         InvalidRequest: it is none of our messages, or a field is missing or of another type.
     """
     try:
-        return msgspec.convert(message, Hello | Send | Stop | Retry | Asset | Older)
+        command: Command = msgspec.convert(message, Command)
     except msgspec.ValidationError as error:
         raise InvalidRequest(
             f"the page sent a message that cannot be understood ({str(error)[:200]}); reload the page"
         ) from None
+    return command
 
 
 def start_message(turn: LiveTurn, question_id: str) -> Json:
@@ -83,6 +113,8 @@ def start_message(turn: LiveTurn, question_id: str) -> Json:
         "text": turn.question,
         "model": turn.model,
         "title": turn.chat.title,
+        "attachments": summaries(question_blocks(turn.question, turn.attached)),
+        "budget_left_usd": amount(turn.budget_left_usd),
     }
 
 
@@ -100,8 +132,8 @@ def usage_message(turn: LiveTurn) -> Json:
     }
 
 
-def end_message(turn_id: str, reply: Reply, chat_cost_usd: Decimal | None) -> Json:
-    """Return what ends a turn on screen."""
+def end_message(turn_id: str, reply: Reply, chat_cost_usd: Decimal | None, standing: Json) -> Json:
+    """Return what ends a turn on screen; ``standing`` says how full context and budget are."""
     return {
         "t": "end",
         "turn": turn_id,
@@ -110,8 +142,63 @@ def end_message(turn_id: str, reply: Reply, chat_cost_usd: Decimal | None) -> Js
         "stop_reason": reply.stop_reason,
         "len": len(reply.text),
         "footer": reply.footer,
+        "counts": counts(reply),
+        **standing,
         "chat_cost_usd": amount(chat_cost_usd),
     }
+
+
+COUNTS = {
+    "uncached_input_tokens": "input",
+    "cache_read_tokens": "input from cache",
+    "cache_write_5m_tokens": "written to cache, 5 min",
+    "cache_write_1h_tokens": "written to cache, 1 h",
+    "output_tokens": "output",
+}
+"""The five disjoint counts of a call, and what people call them."""
+
+
+def counts(reply: Reply) -> list[Json]:
+    """Return what a call used and what each part cost; None where only the whole price is known."""
+    usage = reply.usage
+    costs = costs_by_class(reply.model, usage, reply.created_at)
+    if costs is not None and sum(costs.values()) != reply.cost_usd:
+        costs = None  # some of it was charged otherwise: the parts would not add up to what the ledger has
+    rows = [
+        {"what": what, "tokens": getattr(usage, name), "cost_usd": amount(None if costs is None else costs[name])}
+        for name, what in COUNTS.items()
+    ]
+    if usage.thinking_tokens:
+        rows[-1]["what"] = f"output, {usage.thinking_tokens:,} of it thinking"
+    return rows
+
+
+def standing_message(reply: Reply | None, context_window: int | None, budgets: Sequence[Budget], now: datetime) -> Json:
+    """Return how full the context is after a reply, and what the tightest budget has left, with a warning from 80 % on."""
+    used = None if reply is None else reply.usage.input_tokens + reply.usage.output_tokens
+    context = None if used is None else {"used": used, "window": context_window}
+    if not budgets:
+        return {"context": context, "budget_left_usd": None, "budget_note": None}
+    tightest = min(budgets, key=lambda budget: budget.left_usd)
+    note = None
+    if tightest.nearly_spent:
+        part = (tightest.limit_usd - tightest.left_usd) / tightest.limit_usd if tightest.limit_usd else 1
+        period = f" of this {tightest.period}" if tightest.period else ""
+        whose = {"org": "your org's", "user": "your", "key": "this key's"}[tightest.scope]
+        usd = dollars(tightest.limit_usd)
+        note = f"{part:.0%} of {whose} budget of {usd}{period} is used{begins_anew(ends(tightest.period, now))}"
+    return {"context": context, "budget_left_usd": amount(tightest.left_usd), "budget_note": note}
+
+
+def begins_anew(at: datetime | None) -> str:
+    """Return the end of a sentence on a budget: when it is whole again, and who can make it larger.
+
+    >>> begins_anew(None)
+    '; it has no period: only `workbench orgs set` makes it larger'
+    """
+    if at is None:
+        return "; it has no period: only `workbench orgs set` makes it larger"
+    return f"; it begins anew on {at.day} {at:%B %Y}, 00:00 UTC, and `workbench orgs set` makes it larger"
 
 
 STOPPED: Json = {
@@ -130,8 +217,11 @@ def failure(error: BaseException) -> Json:
     else:
         sentence = f"the workbench itself failed ({type(error).__name__}); ask again, the kernel's log says more"
         kind, retryable = "internal_error", True
+    title = "Chat failed"
+    if isinstance(error, BudgetExceeded):
+        title, sentence = "Budget exceeded", f"{sentence}{begins_anew(error.resets_at)}"
     return {
-        "error": "Chat failed",
+        "error": title,
         "message": sentence,
         "type": kind,
         "retryable": retryable,

@@ -36,9 +36,9 @@ def _asks_again(message: Message, question: Message, reply: Message) -> bool:
     return reply.status in RETRYABLE and (question.role, question.content) == ("user", message.content)
 
 
-def footers(chat_id: str, rows: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Return the footer of each reply, from the rows of ``chat_usage.sql``."""
-    return {row["message_id"]: _reply(chat_id, row).footer for row in rows}
+def replies(chat_id: str, rows: Iterable[dict[str, Any]]) -> dict[str, Reply]:
+    """Return each reply by its id, without its text, from the rows of ``chat_usage.sql``."""
+    return {row["message_id"]: _reply(chat_id, row) for row in rows}
 
 
 def _reply(chat_id: str, row: dict[str, Any]) -> Reply:
@@ -48,6 +48,7 @@ def _reply(chat_id: str, row: dict[str, Any]) -> Reply:
         "cache_write_5m_tokens",
         "cache_write_1h_tokens",
         "output_tokens",
+        "thinking_tokens",
     )
     return Reply(
         text="",

@@ -16,7 +16,7 @@ import msgspec
 
 from workbench.budgets import Budget, begun
 from workbench.errors import ConfigurationError, InvalidRequest, NotFound, StoreBusy, StoreError
-from workbench.history import text_blocks
+from workbench.history import question_blocks
 from workbench.ids import new_id
 from workbench.limits import Verdict, wait
 from workbench.pricing import cost_and_source, longest_reply
@@ -278,7 +278,7 @@ class Store:
         """
         caller, chat, now = turn.caller, turn.chat, turn.started_at
         await self._begin_known(caller.org_id, caller.user_id)
-        question = _blocks(text_blocks(turn.question))
+        question = _blocks(question_blocks(turn.question, turn.attached))
         place = (chat.id, caller.org_id, now)
         new = _chat_row(caller, chat, now, chat.title or _title(turn.question))
         going_on = [Statement(query("use_chat"), place), Statement(query("renew_chat"), new)]

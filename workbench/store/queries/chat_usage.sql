@@ -3,6 +3,6 @@
 SELECT
     message_id, request_id, model, status, stop_reason, ttft_ms, COALESCE(duration_ms, 0) AS duration_ms, started_at,
     uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,
-    usage_estimated, cost_usd
+    thinking_tokens, usage_estimated, cost_usd
 FROM usage
 WHERE chat_id = $1 AND org_id = $2

@@ -7,9 +7,10 @@ const RETRYABLE = ["interrupted", "failed", "lost"];
 /**
  * A chat as one view sees it.
  *
- *   messages  [{id, role, status, text, footer, thinking, error}], oldest first; the last may be streaming
+ *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error}], oldest first; the last may be
+ *             streaming
  *   live      {turn, messageId, seq, usage} of the reply that is arriving, else null
- *   pending   {c, text, retryOf, acked}: asked and not yet started by Python, else null; a retry has no text
+ *   pending   {c, text, attachments, retryOf, acked}: asked and not yet started by Python, else null; a retry has no text
  *   stopping  the reader pressed Stop and the turn has not ended yet
  *   progress  what Python does before what is pending can begin, '' if nothing to speak of
  *   earlier   how many older messages are in the store only
@@ -31,6 +32,8 @@ export class ChatState {
   refusal = null;
   costUsd = null;
   budgetLeft = null; // US dollars, decimal; null: nobody told
+  budgetNote = null; // a sentence, once most of it is used
+  context = null; // {used, window} in tokens, after the last reply; null: nobody told
   resyncing = true;
   #ended = null; // the last turn that ended: its late batches are no gap
   #distrusted = null; // message whose length was wrong once: one resync each, never a loop
@@ -64,8 +67,8 @@ export class ChatState {
   }
 
   /** The reader sent a text (or asked to answer a message anew), and it is on its way. */
-  asked(c, { text = null, retryOf = null }) {
-    this.pending = { c, text, retryOf, acked: false };
+  asked(c, { text = null, attachments = [], retryOf = null }) {
+    this.pending = { c, text, attachments, retryOf, acked: false };
     this.stopping = false;
     this.refusal = null;
   }
@@ -97,7 +100,7 @@ export class ChatState {
     return verdict;
   }
 
-  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd, budget_left_usd }) {
+  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd, ...standing }) {
     this.chatId = chat_id;
     this.title = title ?? "";
     this.model = model ?? "";
@@ -105,7 +108,7 @@ export class ChatState {
     this.loaded = true;
     this.earlier = earlier ?? 0;
     this.costUsd = cost_usd ?? null;
-    this.budgetLeft = budget_left_usd ?? this.budgetLeft;
+    this.#stands(standing);
     this.resyncing = false;
     if (this.refusal?.type === "not_connected") this.refusal = null; // whoever tells this is there
     const older = this.messages; // those that were brought before stay
@@ -124,7 +127,7 @@ export class ChatState {
     if (asked) {
       // what another view asked; our own, if Python does not know it yet, must not be forgotten over it
       if (!this.pending || this.pending.acked) {
-        this.pending = { c: asked.c, text: asked.text ?? null, retryOf: asked.retry_of ?? null, acked: true };
+        this.pending = { c: asked.c, text: asked.text ?? null, attachments: [], retryOf: asked.retry_of ?? null, acked: true };
       }
     } else if (this.pending?.acked && this.#contains(this.pending)) this.#settle(); // its start was missed
     if (!this.busy) this.stopping = false;
@@ -141,13 +144,13 @@ export class ChatState {
     return this.messages.findLast(({ role }) => role === "user")?.text === text;
   }
 
-  start({ turn, message_id, user_message_id, text, model, title, budget_left_usd }) {
+  start({ turn, message_id, user_message_id, text, model, title, budget_left_usd, attachments }) {
     this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     if (this.live?.turn === turn) return "ok"; // a snapshot brought it already
     const missed = this.live !== null;
     const at = this.messages.findIndex(({ id }) => id === user_message_id);
     if (at >= 0) this.messages.length = at + 1; // a retry: the failed reply gives way to the new one
-    else this.#append(newMessage(user_message_id, "user", "complete", text));
+    else this.#append(newMessage(user_message_id, "user", "complete", text, { attachments }));
     if (this.pending?.text === text || (this.pending?.retryOf && at >= 0)) this.#settle();
     this.#append(newMessage(message_id, "assistant"));
     this.live = { turn, messageId: message_id, seq: 0, usage: null };
@@ -176,7 +179,7 @@ export class ChatState {
     if (this.live?.turn === message.turn) this.live.usage = message;
   }
 
-  end({ turn, message_id, status, len, footer, chat_cost_usd }) {
+  end({ turn, message_id, status, len, footer, counts, chat_cost_usd, ...standing }) {
     const reply = this.find(message_id);
     if (this.live?.turn === turn) {
       this.live = null;
@@ -184,8 +187,9 @@ export class ChatState {
     }
     this.#ended = turn;
     this.costUsd = chat_cost_usd ?? null;
+    this.#stands(standing);
     if (!reply) return "resync";
-    Object.assign(reply, { status, footer: footer ?? "" });
+    Object.assign(reply, { status, footer: footer ?? "", counts: counts ?? null });
     if (this.resyncing || codePoints(reply.text) === len || this.#distrusted === message_id) return "ok";
     this.#distrusted = message_id;
     return "resync";
@@ -212,6 +216,12 @@ export class ChatState {
     return "ok";
   }
 
+  #stands({ budget_left_usd, budget_note, context }) {
+    this.budgetLeft = budget_left_usd ?? this.budgetLeft;
+    this.budgetNote = budget_note ?? null;
+    this.context = context ?? null;
+  }
+
   #append(message) {
     this.messages.push(message);
     return message;
@@ -233,9 +243,10 @@ const detailsOf = ({ error, message, type, retryable, retry_after }) => ({
   error: error || "Chat failed", message, type, retryable, retryAfter: retry_after ?? null,
 });
 
-const messageOf = ({ message_id, role, status, text, footer, error }) =>
-  newMessage(message_id, role, status, text, { footer, error: error ? detailsOf(error) : null });
+const messageOf = ({ message_id, role, status, text, error, ...more }) =>
+  newMessage(message_id, role, status, text, { ...more, error: error ? detailsOf(error) : null });
 
-function newMessage(id, role, status = "streaming", text = "", { footer = "", error = null } = {}) {
-  return { id, role, status, text, footer: footer ?? "", thinking: false, error };
+function newMessage(id, role, status = "streaming", text = "", { footer, counts, attachments, error } = {}) {
+  const more = { footer: footer ?? "", counts: counts ?? null, attachments: attachments ?? [] };
+  return { id, role, status, text, ...more, thinking: false, error: error ?? null };
 }

@@ -7,6 +7,10 @@
 //     {t:'retry', c, message_id}               the assistant message to answer anew
 //     {t:'asset', c, name}                     a part of the front end that is loaded when it is needed first
 //     {t:'older', c, before}                   the messages before this one
+//     {t:'estimate', c, text, attachments:[id]}   what would it cost? }
+//     {t:'variables', c}                          what is there?      } not waited for: whoever is busy does not answer
+//     {t:'attach', c, name}                       read this variable  }
+//   send may say attachments:[id], of attached messages, in order
 //
 //   Python -> JS
 //     {t:'ack', c}
@@ -15,12 +19,17 @@
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
-//     start and snap may say budget_left_usd, when the chat counts against a budget
+//     start, end and snap may say budget_left_usd, when the chat counts against a budget; end and snap then budget_note,
+//       a sentence from 80 % on, and context:{used, window|null}, tokens
+//     end and the messages of a snap may say counts:[{what, tokens, cost_usd}], start and they attachments:[line]
 //     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
 //     {t:'older', before, earlier, messages}   as those of a snap
 //     {t:'asset', name}     with the file as its one buffer: an ES module
+//     {t:'estimate', c, input_tokens, cached_tokens, reply_tokens, input_usd, cost_usd, local, context_window}
+//     {t:'variables', c, items:[{name, kind, size}]}
+//     {t:'attached', c, name, attachment: id, kind, summary, text, image, tokens, cost_usd} or {t:'attached', c, name, error}
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
@@ -42,11 +51,14 @@ export function clientIds() {
 }
 
 export const hello = (have) => ({ t: "hello", have });
-export const send = (text) => ({ t: "send", text });
+export const send = (text, attachments = []) => ({ t: "send", text, ...(attachments.length > 0 && { attachments }) });
 export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
 export const older = (before) => ({ t: "older", before });
 export const asset = (name) => ({ t: "asset", name });
+export const estimate = (text, attachments) => ({ t: "estimate", text, attachments });
+export const variables = () => ({ t: "variables" });
+export const attach = (name) => ({ t: "attach", name });
 
 const REQUIRED = {
   ack: { c: "string" },
@@ -59,6 +71,9 @@ const REQUIRED = {
   err: { message: "string" },
   asset: { name: "string" },
   older: { before: "string", messages: "object" },
+  estimate: { c: "string", input_tokens: "number" },
+  variables: { c: "string", items: "object" },
+  attached: { c: "string", name: "string" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

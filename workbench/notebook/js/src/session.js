@@ -7,6 +7,8 @@ import { asset, clientIds, hello, older, parse, retry, send, stop, VERSION } fro
 
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
+const INQUIRED = ["estimate", "variables", "attached"];
+
 export class Session {
   #comm;
   #link;
@@ -14,11 +16,13 @@ export class Session {
   #askAgain = null;
   #older = { id: null, until: 0 }; // asked for, and not again before
   #assets = new Assets();
+  #nextInquiry = clientIds();
 
   /**
    * comm      the anywidget model
-   * listener  {changed(), returned(text), delivered(text)}: returned when a text could not be delivered and belongs
-   *           back into the input, delivered when it arrived after all
+   * listener  {changed(), returned(text), delivered(text), answered(message)}: returned when a text could not be
+   *           delivered and belongs back into the input, delivered when it arrived after all, answered when Python
+   *           answers an inquiry, or cannot
    */
   constructor(comm, listener) {
     this.#comm = comm;
@@ -63,9 +67,22 @@ export class Session {
     this.#link.close();
   }
 
-  send(text) {
-    this.chat.asked(this.#link.post(send(text)), { text });
+  /** `attachments`: [{attachment, summary}], what goes with the text. */
+  send(text, attachments = []) {
+    const ids = attachments.map(({ attachment }) => attachment);
+    this.chat.asked(this.#link.post(send(text, ids)), { text, attachments: attachments.map(({ summary }) => summary) });
     this.#listener.changed();
+  }
+
+  /** Ask what nothing depends on: no ack is waited for, so a busy kernel disturbs nobody. Return the client id. */
+  inquire(message) {
+    const c = this.#nextInquiry();
+    try {
+      this.#comm.send({ ...message, c });
+    } catch (error) {
+      console.warn("workbench: the message could not be sent", error); // a closed comm: there will be no answer
+    }
+    return c;
   }
 
   retry(messageId) {
@@ -115,6 +132,7 @@ export class Session {
     if (!message) return;
     for (const settled of this.#link.heard(message)) this.#settle(settled);
     if (message.t === "asset") return this.#assets.came(message.name, buffers?.[0]);
+    if (INQUIRED.includes(message.t) || (message.t === "err" && message.c)) this.#listener.answered(message);
     const verdict = this.chat.apply(message);
     if (verdict === "resync") this.#ask();
     if (verdict === "refused") this.#refused();

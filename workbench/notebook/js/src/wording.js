@@ -5,16 +5,66 @@ export function dollars(usd) {
   if (usd === null || usd === undefined) return "cost unknown";
   const amount = Number(usd);
   if (amount >= 9.995) return `$${count(Math.round(amount))}`;
-  if (amount >= 0.0001) return `$${amount.toFixed(amount >= 0.00995 ? 2 : 4)}`;
+  if (amount >= 0.0001) return `$${fixed(usd, amount >= 0.00995 ? 2 : 4)}`;
   return `$${amount.toFixed(9).replace(/\.?0+$/, "")}`;
 }
 
-const count = (n) => (n ?? 0).toLocaleString("en-US");
+/** Rounded as Python rounds a Decimal, from its digits: 0.00155 as a binary number is less than that. */
+function fixed(usd, digits) {
+  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven", useGrouping: false };
+  return new Intl.NumberFormat("en-US", options).format(usd);
+}
+
+export const count = (n) => (n ?? 0).toLocaleString("en-US");
 
 /** The footer of a reply that is still arriving. */
 export function usageLine({ input_tokens, output_tokens, cost_usd }) {
   return `${count(input_tokens)} in · ${count(output_tokens)} out · ${dollars(cost_usd)}`;
 }
+
+/** What sending would use and cost, about, as one line. */
+export function estimateLine({ input_tokens, cached_tokens, cost_usd, local }) {
+  const cached = cached_tokens ? ` (${count(cached_tokens)} from cache)` : "";
+  const price = local ? "free" : cost_usd === null ? "price unknown" : `about ${dollars(cost_usd)}`;
+  return `about ${count(input_tokens)} tokens${cached} · ${price}`;
+}
+
+/** How that was estimated. */
+export function estimateDetail({ input_usd, cost_usd, reply_tokens, local }) {
+  const rough = "An estimate before sending; what it really used is counted by who answers.";
+  if (local) return `${rough} The embedded model charges nothing.`;
+  if (cost_usd === null) return `${rough} The price of this model is not known.`;
+  return `${rough} The input about ${dollars(input_usd)}, the rest a reply of ${count(reply_tokens)} tokens, as usual in this chat.`;
+}
+
+/** Whether input and reply are more than the model takes. */
+export function tooLong({ input_tokens, reply_tokens, context_window }) {
+  return Boolean(context_window) && input_tokens + reply_tokens > context_window;
+}
+
+export const TOO_LONG = "more than fits the context";
+
+/** How full the context is: 12 % of 200k. */
+export function contextLine({ used, window }) {
+  if (!window) return `${count(used)} tokens of context`;
+  const percent = (100 * used) / window;
+  return `${percent > 0 && percent < 1 ? "<1" : Math.round(percent)} % of ${short(window)} context`;
+}
+
+const short = (n) => (n >= 1e6 ? `${+(n / 1e6).toFixed(1)}M` : n >= 1e3 ? `${Math.round(n / 1e3)}k` : String(n));
+
+/** What a chip says of an attachment. */
+export function chipLine({ name, kind, tokens, cost_usd, error }) {
+  if (error) return `not attached: ${error}`;
+  if (kind === undefined) return `${name} · reading…`;
+  const price = cost_usd === null ? "price unknown" : cost_usd === "0" ? "free" : `about ${dollars(cost_usd)}`;
+  return `${name} · ${kind} · about ${count(tokens)} tokens · ${price}`;
+}
+
+export const NOTHING_TO_ATTACH = "Nothing to attach. Run a cell that makes a table, array, text, dict, list or figure.";
+export const NO_SUCH_VARIABLE = "No variable of that name can be attached.";
+export const ASKING_FOR_VARIABLES = "asking the kernel for its variables…";
+export const BUDGET = "Budget";
 
 export const earlierLine = (n) => `Show ${count(n)} earlier message${n === 1 ? "" : "s"}`;
 

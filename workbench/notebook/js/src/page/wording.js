@@ -1,10 +1,8 @@
 // The widget's words, and the page's own where a kernel was meant. build.mjs gives the page these.
 
-import { dollars } from "../wording.js";
+import { count, dollars } from "../wording.js";
 
 export * from "../wording.js";
-
-const count = (n) => n.toLocaleString("en-US");
 
 export const EMPTY = "What would you like to ask?";
 export const QUEUED = "waiting for the server";

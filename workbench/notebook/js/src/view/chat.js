@@ -2,11 +2,13 @@
 
 import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
+import { draftOf } from "../drafts.js";
 import { provideMath } from "../render/math.js";
 import { Session } from "../session.js";
 import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
 import { Composer } from "./composer.js";
 import { MessageLog } from "./log.js";
+import { ContextView } from "./money.js";
 import { Notice } from "./notice.js";
 
 // a phone has no Shift+Enter, and a button beside the text
@@ -25,20 +27,29 @@ export class ChatView {
   #frame = null;
   #width = 0;
   #restoreScroll = null;
+  #full = new ContextView();
+  #context = null; // null on a page behind which there is no Python
+  #noteHidden = false;
 
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies, assets}: what the title is, what stands before it, who brings older
-   *          messages and who loads what is needed seldom (else Python is asked), whether whole replies can be copied
+   * options  {titleTag, lead, onEarlier, copies, assets, Context}: what the title is, what stands before it, who brings
+   *          older messages and who loads what is needed seldom (else Python is asked), whether whole replies can be
+   *          copied, what knows prices and variables
    */
-  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null } = {}) {
+  constructor(
+    comm,
+    element,
+    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null } = {},
+  ) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
       changed: () => this.invalidate(),
-      returned: (text) => this.composer.restore(text),
-      delivered: (text) => this.composer.discard(text),
+      returned: (text) => (this.composer.restore(text), this.#context?.restore()),
+      delivered: (text) => (this.composer.discard(text), this.#context?.discard()),
+      answered: (message) => this.#context?.answered(message),
     });
     provideMath(() => (assets ? assets("math.js") : this.#session.asset("math.js")));
     this.log = new MessageLog({
@@ -52,8 +63,17 @@ export class ChatView {
       onReconnect: () => this.#session.reconnect(),
       onDismiss: () => this.#session.dismiss(),
       onRetry: () => this.composer.submit(),
+      onHide: () => ((this.#noteHidden = true), this.invalidate()),
     });
-    this.composer = new Composer({ onSend: (text) => this.#send(text), onStop: () => this.#session.stop() });
+    this.composer = new Composer({
+      onSend: (text) => this.#send(text),
+      onStop: () => this.#session.stop(),
+      onText: () => this.#context?.reckon(),
+    });
+    if (Context) {
+      const changed = () => this.invalidate();
+      this.#context = new Context({ session: this.#session, input: this.composer.input, changed });
+    }
     this.root = h(
       "section",
       // JupyterLab's shortcuts must not fire while somebody types here
@@ -61,8 +81,9 @@ export class ChatView {
       h("header", { class: "wb-head" }, lead, this.#title, this.#model),
       h("div", { class: "wb-middle" }, this.log.element, this.#jump),
       this.notice.element,
+      this.#context?.element ?? null,
       this.composer.element,
-      h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#budget, this.#cost),
+      h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#context?.line.element ?? null, this.#full.element, this.#budget, this.#cost),
     );
     this.root.addEventListener("keydown", (event) => this.#onKey(event));
     for (const type of ["keyup", "keypress"]) this.root.addEventListener(type, (event) => event.stopPropagation());
@@ -74,7 +95,9 @@ export class ChatView {
 
   open() {
     this.#comm.on("change:height", this.#resize);
-    this.#restoreScroll = this.composer.open(this.#session.chat.chatId).scrollTop;
+    const { chatId } = this.#session.chat;
+    this.#context?.open(draftOf(chatId));
+    this.#restoreScroll = this.composer.open(chatId).scrollTop;
     this.#session.open();
     this.#paint();
   }
@@ -84,6 +107,7 @@ export class ChatView {
     this.#comm.off("change:height", this.#resize);
     this.composer.close(this.log.following ? null : this.log.element.scrollTop);
     this.log.close();
+    this.#context?.close();
     this.#session.close();
   }
 
@@ -99,13 +123,14 @@ export class ChatView {
     this.root.dataset.link = link;
     this.#updateHead(chat);
     this.log.update(chat, link);
-    this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "" });
+    this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "", note: this.#noteHidden ? null : chat.budgetNote });
     this.composer.update({
       busy: chat.busy,
       stopping: chat.stopping,
       canSend,
       enabled: compatible && link !== "lost",
     });
+    this.#context?.update({ enabled: compatible && link !== "lost" });
     this.#updateFoot(chat, link);
     if (chat.loaded && this.#restoreScroll !== null && this.root.isConnected) {
       this.log.scrollTo(this.#restoreScroll);
@@ -129,8 +154,10 @@ export class ChatView {
     this.#model.hidden = !this.#model.textContent;
   }
 
-  #updateFoot({ busy, loaded, pending, totalCost, budgetLeft }, link) {
+  #updateFoot({ busy, loaded, pending, totalCost, budgetLeft, context }, link) {
     const saidInLog = pending && !pending.acked;
+    this.#full.update(context);
+    this.#hint.hidden = this.#context?.told ?? false;
     setText(this.#status, link === "queued" && !saidInLog ? QUEUED : "");
     const keys = busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line";
     setText(this.#hint, link !== "ready" || TOUCHED.matches ? "" : keys);
@@ -158,7 +185,9 @@ export class ChatView {
 
   #send(text) {
     if (!this.#session.canSend) return false;
-    this.#session.send(text);
+    const attachments = this.#context ? this.#context.take() : [];
+    if (attachments === null) return false;
+    this.#session.send(text, attachments);
     this.log.toBottom();
     return true;
   }
@@ -166,6 +195,7 @@ export class ChatView {
   #onKey(event) {
     event.stopPropagation();
     if (event.isComposing || event.keyCode === 229) return; // an input method is choosing characters
+    if (this.#context?.onKey(event)) return;
     if (event.key === "Escape") {
       event.preventDefault();
       this.#session.stop();

@@ -7,8 +7,10 @@ export class Composer {
   #draft = null;
   #refocus = false;
 
-  constructor({ onSend, onStop }) {
+  /** onText: called when another text is there, whoever wrote it. */
+  constructor({ onSend, onStop, onText = () => {} }) {
     this.onSend = onSend;
+    this.onText = onText;
     this.input = h("textarea", {
       class: "wb-input",
       rows: 1,
@@ -93,6 +95,7 @@ export class Composer {
     if (this.#draft) Object.assign(this.#draft, { text: value, start: selectionStart, end: selectionEnd });
     this.send.disabled = !this.canSend || !value.trim();
     this.fit();
+    this.onText();
   }
 
   #keepFocus(focused) {

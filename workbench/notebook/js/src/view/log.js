@@ -174,7 +174,7 @@ export class MessageLog {
       this.#pending = null;
     } else {
       this.#pending ??= new MessageView("user");
-      this.#pending.update({ role: "user", status: "complete", text, footer: "" }, { pending: true });
+      this.#pending.update({ role: "user", status: "complete", text, attachments: pending.attachments, footer: "" }, { pending: true });
       if (this.#pending.element.nextSibling !== this.#waiting) this.#waiting.before(this.#pending.element);
     }
     const silent = pending && !pending.acked && link !== "ready";

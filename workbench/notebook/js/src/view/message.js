@@ -4,6 +4,7 @@ import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { MarkdownStream } from "../render/markdown.js";
 import { ENDED, errorLine, STOPPING, THINKING, usageLine } from "../wording.js";
+import { FooterView } from "./money.js";
 import { enableAfter } from "./wait.js";
 
 const SPEAKER = { user: "You", assistant: "Claude" };
@@ -11,7 +12,8 @@ const SPEAKER = { user: "You", assistant: "Claude" };
 export class MessageView {
   #body = h("div", { class: "wb-body" });
   #state = h("div", { class: "wb-state" });
-  #footer = h("div", { class: "wb-footer" });
+  #footer = new FooterView();
+  #attached = h("ul", { class: "wb-attached", "aria-label": "Attached", hidden: true });
   #copy = h("button", { class: "wb-copy wb-copy-reply", type: "button", onclick: () => copyFrom(this.#copy, this.#shown) }, "Copy");
   #stream = null;
   #shown = ""; // the text on screen
@@ -25,8 +27,9 @@ export class MessageView {
       { class: "wb-message", "data-role": role },
       h("span", { class: "wb-hidden" }, `${SPEAKER[role] ?? role}:`),
       this.#body,
+      this.#attached,
       this.#state,
-      this.#footer,
+      this.#footer.element,
     );
     if (role !== "assistant") return;
     this.#body.classList.add("wb-md");
@@ -39,9 +42,16 @@ export class MessageView {
     this.element.dataset.status = status;
     this.element.toggleAttribute("data-pending", pending);
     if (role === "assistant") this.#updateReply(text, status);
-    else setText(this.#body, text);
+    else this.#updateQuestion(message);
     this.#updateState(message, stopping, onRetry);
-    setText(this.#footer, live?.usage ? usageLine(live.usage) : message.footer);
+    this.#footer.update(live?.usage ? usageLine(live.usage) : message.footer, live ? null : message.counts);
+  }
+
+  #updateQuestion({ text, attachments = [] }) {
+    setText(this.#body, text);
+    if (attachments.length === this.#attached.children.length) return;
+    this.#attached.replaceChildren(...attachments.map((line) => h("li", {}, line)));
+    this.#attached.hidden = attachments.length === 0;
   }
 
   #updateReply(text, status) {

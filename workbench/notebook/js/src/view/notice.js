@@ -1,24 +1,26 @@
 // The one place for what concerns the whole chat: lost connection, wrong version, a refused turn.
 
 import { h } from "../dom.js";
-import { errorLine, INCOMPATIBLE, INCOMPATIBLE_DETAIL, LOST, LOST_DETAIL } from "../wording.js";
+import { BUDGET, errorLine, INCOMPATIBLE, INCOMPATIBLE_DETAIL, LOST, LOST_DETAIL } from "../wording.js";
 import { enableAfter } from "./wait.js";
 
 export class Notice {
   element = h("div", { class: "wb-notice", hidden: true });
 
-  constructor({ onReconnect, onDismiss, onRetry }) {
+  constructor({ onReconnect, onDismiss, onRetry, onHide }) {
     this.actions = {
       reconnect: ["Try again", onReconnect],
       retry: ["Try again", onRetry],
       dismiss: ["Dismiss", onDismiss],
+      hide: ["Hide", onHide],
     };
   }
 
-  update({ compatible, link, refusal, canRetry }) {
+  update({ compatible, link, refusal, canRetry, note }) {
     if (!compatible) this.#show("lost", INCOMPATIBLE, INCOMPATIBLE_DETAIL);
     else if (link === "lost") this.#show("lost", LOST, LOST_DETAIL, ["reconnect"]);
     else if (refusal) this.#refused(refusal, canRetry);
+    else if (note) this.#show("note", BUDGET, note, ["hide"]);
     else this.#show("", "", "");
   }
 
