@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import timedelta
 from decimal import Decimal
 from html import escape
@@ -52,7 +53,7 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         }
         self.again = ipywidgets.Button(description="Read again", tooltip="Read the ledger again")
         self.totals = ipywidgets.HTML()
-        self.plot = ipywidgets.Image(format="png", layout={"max_width": "100%", "display": "none"})
+        self.plot = ipywidgets.HTML()  # an Image has no words for those who cannot see it
         self.table = ipywidgets.HTML()
         choices = [self.since, self.until, *self.filters.values(), self.again]
         super().__init__(
@@ -101,8 +102,7 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         self.totals.value = _totals(calls)
         self.table.value = _table(calls)
         by_day = {day: _spent(rows) for day, rows in calls.groupby("day")}
-        self.plot.layout.display = "" if by_day else "none"
-        self.plot.value, self.plot.alt = _bars(by_day) if by_day else (b"", "")
+        self.plot.value = _bars(by_day) if by_day else ""
 
     def __repr__(self) -> str:
         return f"<UsagePanel of org {self._org!r}>"
@@ -147,8 +147,8 @@ def _row(day: str, model: str, calls: pd.DataFrame) -> str:
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _bars(by_day: dict[Any, Decimal]) -> tuple[bytes, str]:
-    """Return a picture of the spend by day, and what it shows in words."""
+def _bars(by_day: dict[Any, Decimal]) -> str:
+    """Return a picture of the spend by day, with what it shows in words."""
     from matplotlib.figure import Figure  # on use: 0.3 s
     from matplotlib.ticker import MaxNLocator
 
@@ -167,4 +167,5 @@ def _bars(by_day: dict[Any, Decimal]) -> tuple[bytes, str]:
     axes.set_title(finding, loc="left", fontsize=11, fontweight="bold", parse_math=False)
     picture = BytesIO()
     figure.savefig(picture, format="png")
-    return picture.getvalue(), f"US dollars by day. {finding}."
+    source = f"data:image/png;base64,{b64encode(picture.getvalue()).decode()}"
+    return f'<img alt="US dollars by day. {escape(finding)}." src="{source}" style="max-width: 100%">'
