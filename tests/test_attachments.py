@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import collections
+from base64 import b64decode
 from datetime import datetime
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
-from workbench.attachments import LONGEST, attach, attachable, summaries
+from workbench.attachments import LONGEST, attach, attachable, image_tokens, summaries
 from workbench.errors import InvalidRequest
 
 
@@ -241,3 +245,55 @@ def test_a_message_tells_what_was_attached_to_it() -> None:
 
     assert summaries(blocks) == ["a: list of 1 item", "b: text of 4 characters"]
     assert summaries([]) == []
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------
+
+
+def picture_of(block: Any) -> Image.Image:
+    assert block["type"] == "image" and block["source"]["type"] == "base64"
+    picture = Image.open(BytesIO(b64decode(block["source"]["data"])))
+    assert block["source"]["media_type"] == f"image/{picture.format.lower()}"  # type: ignore[union-attr]
+    return picture
+
+
+def test_a_figure_is_drawn_and_named() -> None:
+    figure = Figure(figsize=(6, 4))
+    figure.add_subplot().plot([1, 2, 3])
+    sent = attach("fig", figure)
+
+    assert sent.summary == "fig: figure of 900 × 600 pixels"
+    assert [block["type"] for block in sent.blocks] == ["text", "image"]
+    assert picture_of(sent.image).size == (900, 600)
+    assert image_tokens(sent.blocks[1]) == 720  # 900 x 600 / 750
+
+
+def test_a_large_picture_is_made_smaller_and_says_so() -> None:
+    sent = attach("big", Image.new("RGB", (4000, 2000)))
+
+    assert sent.summary == "big: picture of 1568 × 784 pixels, made smaller from 4000 × 2000"
+    assert picture_of(sent.image).size == (1568, 784)
+
+
+def test_a_photograph_goes_as_jpeg_and_stays_small() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (1500, 1500, 3), dtype=np.uint8)
+    sent = picture_of(attach("photo", Image.fromarray(noise)).image)
+
+    assert (sent.format, sent.size) == ("JPEG", (1500, 1500))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "I;16", "F"])
+def test_pictures_of_every_mode_can_be_sent(mode: str) -> None:
+    assert picture_of(attach("x", Image.new(mode, (20, 10))).image).size == (20, 10)
+
+
+def test_bytes_are_a_picture_only_if_they_look_like_one() -> None:
+    png = BytesIO()
+    Image.new("RGB", (8, 4)).save(png, "PNG")
+
+    assert attach("x", png.getvalue()).summary == "x: picture of 8 × 4 pixels"
+    assert [(name, kind) for name, kind, _ in attachable({"x": png.getvalue(), "y": b"other"})] == [("x", "picture")]
+    with pytest.raises(InvalidRequest, match="y is of type bytes"):
+        attach("y", b"other bytes")
+    with pytest.raises(InvalidRequest, match=r"broken could not be read \(UnidentifiedImageError\)"):
+        attach("broken", b"\x89PNG\r\n\x1a\n and nothing more")

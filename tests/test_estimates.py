@@ -8,17 +8,22 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from tests.faults.upstream import ScriptedUpstream, reply
 from tests.faults.upstream import Usage as Counts
 from workbench import runtime
+from workbench.attachments import attach
+from workbench.errors import InvalidRequest
 from workbench.estimates import TYPICAL_REPLY, Estimate, estimate_turn, text_tokens
-from workbench.history import window
+from workbench.history import most_input_tokens, window
 from workbench.turns import Caller, Message, Reply, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from workbench.history import Window
 
 NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
 ADA = Caller()
@@ -173,6 +178,30 @@ def test_only_the_beginning_of_a_long_text_is_looked_at() -> None:
     assert text_tokens("word " * 1_000_000) == pytest.approx(250 * text_tokens("word " * 4000), rel=0.01)
 
 
+def test_a_picture_counts_by_its_size_and_not_by_its_bytes() -> None:
+    picture = attach("x", Image.new("RGB", (750, 100)))
+    with_picture = window([], "why?", limit=20, model=SONNET, attached=picture.blocks)
+    named = window([], "why?", limit=20, model=SONNET, attached=[picture.block])
+
+    def tokens(sent: Window) -> int:
+        told = estimate_turn(sent, model=SONNET, system=None, replies=[], limit=20, max_tokens=9, now=NOW)
+        return told.input_tokens
+
+    assert tokens(with_picture) == tokens(named) + 100
+    # what is held for it covers the largest picture that is sent, 1568 x 1568 / 750 tokens, and no more by much
+    assert 3279 <= most_input_tokens(with_picture.messages, None) - most_input_tokens(named.messages, None) < 3500
+    assert 3279 <= (with_picture.characters - named.characters) / 2.5 < 4500
+
+
+def test_the_embedded_model_is_sent_no_pictures_of_earlier_turns() -> None:
+    question, answer = turn_of(0)
+    seen = replace(question, blocks=[*attach("x", Image.new("L", (8, 8))).blocks, *question.blocks])
+    sent = {model: window([seen, answer], "and?", limit=20, model=model).messages[0] for model in (SONNET, "local")}
+
+    assert [block["type"] for block in sent[SONNET]["content"]] == ["text", "image", "text"]
+    assert [block["type"] for block in sent["local"]["content"]] == ["text", "text"]
+
+
 @pytest.fixture
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as upstream:
@@ -221,3 +250,16 @@ def test_what_is_attached_is_sent_and_kept_before_the_question_and_sent_again_wi
     assert second[0] == first[0]
     stored = current.run(engine.store.messages(ADA, chat.id))[0]
     assert (stored.content, stored.blocks, stored.token_count) == ("why?", asked, 300)
+
+
+def test_the_embedded_model_is_asked_nothing_about_pictures(upstream: ScriptedUpstream) -> None:
+    current = runtime.runtime()
+    chat = current.engine.new_chat(model="local")
+
+    async def ask() -> None:
+        async with current.engine.turn(ADA, chat, "what is it?", attached=attach("x", Image.new("L", (8, 8))).blocks):
+            pass
+
+    with pytest.raises(InvalidRequest, match="the embedded model sees no pictures; ask Claude, or remove the picture"):
+        current.run(ask())
+    assert not chat.stored

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
 
 from tests.faults.upstream import ScriptedUpstream, Usage, fault, reply
 from tests.test_estimates import used
@@ -219,6 +220,24 @@ def test_what_was_previewed_is_sent_and_kept_though_the_variable_changed(
     page.ask("hello", have={})
     question = page.next("snap")["messages"][0]
     assert (question["text"], question["attachments"]) == ("why?", [seen["summary"]])
+
+
+def test_a_picture_is_shown_before_it_is_sent_and_goes_after_its_name(
+    upstream: ScriptedUpstream,  # noqa: F811
+    variables: dict[str, Any],
+) -> None:
+    variables["shot"] = Image.new("RGB", (30, 20))
+    page = page_of()
+    seen = attached(page, "shot")
+    page.ask("send", text="what is it?", attachments=[seen["attachment"]])
+    page.next("end")
+    name, picture, question = upstream.requests[0].body["messages"][0]["content"]
+
+    assert seen["image"] == f"data:image/png;base64,{picture['source']['data']}"
+    assert name["text"] == '<attachment name="shot">\nshot: picture of 30 × 20 pixels\n</attachment>'
+    assert question == {"type": "text", "text": "what is it?"}
+    page.ask("hello", have={})
+    assert page.next("snap")["messages"][0]["attachments"] == ["shot: picture of 30 × 20 pixels"]
 
 
 def test_asking_again_sends_what_was_attached_again(

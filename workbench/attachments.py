@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import pandas as pd
+    from PIL import Image
 
     from workbench.turns import Block
 
@@ -32,6 +35,20 @@ COUNTED_VALUES = 50_000_000
 LONGEST_CELL, MOST_ITEMS, DEEPEST = 200, 100, 4
 
 COLLECTIONS: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
+KINDS = (
+    ("pandas", "DataFrame", "DataFrame"),
+    ("pandas", "Series", "Series"),
+    ("numpy", "ndarray", "array"),
+    ("matplotlib.figure", "Figure", "Figure"),
+    ("PIL.Image", "Image", "picture"),
+)
+"""Module and name of a type, and what people call its values."""
+LONGEST_SIDE = 1568
+"""Pixels; larger pictures would be made smaller by the upstream too."""
+LARGEST_PNG = 1_000_000
+"""Bytes; a larger one is a photograph, and goes as JPEG."""
+PIXELS_PER_TOKEN = 750
+
 TRUSTED = ("builtins", "datetime", "decimal", "fractions", "uuid", "pathlib", "numpy", "pandas")
 """Modules of types that are written as they write themselves."""
 
@@ -47,11 +64,18 @@ class Attachment:
     kind: str
     summary: str
     text: str
+    image: Block | None = None
+    """The content block of a picture, sent after the text that names it."""
 
     @property
     def block(self) -> Block:
-        """The content block that is sent."""
+        """The text block that is sent."""
         return {"type": "text", "text": f'<attachment name="{self.name}">\n{self.text}\n</attachment>'}
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All that is sent."""
+        return [self.block] if self.image is None else [self.block, self.image]
 
 
 def kind_of(value: object) -> str | None:
@@ -60,12 +84,12 @@ def kind_of(value: object) -> str | None:
     >>> kind_of({"a": 1}), kind_of(len)
     ('dict', None)
     """
-    for module, kinds in (("pandas", ("DataFrame", "Series")), ("numpy", ("ndarray",))):
-        loaded = sys.modules.get(module)  # a value of it is there only if it was imported
-        for kind in kinds:
-            known = getattr(loaded, kind, None)
-            if isinstance(known, type) and issubclass(type(value), known):
-                return "array" if kind == "ndarray" else kind
+    for module, name, kind in KINDS:
+        known = getattr(sys.modules.get(module), name, None)  # a value of it is there only if it was imported
+        if isinstance(known, type) and issubclass(type(value), known):
+            return kind
+    if type(value) is bytes:
+        return "picture" if value.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) else None
     return next((kind.__name__ for kind in (str, dict, list) if issubclass(type(value), kind)), None)
 
 
@@ -91,6 +115,8 @@ def attach(name: str, value: object) -> Attachment:
     if kind is None:
         raise InvalidRequest(f"{name} is of type {type(value).__name__}, which cannot be attached")
     try:
+        if kind in ("Figure", "picture"):
+            return _picture(name, kind, value)
         summary, body = _DESCRIBE[kind](name, value)
     except Exception as error:  # whatever a broken, or meanwhile changed, value raises
         raise InvalidRequest(f"{name} could not be read ({type(error).__name__}); attach a copy of it") from error
@@ -127,6 +153,10 @@ def _size(kind: str, value: Any) -> str:
     try:
         if kind == "DataFrame":
             return f"{len(value):,} × {len(value.columns):,}"
+        if kind == "Figure":
+            return " × ".join(f"{side:g}" for side in value.get_size_inches()) + " inches"
+        if kind == "picture":
+            return f"{len(value):,} bytes" if type(value) is bytes else f"{value.width} × {value.height}"
         if kind == "array":
             return " × ".join(f"{n:,}" for n in value.shape)
         unit = {"str": "character", "Series": "row"}.get(kind, "item")
@@ -248,6 +278,66 @@ def _array(name: str, array: np.ndarray[Any, Any]) -> tuple[str, str]:
             figures = [f"{f.__name__} {_number(float(f(real)))}" for f in (np.min, np.median, np.mean, np.max, np.std)]
             lines.append(f"statistics{of}: {', '.join(figures)}; {values.size - real.size:,} missing")
     return title, "\n".join([*lines, f"first values: {_value(array.flat[:20].tolist(), 0)}"])
+
+
+# Pictures -----------------------------------------------------------------------------------------------------------
+
+
+def _picture(name: str, kind: str, value: Any) -> Attachment:
+    from io import BytesIO
+
+    from PIL import Image  # came with matplotlib, and only pictures need it
+
+    if kind == "Figure":
+        drawn = BytesIO()
+        value.savefig(drawn, format="png", dpi=min(150.0, LONGEST_SIDE / max(value.get_size_inches())))
+        value = drawn.getvalue()
+    picture = Image.open(BytesIO(value)) if type(value) is bytes else value.copy()
+    before = picture.size
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    data, media = _encoded(picture)
+    size = f"{picture.width} × {picture.height} pixels"
+    smaller = f", made smaller from {before[0]} × {before[1]}" if picture.size != before else ""
+    summary = f"{name}: {'figure' if kind == 'Figure' else kind} of {size}{smaller}"
+    return Attachment(name, kind, summary, summary, image_block(data, media))
+
+
+def _encoded(picture: Image.Image) -> tuple[bytes, str]:
+    from io import BytesIO
+
+    seen_through = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+    plain = picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA" if seen_through else "RGB")
+    png = BytesIO()
+    plain.save(png, "PNG")
+    if png.tell() <= LARGEST_PNG:
+        return png.getvalue(), "image/png"
+    jpeg = BytesIO()
+    plain.convert("RGB").save(jpeg, "JPEG", quality=85)
+    return jpeg.getvalue(), "image/jpeg"
+
+
+def image_block(data: bytes, media_type: str) -> Block:
+    """Return the content block of a picture."""
+    source = {"type": "base64", "media_type": media_type, "data": b64encode(data).decode()}
+    return {"type": "image", "source": source}
+
+
+def image_tokens(block: Block) -> int:
+    """Return about how many tokens a picture is to Claude: its pixels by 750.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/vision
+    """
+    return _image_tokens(str(block["source"]["data"]))
+
+
+@lru_cache(maxsize=64)  # while somebody types, the pictures of a chat stay the same
+def _image_tokens(data: str) -> int:
+    from io import BytesIO
+
+    from PIL import Image
+
+    with Image.open(BytesIO(b64decode(data))) as picture:
+        return -(-picture.width * picture.height // PIXELS_PER_TOKEN)
 
 
 # All else -----------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class Engine:
         arrived. After the block ``turn.reply`` is final: text, usage (tokens) and cost (US dollars). Leaving early
         stops the upstream and records the turn as interrupted; its output tokens are then a lower bound.
 
-        ``attached`` are text blocks that are sent before the question, and kept with it.
+        ``attached`` are blocks, text or pictures, that are sent before the question, and kept with it.
 
         Raises before anything is spent: InvalidRequest, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
@@ -127,6 +127,8 @@ class Engine:
         _check(caller, question, model, max_tokens, attached)
         await self.save_unsaved()
         model = self.model_for(model or chat.model)
+        if model == LOCAL_MODEL and any(block["type"] == "image" for block in attached):
+            raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, messages = await self._prepared(
             caller, chat, question, model, max_tokens, request_id, message_id, attached
@@ -456,7 +458,7 @@ def _check(caller: Caller, question: str, model: str | None, max_tokens: int | N
     _check_bound(max_tokens)
     for name, text in (
         ("message", question),
-        *(("attachment", block["text"]) for block in attached),
+        *(("attachment", block.get("text", "")) for block in attached),
         ("model", model or ""),
         ("id of the org", caller.org_id),
         ("id of the user", caller.user_id),
@@ -464,7 +466,7 @@ def _check(caller: Caller, question: str, model: str | None, max_tokens: int | N
         _check_text(name, text)
     if not question.strip():
         raise InvalidRequest("the message is empty; write something to ask")
-    characters = len(question) + sum(len(block["text"]) for block in attached)
+    characters = len(question) + sum(len(block.get("text") or block["source"]["data"]) for block in attached)
     if characters > LONGEST_QUESTION:
         raise InvalidRequest(
             f"the message has {characters:,} characters, more than the {LONGEST_QUESTION:,} that can be sent; shorten it"

@@ -9,6 +9,7 @@ from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING
 
+from workbench.attachments import image_tokens
 from workbench.history import first_sent, small_model_tokens
 from workbench.pricing import cost_and_source
 from workbench.turns import LOCAL_MODEL, Usage
@@ -156,7 +157,9 @@ def _history_tokens(sent: Window, system: str | None, count: Counter) -> int:
 
 
 def _tokens(blocks: Iterable[Block], count: Counter) -> int:
-    return sum(count(str(block.get("text", ""))) for block in blocks)
+    return sum(
+        image_tokens(block) if block.get("type") == "image" else count(str(block.get("text", ""))) for block in blocks
+    )
 
 
 def _usual_reply(replies: Iterable[Reply]) -> int:

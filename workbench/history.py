@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.turns import estimate_tokens
+from workbench.turns import LOCAL_MODEL, estimate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def window(
         model: The model asked now. Thinking blocks are bound to the model that made them and to everything before
             them, so they are sent only while the chat is whole and stayed with one model.
         max_tokens: Most tokens sent, roughly, for models with a small window.
-        attached: Text blocks that go before the question in its message.
+        attached: Blocks, text or pictures, that go before the question in its message.
 
     A turn without a usable reply (failed before any text, refused, still running) is not sent.
 
@@ -60,23 +60,29 @@ def window(
         [{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}]
     """
     turns, asked = _answered(messages), question_blocks(question, attached)
+    new = [block["text"] if block["type"] == "text" else countable(block) for block in asked]
     step = _step(limit)
     start = first_sent(len(turns) + 1, limit)
-    sizes = [sum(len(str(block)) for block in message.blocks) for message in turns]
+    sizes = [sum(len(countable(block)) for block in message.blocks) for message in turns]
     if max_tokens is not None:
-        room = max_tokens - sum(small_model_tokens(block["text"]) for block in asked)
-        tokens = [sum(small_model_tokens(str(block)) for block in message.blocks) for message in turns[start:]]
+        room = max_tokens - sum(map(small_model_tokens, new))
+        tokens = [sum(small_model_tokens(countable(block)) for block in message.blocks) for message in turns[start:]]
         first = start
         while start < len(turns) and sum(tokens[start - first :]) > room:
             start += 2 if len(turns) - start <= step else step
     sent = turns[start:]
     whole = start == 0 and all(m.model in (None, model) for m in turns)
-    wire = [{"role": m.role, "content": replayable(m, keep_thinking=whole)} for m in sent]
+    blind = model == LOCAL_MODEL  # it fails where there are pictures
+    wire: list[dict[str, Any]] = [
+        {"role": m.role, "content": _without_pictures(blocks) if blind else blocks}
+        for m in sent
+        for blocks in [replayable(m, keep_thinking=whole)]
+    ]
     wire.append({"role": "user", "content": asked})
     return Window(
         wire,
         left_out=start,
-        characters=sum(sizes[start:]) + sum(len(block["text"]) for block in asked),
+        characters=sum(sizes[start:]) + sum(map(len, new)),
         tokens=sum(message.token_count or 0 for message in sent),
         history=sent,
     )
@@ -94,10 +100,23 @@ def small_model_tokens(text: str) -> int:
 
 def most_input_tokens(messages: list[dict[str, Any]], system: str | None) -> int:
     """Return an upper estimate of the tokens of all that is sent, for what must not cost more than was thought."""
-    return small_model_tokens(f"{system or ''}{messages}") + 50
+    told = [
+        {**message, "content": [countable(b) if b.get("type") == "image" else b for b in message["content"]]}
+        for message in messages
+    ]
+    return small_model_tokens(f"{system or ''}{told}") + 50
 
 
 _PLAIN = re.compile(r"[A-Za-z\s]+", re.ASCII)
+
+
+def countable(block: Block) -> str:
+    """Return a text that counts for at least as many tokens as the block: of a picture not its bytes, each a token.
+
+    >>> small_model_tokens(countable({"type": "image", "source": {"data": "…"}}))
+    3300
+    """
+    return "picture " * 1320 if block.get("type") == "image" else str(block)
 
 
 def text_blocks(text: str) -> list[Block]:
@@ -155,6 +174,10 @@ def replayable(message: Message, *, keep_thinking: bool) -> list[Block]:
     if message.role == "assistant" and message.status != "complete":
         return [{"type": "text", "text": message.content}] if message.content.strip() else []
     return [block for block in message.blocks if _sendable(block, keep_thinking)]
+
+
+def _without_pictures(blocks: list[Block]) -> list[Block]:
+    return [block for block in blocks if block.get("type") != "image"]
 
 
 def _sendable(block: Block, keep_thinking: bool) -> bool:

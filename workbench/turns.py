@@ -318,7 +318,7 @@ class LiveTurn:
     """Upper estimate of the input tokens."""
     worst_case_usd: Decimal | None
     attached: Sequence[Block] = ()
-    """Text blocks that were sent before the question, in its message."""
+    """Blocks, text or pictures, that were sent before the question, in its message."""
     budget: Budget | None = None
     """The tightest of the budgets it counts against, as it stood before; None when there is none."""
     shortened: bool = False
@@ -373,7 +373,7 @@ class LiveTurn:
         """The input tokens the question added to the chat; of the first question, the system prompt included."""
         announced = self.answer.usage.input_tokens
         if self.left_out_messages or not announced:
-            return estimate_tokens(len(self.question) + sum(len(block["text"]) for block in self.attached))
+            return estimate_tokens(len(self.question) + sum(len(block.get("text", "")) for block in self.attached))
         return max(0, announced - self.context_tokens)
 
     @property

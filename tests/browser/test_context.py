@@ -234,6 +234,21 @@ def test_a_chip_opens_to_what_is_sent_and_can_be_removed(page: Page) -> None:  #
     assert page.evaluate("document.activeElement.className") == "wb-input"
 
 
+def test_the_chip_of_a_picture_opens_to_the_picture(page: Page) -> None:  # noqa: F811
+    show(page)
+    page.locator(".wb-input").press_sequentially("@p")
+    offer(page)
+    page.keyboard.press("Enter")
+    told = {"name": "prices", "kind": "Figure", "summary": "prices: figure of 1 × 1 pixels", "text": "", "tokens": 1}
+    gif = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    asked = last(page, "attach")["c"]
+    receive(page, t="attached", c=asked, attachment="id-1", cost_usd="0", image=gif, **told)
+    page.locator(".wb-chip-open").click()
+
+    picture = page.get_by_role("img", name="prices: figure of 1 × 1 pixels")
+    assert (picture.get_attribute("src"), page.locator(".wb-preview").inner_text()) == (gif, "")
+
+
 def test_the_button_opens_the_list_and_escape_closes_it_without_stopping_anything(page: Page) -> None:  # noqa: F811
     show(page)
     page.get_by_role("button", name="Attach a variable").click()

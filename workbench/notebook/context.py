@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from workbench.attachments import attach, attachable
+from workbench.attachments import attach, attachable, image_tokens
 from workbench.errors import InvalidRequest
 from workbench.estimates import text_tokens
 from workbench.ids import new_id
@@ -112,7 +112,8 @@ class Context:
         self._attachments[id] = attachment
         for old in list(self._attachments)[:-MOST_KEPT]:
             del self._attachments[old]
-        tokens = text_tokens(attachment.block["text"])
+        picture = attachment.image
+        tokens = text_tokens(attachment.block["text"]) + (0 if picture is None else image_tokens(picture))
         return {
             "t": "attached",
             "c": c,
@@ -121,6 +122,7 @@ class Context:
             "kind": attachment.kind,
             "summary": attachment.summary,
             "text": attachment.text,
+            "image": None if picture is None else data_url(picture),
             "tokens": tokens,
             "cost_usd": amount(self._price(tokens)),
         }
@@ -132,7 +134,7 @@ class Context:
             InvalidRequest: one of them is no longer known.
         """
         try:
-            return [self._attachments[id].block for id in ids]
+            return [block for id in ids for block in self._attachments[id].blocks]
         except KeyError:
             raise InvalidRequest("an attachment is no longer there; remove it and attach it again") from None
 
@@ -148,6 +150,12 @@ class Context:
             raise InvalidRequest(
                 f"the variables could not be read within {LOOKING_SECONDS:.0f} s; attach a smaller one"
             ) from None
+
+
+def data_url(block: Block) -> str:
+    """Return the address under which a page shows a picture without asking anybody for it."""
+    source = block["source"]
+    return f"data:{source['media_type']};base64,{source['data']}"
 
 
 def _read_variable(name: str) -> Attachment:

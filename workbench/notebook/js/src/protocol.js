@@ -25,7 +25,7 @@
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
 //     {t:'estimate', c, input_tokens, cached_tokens, reply_tokens, input_usd, cost_usd, local, context_window}
 //     {t:'variables', c, items:[{name, kind, size}]}
-//     {t:'attached', c, name, attachment: id, kind, summary, text, tokens, cost_usd} or {t:'attached', c, name, error}
+//     {t:'attached', c, name, attachment: id, kind, summary, text, image, tokens, cost_usd} or {t:'attached', c, name, error}
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The

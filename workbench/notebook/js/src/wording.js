@@ -55,7 +55,7 @@ export function chipLine({ name, kind, tokens, cost_usd, error }) {
   return `${name} · ${kind} · about ${count(tokens)} tokens · ${price}`;
 }
 
-export const NOTHING_TO_ATTACH = "Nothing to attach. Run a cell that makes a table, array, text, dict or list.";
+export const NOTHING_TO_ATTACH = "Nothing to attach. Run a cell that makes a table, array, text, dict, list or figure.";
 export const NO_SUCH_VARIABLE = "No variable of that name can be attached.";
 export const ASKING_FOR_VARIABLES = "asking the kernel for its variables…";
 export const BUDGET = "Budget";

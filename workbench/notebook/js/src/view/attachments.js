@@ -199,7 +199,7 @@ export class Attachments {
     this.chips.hidden = this.#all.length === 0;
     const opened = this.#all.find(({ c }) => c === this.#opened);
     this.preview.hidden = !opened;
-    setText(this.preview, opened?.text ?? "");
+    this.preview.replaceChildren(opened?.image ? h("img", { src: opened.image, alt: opened.summary }) : (opened?.text ?? ""));
     this.preview.setAttribute("aria-label", `What is sent of ${opened?.name ?? "it"}`);
   }
 
