@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 import workbench as wb
@@ -63,6 +64,29 @@ def test_claude_is_sent_what_was_said_before(scripted: ScriptedUpstream) -> None
 
     sent = [(m["role"], m["content"][0]["text"]) for m in scripted.last.body["messages"]]
     assert sent == [("user", "What is 2+2?"), ("assistant", "Four"), ("user", "What was my question?")]
+
+
+async def test_values_go_with_a_message_by_number_or_by_name(scripted: ScriptedUpstream) -> None:
+    chat = wb.Chat()
+    chat.ask("why?", show=False, attach=[[1, 2], "a text"])
+    await chat.aask("and?", show=False, attach={"limits": {"low": 1}})
+    first, second = (request.body["messages"][-1]["content"] for request in scripted.requests)
+
+    assert [block["text"] for block in first] == [
+        '<attachment name="attachment 1">\nattachment 1: list of 2 items\n[1, 2]\n</attachment>',
+        '<attachment name="attachment 2">\nattachment 2: text of 6 characters\na text\n</attachment>',
+        "why?",
+    ]
+    assert second[0]["text"] == "<attachment name=\"limits\">\nlimits: dict of 1 item\n{'low': 1}\n</attachment>"
+    assert [message.content for message in chat.messages[::2]] == ["why?", "and?"]
+
+
+def test_what_cannot_be_attached_is_refused_before_anything_is_asked(scripted: ScriptedUpstream) -> None:
+    chat = wb.Chat()
+    for wrong, told in ((pd.DataFrame(), "attach is of type DataFrame; put"), ([len], "which cannot be attached")):
+        with pytest.raises(wb.InvalidRequest, match=told):
+            chat.ask("why?", attach=wrong)  # type: ignore[arg-type]
+    assert scripted.requests == []
 
 
 def test_a_stream_yields_each_piece_before_the_next_is_written(scripted: ScriptedUpstream) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from workbench.attachments import attach as attachment_of
 from workbench.errors import InvalidRequest
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from decimal import Decimal
     from types import TracebackType
     from typing import Self
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.notebook.widget import ChatWidget
     from workbench.runtime import Running
     from workbench.show import Display
-    from workbench.turns import ChatInfo, LiveTurn, Message, Reply, Source
+    from workbench.turns import Block, ChatInfo, LiveTurn, Message, Reply, Source
 
 
 class Chat:
@@ -76,7 +78,13 @@ class Chat:
     # Asking ---------------------------------------------------------------------------------------------------------
 
     def ask(
-        self, message: str, *, model: str | None = None, max_tokens: int | None = None, show: bool | None = None
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        show: bool | None = None,
+        attach: Mapping[str, object] | Sequence[object] = (),
     ) -> Reply:
         """Ask, wait and return the reply; in a notebook or a terminal the text appears as it arrives.
 
@@ -87,29 +95,44 @@ class Chat:
             model: Who answers this turn; by default whoever answers the chat.
             max_tokens: Upper bound of this reply in tokens.
             show: Whether the text appears; by default if somebody is watching.
+            attach: Values that are sent before the message and kept with it: tables, arrays, texts, dicts, lists,
+                figures, pictures; what is large as a summary. A dict names them: ``attach={"df": df}``.
 
         Raises:
             InvalidRequest, ConfigurationError, StoreError: before anything was sent.
             UpstreamError: Claude failed; ``.reply`` holds what had come.
         """
-        stream = ReplyStream(self, message, model, max_tokens, display_for(show))
+        stream = ReplyStream(self, message, model, max_tokens, display_for(show), attached=_blocks(attach))
         for _ in stream:
             pass
         return stream.reply
 
     async def aask(
-        self, message: str, *, model: str | None = None, max_tokens: int | None = None, show: bool | None = None
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        show: bool | None = None,
+        attach: Mapping[str, object] | Sequence[object] = (),
     ) -> Reply:
         """Do as :meth:`ask`, for use with ``await``; cancelling it stops Claude."""
-        stream = ReplyStream(self, message, model, max_tokens, display_for(show))
+        stream = ReplyStream(self, message, model, max_tokens, display_for(show), attached=_blocks(attach))
         async with stream:
             async for _ in stream:
                 pass
         return stream.reply
 
-    def stream(self, message: str, *, model: str | None = None, max_tokens: int | None = None) -> ReplyStream:
+    def stream(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        attach: Mapping[str, object] | Sequence[object] = (),
+    ) -> ReplyStream:
         """Return the reply as a stream of texts, for ``for`` or ``async for``; nothing is sent before it is read."""
-        return ReplyStream(self, message, model, max_tokens, Nowhere())
+        return ReplyStream(self, message, model, max_tokens, Nowhere(), attached=_blocks(attach))
 
     # What was said --------------------------------------------------------------------------------------------------
 
@@ -200,8 +223,10 @@ class ReplyStream:
         max_tokens: int | None = None,
         display: Display | None = None,
         source: Source = "ask",
+        attached: Sequence[Block] = (),
     ) -> None:
         self._chat = chat
+        self._attached = attached
         self._message = message
         self._model = model
         self._max_tokens = max_tokens
@@ -289,7 +314,12 @@ class ReplyStream:
     async def _run(self, put: Callable[[list[str] | None], object]) -> None:
         chat = self._chat
         async with chat._runtime.engine.turn(
-            chat.caller(self._source), chat._info, self._message, model=self._model, max_tokens=self._max_tokens
+            chat.caller(self._source),
+            chat._info,
+            self._message,
+            model=self._model,
+            max_tokens=self._max_tokens,
+            attached=self._attached,
         ) as turn:
             self._turn = turn
             async for deltas in turn.batches():
@@ -300,6 +330,14 @@ class ReplyStream:
         display, self._display = self._display, Nowhere()
         if self._turn is not None:
             display.end(self.reply)
+
+
+def _blocks(values: Mapping[str, object] | Sequence[object]) -> list[Block]:
+    """What is sent of the values that go with a message."""
+    if not isinstance(values, (Mapping, list, tuple)):
+        raise InvalidRequest(f"attach is of type {type(values).__name__}; put the value in a list or a dict")
+    named = values if isinstance(values, Mapping) else {f"attachment {n}": value for n, value in enumerate(values, 1)}
+    return [block for name, value in named.items() for block in attachment_of(name, value).blocks]
 
 
 def _next(arrived: queue.SimpleQueue[list[str] | None]) -> list[str] | None:
