@@ -249,6 +249,18 @@ def test_the_chip_of_a_picture_opens_to_the_picture(page: Page) -> None:  # noqa
     assert (picture.get_attribute("src"), page.locator(".wb-preview").inner_text()) == (gif, "")
 
 
+def test_in_a_low_box_a_preview_gives_way_to_the_input(open_page: Callable[..., Page]) -> None:  # noqa: F811
+    page = open_page({"height": "260px"})  # noqa: F811
+    show(page)
+    attach(page)
+    page.locator(".wb-chip-open").click()
+    page.evaluate("document.querySelector('.wb-preview').textContent = 'line\\n'.repeat(100)")
+    box, foot = page.locator(".wb-chat").bounding_box(), page.locator(".wb-foot").bounding_box()
+
+    assert foot["y"] + foot["height"] <= box["y"] + box["height"]
+    assert page.locator(".wb-input").bounding_box()["height"] >= 22
+
+
 def test_the_button_opens_the_list_and_escape_closes_it_without_stopping_anything(page: Page) -> None:  # noqa: F811
     show(page)
     page.get_by_role("button", name="Attach a variable").click()

@@ -5,8 +5,14 @@ export function dollars(usd) {
   if (usd === null || usd === undefined) return "cost unknown";
   const amount = Number(usd);
   if (amount >= 9.995) return `$${count(Math.round(amount))}`;
-  if (amount >= 0.0001) return `$${amount.toFixed(amount >= 0.00995 ? 2 : 4)}`;
+  if (amount >= 0.0001) return `$${fixed(usd, amount >= 0.00995 ? 2 : 4)}`;
   return `$${amount.toFixed(9).replace(/\.?0+$/, "")}`;
+}
+
+/** Rounded as Python rounds a Decimal, from its digits: 0.00155 as a binary number is less than that. */
+function fixed(usd, digits) {
+  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven", useGrouping: false };
+  return new Intl.NumberFormat("en-US", options).format(usd);
 }
 
 export const count = (n) => (n ?? 0).toLocaleString("en-US");

@@ -1,10 +1,27 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { dollars, earlierLine } from "../src/wording.js";
+import { contextLine, dollars, earlierLine, estimateDetail, estimateLine } from "../src/wording.js";
 
 test("amounts are written as in Python", () => {
   const written = ["1234.5", "12.4", "9.996", "0.5", "0.00996", "0.0078", "0.00002", "0", "0E-9", null].map(dollars);
   assert.deepEqual(written, ["$1,235", "$12", "$10", "$0.50", "$0.01", "$0.0078", "$0.00002", "$0", "$0", "cost unknown"]);
+});
+
+test("half a digit is rounded as in Python", () => {
+  assert.deepEqual(["0.00155", "0.00145", "0.125", "1.005"].map(dollars), ["$0.0016", "$0.0014", "$0.12", "$1.00"]);
+});
+
+test("what is sent is told with tokens and price", () => {
+  const told = { input_tokens: 1240, cached_tokens: 0, reply_tokens: 300, input_usd: "0.001", cost_usd: "0.004", local: false };
+  assert.equal(estimateLine(told), "about 1,240 tokens · about $0.0040");
+  assert.equal(estimateLine({ ...told, cost_usd: null }), "about 1,240 tokens · price unknown");
+  assert.equal(estimateLine({ ...told, cost_usd: "0", local: true }), "about 1,240 tokens · free");
+  assert.match(estimateDetail(told), /The input about \$0\.0010, the rest a reply of 300 tokens/);
+});
+
+test("the context is told as a part of what the model takes", () => {
+  const lines = [[0, 200_000], [24_350, 200_000], [1500, 1_000_000], [1500, 8192], [1500, null]].map(([used, window]) => contextLine({ used, window }));
+  assert.deepEqual(lines, ["0 % of 200k context", "12 % of 200k context", "<1 % of 1M context", "18 % of 8k context", "1,500 tokens of context"]);
 });
 
 test("one message is, two messages are", () => {
