@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
+from workbench.exports import RETRYABLE, shown
 from workbench.local import embedded_model
 from workbench.notebook.batches import Batches
 from workbench.notebook.messages import (
@@ -27,7 +28,7 @@ from workbench.notebook.messages import (
     start_message,
     usage_message,
 )
-from workbench.notebook.transcript import RETRYABLE, footers, last, shown
+from workbench.notebook.transcript import footers, last
 from workbench.turns import LOCAL_MODEL
 
 if TYPE_CHECKING:

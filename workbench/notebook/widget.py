@@ -11,9 +11,10 @@ import anywidget
 import traitlets
 
 from workbench.chat import Chat
+from workbench.exports import shown
 from workbench.notebook.live import LiveChat
 from workbench.notebook.messages import PROTOCOL
-from workbench.notebook.transcript import as_markdown, as_text, shown
+from workbench.notebook.transcript import as_markdown, as_text
 from workbench.runtime import runtime
 
 log = logging.getLogger("workbench.notebook")
