@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
@@ -16,6 +16,9 @@ from workbench.notebook.live import LiveChat
 from workbench.notebook.messages import PROTOCOL
 from workbench.notebook.transcript import as_markdown, as_text
 from workbench.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger("workbench.notebook")
 
@@ -62,10 +65,20 @@ class ChatWidget(anywidget.AnyWidget):
 
     def say(self, message: dict[str, Any]) -> None:
         """Send a message to every view of this widget; on the engine's loop only."""
+        self._speak(self.send, message)
+
+    def turn_to(self, live: LiveChat) -> None:
+        """Show another chat from now on, in every view; on the engine's loop only."""
+        self._live.leave(self)
+        self.chat, self._live = self.chat.beside(live.info), live
+        live.join(self)
+        self._speak(self.set_trait, "chat_id", live.info.id)
+
+    def _speak(self, work: Callable[..., object], *arguments: object) -> None:
         try:
             # ipykernel gives what the page says next to whoever spoke last: this speaks as the thread that heard last.
             # Spoken from the loop's own context, Stop would wait for the cell that runs (6.5 s of a sleep of 8 s).
-            self._context.run(self.send, message)
+            self._context.run(work, *arguments)
         except Exception:  # a page that cannot be reached must not end a turn that is paid for
             log.exception("A message of the chat widget was not sent")
 
