@@ -27,12 +27,15 @@ PAGE = 30
 async def do(live: LiveChat, listener: Listener, command: Command) -> None:
     """Do what a front end wants and, where it waits for an answer, answer under the command's own id."""
     match command:
-        case Branch(message_id=message_id, index=index):
+        case Branch(c=c, message_id=message_id, index=index):
             await _open(live, listener, await live.choice_at(message_id, index))
-        case Open(chat_id=chat_id):
+            listener.say({"t": "done", "c": c})
+        case Open(c=c, chat_id=chat_id):
             await _open(live, listener, chat_id)
-        case New():
+            listener.say({"t": "done", "c": c})
+        case New(c=c):
             await _begin(live, listener)
+            listener.say({"t": "done", "c": c})
         case List(c=c):
             listener.say({"t": "chats", "c": c, **await _chats(live, command)})
         case Rename(c=c, chat_id=chat_id, title=title):

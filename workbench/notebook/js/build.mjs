@@ -32,7 +32,7 @@ const wordsOfThePage = {
 const SHIPPED = [
   {
     folder: join(here, "..", "static"),
-    files: { "chat.js": { entry: "src/index.js", largest: 165_000 }, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
+    files: { "chat.js": { entry: "src/index.js", largest: 200_000 }, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
   },
   {
     folder: join(here, "..", "..", "..", "server", "static"),

@@ -1,9 +1,10 @@
 // The front end of workbench.ChatWidget; anywidget calls render for each view.
 
 import { ChatView } from "./view/chat.js";
+import { Desk } from "./view/desk.js";
 
 function render({ model, el }) {
-  const view = new ChatView(model, el);
+  const view = new ChatView(model, el, { copies: true, desk: Desk });
   return () => view.close();
 }
 

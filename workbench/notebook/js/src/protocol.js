@@ -5,11 +5,18 @@
 //     {t:'send', c, text}
 //     {t:'stop', c, turn}                      turn null: whatever my last send started or will start
 //     {t:'retry', c, message_id}               the assistant message to answer anew
+//     {t:'again', c, message_id}               another reply beside a complete one: in a branch
+//     {t:'edit', c, message_id, text}          the user message to ask otherwise: in a branch
+//     {t:'branch', c, message_id, index}       show another of the branches that part at a message
+//     {t:'list', c, q, before}                 which chats there are; before is null or chats.next
+//     {t:'open', c, chat_id} {t:'new', c} {t:'rename', c, chat_id, title} {t:'delete', c, chat_id}
+//     {t:'about', c} {t:'set', c, model, system} {t:'export', c, kind:'markdown'|'notebook'}
 //
 //   Python -> JS
 //     {t:'ack', c}
 //     {t:'snap', chat_id, title, model, local, earlier, messages:[{message_id, role, status, text, footer?, error?}],
-//      asked:{c, text|null, retry_of|null}|null, live:{turn, message_id, seq, text}|null, cost_usd}
+//      asked:{c, text|null, retry_of|null, edit_of?}|null, live:{turn, message_id, seq, text}|null, cost_usd}
+//     a message of a snap may have stop_reason, and branch:{index, count} where branches part
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
@@ -17,12 +24,18 @@
 //     {t:'usage', turn, input_tokens, output_tokens, cache_read, cache_write, cost_usd}
 //     {t:'end', turn, message_id, status, stop_reason, len, footer, chat_cost_usd}
 //     {t:'err', turn|null, error, message, type, retryable, retry_after?, c?}
+//     {t:'chats', c, chats:[{chat_id, title, updated_at, turns, cost_usd, forked_from}], next}
+//     {t:'about', c, model, system, open, default, models:[{model, price}]}
+//     {t:'file', c, name, type, text} {t:'done', c}
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
 // error of a message has the fields of an err. A failed turn is told twice, by err and, once it is recorded, by end.
 // A start for a user message that is there already replaces what follows it: that is a retry. A stop of what never
 // began is answered by an err of type 'stopped'.
+// A branch is a chat of its own: once its turn has begun, or another one was chosen or opened, the trait chat_id changes
+// and a snap of that chat follows. An edit that is refused before leaves everything as it was. What is looked up or
+// managed is answered under its own c, by chats, about, file, done or err.
 // end.len counts Unicode code points (Python's len), not UTF-16 units. Amounts of money are decimal strings or null
 // (unknown). No message has a key `id` at its top: ipykernel reads a string there as an address.
 
@@ -41,6 +54,17 @@ export const hello = (have) => ({ t: "hello", have });
 export const send = (text) => ({ t: "send", text });
 export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
+export const again = (messageId) => ({ t: "again", message_id: messageId });
+export const edit = (messageId, text) => ({ t: "edit", message_id: messageId, text });
+export const branch = (messageId, index) => ({ t: "branch", message_id: messageId, index });
+export const list = (q, before = null) => ({ t: "list", q, before });
+export const open = (chatId) => ({ t: "open", chat_id: chatId });
+export const begin = () => ({ t: "new" });
+export const rename = (chatId, title) => ({ t: "rename", chat_id: chatId, title });
+export const remove = (chatId) => ({ t: "delete", chat_id: chatId });
+export const about = () => ({ t: "about" });
+export const set = (model, system) => ({ t: "set", model, system });
+export const exportAs = (kind) => ({ t: "export", kind });
 
 const REQUIRED = {
   ack: { c: "string" },
@@ -51,6 +75,10 @@ const REQUIRED = {
   usage: { turn: "string" },
   end: { turn: "string", message_id: "string", status: "string", len: "number" },
   err: { message: "string" },
+  chats: { c: "string", chats: "object" },
+  about: { c: "string", models: "object" },
+  file: { c: "string", name: "string", text: "string" },
+  done: { c: "string" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

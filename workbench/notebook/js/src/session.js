@@ -2,8 +2,10 @@
 
 import { Link } from "./link.js";
 import { ChatState } from "./model.js";
-import { clientIds, hello, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { again, branch, clientIds, edit, hello, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { NOT_DELIVERED } from "./wording.js";
 
+const ANSWERS = ["chats", "about", "file", "done"];
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
 export class Session {
@@ -11,11 +13,13 @@ export class Session {
   #link;
   #listener;
   #askAgain = null;
+  #awaited = new Map(); // client id -> {resolve, reject} of what is answered under it
 
   /**
    * comm      the anywidget model
-   * listener  {changed(), returned(text), delivered(text)}: returned when a text could not be delivered and belongs
-   *           back into the input, delivered when it arrived after all
+   * listener  {changed(), returned(text, editOf), delivered(text)}: returned when a text could not be delivered and
+   *           belongs back into the input, there to be asked in place of a question or (null) after all others;
+   *           delivered when it arrived after all
    */
   constructor(comm, listener) {
     this.#comm = comm;
@@ -65,6 +69,35 @@ export class Session {
     this.#listener.changed();
   }
 
+  /** Ask in the place of a question, in a branch. */
+  edit(messageId, text) {
+    this.chat.asked(this.#link.post(edit(messageId, text)), { text, editOf: messageId });
+    this.#listener.changed();
+  }
+
+  /** Ask for another reply beside a complete one, in a branch. */
+  again(messageId) {
+    const { id, text } = this.chat.questionOf(messageId);
+    this.chat.asked(this.#link.post(again(messageId)), { text, retryOf: messageId, editOf: id });
+    this.#listener.changed();
+  }
+
+  /** Show another of the branches that part at a message. */
+  page(messageId, index) {
+    this.ask(branch(messageId, index)).catch((error) => this.refuse(error));
+  }
+
+  /** Ask for something that is answered; rejected with what went wrong, in words. */
+  ask(message) {
+    return new Promise((resolve, reject) => this.#awaited.set(this.#link.post(message), { resolve, reject }));
+  }
+
+  /** Say what could not be done. */
+  refuse(error) {
+    this.chat.refusal = { error: "Not done", message: error.message, type: "refused", retryable: false, retryAfter: null };
+    this.#listener.changed();
+  }
+
   stop() {
     if (!this.chat.busy || this.chat.stopping) return;
     this.chat.stopping = true;
@@ -97,6 +130,7 @@ export class Session {
     const message = parse(raw);
     if (!message) return;
     for (const settled of this.#link.heard(message)) this.#settle(settled);
+    if (this.#answered(message)) return;
     const verdict = this.chat.apply(message);
     if (verdict === "resync") this.#ask();
     if (verdict === "refused") this.#refused();
@@ -104,7 +138,17 @@ export class Session {
     this.#listener.changed();
   };
 
+  #answered(message) {
+    const awaited = this.#awaited.get(message.c);
+    if (!awaited || !(message.t === "err" || ANSWERS.includes(message.t))) return false;
+    this.#awaited.delete(message.c);
+    if (message.t === "err") awaited.reject(new Error(message.message));
+    else awaited.resolve(message);
+    return true;
+  }
+
   #settle({ c, delivered }) {
+    if (!delivered) this.#answered({ t: "err", c, message: NOT_DELIVERED });
     if (c !== this.chat.pending?.c) return;
     if (delivered) {
       this.chat.acknowledged(c);
@@ -118,14 +162,17 @@ export class Session {
   }
 
   #return() {
+    const editOf = this.chat.pending.editOf;
     const text = this.chat.withdraw();
-    if (text) this.#listener.returned(text);
+    if (text) this.#listener.returned(text, editOf);
   }
 
   #linkChanged(state, before) {
     const { pending } = this.chat;
     // kept where a view of a re-run cell will find it; still pending, for the kernel may only be busy
-    if (state === "lost" && pending && !pending.acked && pending.text) this.#listener.returned(pending.text);
+    if (state === "lost" && pending && !pending.acked && pending.text && !pending.retryOf) {
+      this.#listener.returned(pending.text, pending.editOf);
+    }
     if (before === "lost" && !this.chat.resyncing) this.#ask();
     this.#listener.changed();
   }

@@ -3,7 +3,7 @@
 import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { Session } from "../session.js";
-import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
+import { CONTINUE, dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
 import { Composer } from "./composer.js";
 import { MessageLog } from "./log.js";
 import { Notice } from "./notice.js";
@@ -24,40 +24,56 @@ export class ChatView {
   #frame = null;
   #width = 0;
   #restoreScroll = null;
+  #desk = null;
+  #chatId = "";
+  #paging = false; // through branches: what is read stays where it is
 
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies}: what the title is, what stands before it, who brings older messages,
-   *          whether whole replies can be copied
+   * options  {titleTag, lead, onEarlier, copies, desk}: what the title is, what stands before it, who brings older
+   *          messages, whether whole replies can be copied, the class of what else there is: branches, a list of chats, exports
    */
-  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false } = {}) {
+  constructor(comm, element, { titleTag = "span", lead = null, onEarlier = null, copies = false, desk = null } = {}) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
       changed: () => this.invalidate(),
-      returned: (text) => this.composer.restore(text),
+      returned: (text, editOf) => this.composer.restore(text, editOf),
       delivered: (text) => this.composer.discard(text),
     });
     this.log = new MessageLog({
       onScroll: () => this.#updateJump(),
       onResize: () => this.#resized(),
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
+      onContinue: () => this.#send(CONTINUE),
       onEarlier,
       copies,
+      tools: desk
+        ? {
+            onEdit: (id) => this.#edit(this.#session.chat.find(id)),
+            onAgain: (id) => this.#session.canSend && this.#session.again(id),
+            onBranch: (id, index) => this.#page(id, index),
+          }
+        : null,
     });
+    if (desk) this.#desk = new desk(this.#session, (open) => this.#covered(open));
     this.notice = new Notice({
       onReconnect: () => this.#session.reconnect(),
       onDismiss: () => this.#session.dismiss(),
       onRetry: () => this.composer.submit(),
     });
-    this.composer = new Composer({ onSend: (text) => this.#send(text), onStop: () => this.#session.stop() });
+    this.composer = new Composer({
+      onSend: (text) => this.#send(text),
+      onStop: () => this.#session.stop(),
+      onEdit: (id, text) => this.#sendEdited(id, text),
+    });
     this.root = h(
       "section",
       // JupyterLab's shortcuts must not fire while somebody types here
       { class: "wb-chat", "aria-label": "Chat", "data-lm-suppress-shortcuts": "true" },
-      h("header", { class: "wb-head" }, lead, this.#title, this.#model),
-      h("div", { class: "wb-middle" }, this.log.element, this.#jump),
+      h("header", { class: "wb-head" }, lead ?? this.#desk?.lead ?? null, this.#title, this.#model, this.#desk?.tools ?? null),
+      h("div", { class: "wb-middle" }, this.log.element, this.#jump, this.#desk?.element ?? null),
       this.notice.element,
       this.composer.element,
       h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#budget, this.#cost),
@@ -72,7 +88,8 @@ export class ChatView {
 
   open() {
     this.#comm.on("change:height", this.#resize);
-    this.#restoreScroll = this.composer.open(this.#session.chat.chatId).scrollTop;
+    this.#chatId = this.#session.chat.chatId;
+    this.#restoreScroll = this.composer.open(this.#chatId).scrollTop;
     this.#session.open();
     this.#paint();
   }
@@ -95,6 +112,7 @@ export class ChatView {
     const { chat, link, compatible, canSend } = this.#session;
     const focused = this.#focused;
     this.root.dataset.link = link;
+    if (this.#chatId !== chat.chatId) this.#turnTo(chat.chatId);
     this.#updateHead(chat);
     this.log.update(chat, link);
     this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "" });
@@ -105,6 +123,7 @@ export class ChatView {
       enabled: compatible && link !== "lost",
     });
     this.#updateFoot(chat, link);
+    this.#desk?.update();
     if (chat.loaded && this.#restoreScroll !== null && this.root.isConnected) {
       this.log.scrollTo(this.#restoreScroll);
       this.#restoreScroll = null;
@@ -112,6 +131,39 @@ export class ChatView {
     this.#updateJump();
     // a button that vanished under the focus would leave the keys to JupyterLab
     if (focused && !(this.#focused?.getClientRects().length > 0)) this.composer.input.focus({ preventScroll: true });
+  }
+
+  /** Another chat is shown: with its own draft, and where its reader was. */
+  #turnTo(chatId) {
+    this.composer.close(this.log.following ? null : this.log.element.scrollTop);
+    this.#chatId = chatId;
+    const { scrollTop } = this.composer.open(chatId);
+    if (!this.#paging) this.#restoreScroll = scrollTop;
+    if (!this.#paging && scrollTop === null) this.log.scrollTo(null);
+    this.#paging = false;
+  }
+
+  #covered(open) {
+    this.log.element.inert = open;
+    if (!open) this.composer.input.focus({ preventScroll: true });
+    this.#updateJump();
+  }
+
+  #edit(question) {
+    if (question && this.#session.canSend) this.composer.edit(question.id, question.text);
+  }
+
+  #sendEdited(id, text) {
+    if (!this.#session.canSend) return false;
+    this.#session.edit(id, text);
+    this.log.toBottom();
+    return true;
+  }
+
+  #page(id, index) {
+    this.#paging = true;
+    this.log.hold();
+    this.#session.page(id, index);
   }
 
   get #focused() {
@@ -145,7 +197,7 @@ export class ChatView {
   }
 
   #updateJump() {
-    this.#jump.hidden = this.log.following || this.log.atBottom;
+    this.#jump.hidden = this.log.following || this.log.atBottom || this.#desk?.isOpen === true;
   }
 
   #toBottom() {
@@ -166,7 +218,12 @@ export class ChatView {
     if (event.isComposing || event.keyCode === 229) return; // an input method is choosing characters
     if (event.key === "Escape") {
       event.preventDefault();
-      this.#session.stop();
+      if (this.#desk?.isOpen) this.#desk.close();
+      else if (this.composer.editing) this.composer.cancelEdit();
+      else this.#session.stop();
+    } else if (event.key === "ArrowUp" && this.#desk && event.target === this.composer.input && !event.target.value) {
+      event.preventDefault();
+      this.#edit(this.#session.chat.lastQuestion);
     } else if (event.key === "Enter" && !event.shiftKey && !TOUCHED.matches && event.target === this.composer.input) {
       event.preventDefault();
       this.composer.submit();

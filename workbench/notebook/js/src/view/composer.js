@@ -1,14 +1,23 @@
 // Where the reader writes: the input with its draft, Send and Stop.
 
-import { h } from "../dom.js";
+import { h, setText } from "../dom.js";
 import { draftOf, inheritsFocus, leave } from "../drafts.js";
+import { EDITING } from "../wording.js";
 
 export class Composer {
   #draft = null;
   #refocus = false;
+  #editing = h(
+    "div",
+    { class: "wb-editing", hidden: true },
+    h("span", { role: "status" }),
+    h("button", { class: "wb-button", type: "button", title: "Cancel (Esc)", onclick: () => this.cancelEdit() }, "Cancel"),
+  );
 
-  constructor({ onSend, onStop }) {
+  /** `onEdit(id, text)` is asked in the place of a question; both handlers return whether it is on its way. */
+  constructor({ onSend, onStop, onEdit = null }) {
     this.onSend = onSend;
+    this.onEdit = onEdit;
     this.input = h("textarea", {
       class: "wb-input",
       rows: 1,
@@ -30,6 +39,7 @@ export class Composer {
     this.element = h(
       "form",
       { class: "wb-composer", onsubmit: (event) => (event.preventDefault(), this.submit()) },
+      this.#editing,
       this.input,
       this.send,
       this.stop,
@@ -38,13 +48,48 @@ export class Composer {
 
   submit() {
     const text = this.input.value;
-    if (text.trim() && this.onSend(text)) this.#write("");
+    if (!text.trim()) return;
+    if (this.editing) {
+      if (this.onEdit(this.editing, text)) this.cancelEdit();
+    } else if (this.onSend(text)) this.#write("");
+  }
+
+  /** The id of the question that is being edited, or null. */
+  get editing() {
+    return this.#draft?.editing ?? null;
+  }
+
+  /** Let the reader change a question; what they were writing is put aside meanwhile. */
+  edit(id, text) {
+    if (!this.#draft) return;
+    if (!this.editing) this.#draft.aside = this.input.value;
+    this.#draft.editing = id;
+    this.#write(text);
+    this.#showEditing();
+    this.input.focus({ preventScroll: true });
+  }
+
+  /** Go back to what was being written before. */
+  cancelEdit() {
+    if (!this.editing) return;
+    const { aside } = this.#draft;
+    Object.assign(this.#draft, { editing: null, aside: "" });
+    this.#write(aside);
+    this.#showEditing();
+    this.input.focus({ preventScroll: true });
+  }
+
+  #showEditing() {
+    this.#editing.hidden = !this.editing;
+    setText(this.#editing.firstChild, this.editing ? EDITING : "");
+    this.element.toggleAttribute("data-editing", this.editing !== null);
   }
 
   /** Show the draft of a chat, with caret and focus where they were. */
   open(chatId) {
     const draft = (this.#draft = draftOf(chatId));
     this.#write(draft.text, draft.start, draft.end);
+    this.#showEditing();
     this.#refocus = inheritsFocus(draft);
     draft.goneAt = null;
     return draft;
@@ -57,7 +102,8 @@ export class Composer {
   }
 
   /** A text could not be delivered: put it back, before anything written since. */
-  restore(text) {
+  restore(text, editOf = null) {
+    if (editOf) return this.edit(editOf, text);
     const now = this.input.value;
     if (now === text) return;
     this.#write(now.trim() ? `${text}\n\n${now}` : text);

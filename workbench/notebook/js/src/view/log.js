@@ -17,10 +17,13 @@ export class MessageLog {
   #following = true;
   #top = 0;
   #count = 0;
+  #chatId = null;
 
   /** `onEarlier`: brings older messages; null where nobody can. */
-  constructor({ onScroll, onResize, onRetry, onEarlier = null, copies = false }) {
+  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier = null, copies = false, tools = null }) {
     this.onRetry = onRetry;
+    this.onContinue = onContinue;
+    this.tools = tools;
     this.copies = copies;
     this.#earlier = onEarlier
       ? h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring(onEarlier) })
@@ -67,6 +70,11 @@ export class MessageLog {
     this.follow();
   }
 
+  /** Stay where the reader is, even at the bottom. */
+  hold() {
+    this.#following = false;
+  }
+
   follow() {
     if (!this.#following) return;
     this.element.scrollTop = this.element.scrollHeight;
@@ -74,14 +82,16 @@ export class MessageLog {
   }
 
   update(chat, link) {
+    if (this.#chatId !== chat.chatId) this.#turnTo(chat);
     const kept = new Map();
     let before = this.#empty;
-    for (const message of chat.messages) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies);
+    for (const message of chat.visible) {
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
-      view.update(message, { live, stopping: chat.stopping, onRetry });
+      const onContinue = chat.unfinished && message === chat.messages.at(-1) ? this.onContinue : null;
+      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy });
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }
@@ -97,6 +107,16 @@ export class MessageLog {
     this.#count = chat.messages.length;
     this.#empty.hidden = !chat.loaded || chat.messages.length > 0 || chat.pending !== null;
     this.follow();
+  }
+
+  /** Another chat is shown: its messages take the places of those before, so that focus and place stay as one pages. */
+  #turnTo({ chatId, messages }) {
+    this.#chatId = chatId;
+    const before = [...this.#views.values()];
+    const alike = messages.filter(({ role }, at) => before[at]?.element.dataset.role === role);
+    const unused = before.slice(alike.length);
+    this.#views = new Map(alike.map(({ id }, at) => [id, before[at]]));
+    for (const view of unused) view.element.remove();
   }
 
   #bring(onEarlier) {
