@@ -137,7 +137,7 @@ export class ChatView {
   #turnTo(chatId) {
     this.composer.close(this.log.following ? null : this.log.element.scrollTop);
     this.#chatId = chatId;
-    const { scrollTop } = this.composer.open(chatId);
+    const { scrollTop } = this.composer.open(chatId, false);
     if (!this.#paging) this.#restoreScroll = scrollTop;
     if (!this.#paging && scrollTop === null) this.log.scrollTo(null);
     this.#paging = false;

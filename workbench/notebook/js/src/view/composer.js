@@ -85,12 +85,12 @@ export class Composer {
     this.element.toggleAttribute("data-editing", this.editing !== null);
   }
 
-  /** Show the draft of a chat, with caret and focus where they were. */
-  open(chatId) {
+  /** Show the draft of a chat, with caret and focus where they were; the focus only if the view is a new one. */
+  open(chatId, isNew = true) {
     const draft = (this.#draft = draftOf(chatId));
     this.#write(draft.text, draft.start, draft.end);
     this.#showEditing();
-    this.#refocus = inheritsFocus(draft);
+    this.#refocus = isNew && inheritsFocus(draft);
     draft.goneAt = null;
     return draft;
   }

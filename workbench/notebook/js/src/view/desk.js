@@ -249,14 +249,8 @@ export class Desk {
     const id = model ?? standard;
     const price = models.find((entry) => entry.model === id)?.price ?? "price unknown";
     return [
-      h(
-        "dl",
-        { class: "wb-about" },
-        h("dt", { class: "wb-label" }, "Model"),
-        h("dd", {}, id ? `${id} – ${price}` : "none is configured"),
-        h("dt", { class: "wb-label" }, "System prompt"),
-        h("dd", {}, system || "None"),
-      ),
+      fact("Model", id ? `${id} – ${price}` : "none is configured"),
+      fact("System prompt", system || "None"),
       h("p", { class: "wb-said" }, "Both stay as they are once a chat has begun; a new chat can have others."),
     ];
   }
@@ -266,6 +260,9 @@ export class Desk {
     if (file) download(file);
   }
 }
+
+const fact = (label, text) =>
+  h("div", {}, h("div", { class: "wb-label" }, label), h("div", { class: "wb-fact", tabindex: text.length > 300 && 0 }, text));
 
 function download({ name, type, text }) {
   const url = URL.createObjectURL(new Blob([text], { type }));
