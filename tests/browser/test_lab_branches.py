@@ -322,6 +322,7 @@ def test_axe_finds_nothing_in_the_box(
     found += violations(box)
     notebook.page.keyboard.press("Escape")
     box.get_by_role("button", name="New chat").click()
+    box.locator(".wb-title", has_text="New chat").wait_for()
     box.get_by_role("button", name="About this chat").click()
     box.get_by_label("Model").wait_for()
     found += violations(box)

@@ -90,9 +90,9 @@ export class Desk {
   }
 
   async #begin() {
+    this.#hide(); // at once: what is opened while the kernel takes its time is not to be closed again
     try {
       await this.#session.ask(begin());
-      if (this.isOpen) this.#hide();
     } catch (error) {
       this.#session.refuse(error);
     }
