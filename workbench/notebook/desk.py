@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from workbench.errors import InvalidRequest, ModelRetired, TurnRunning, WorkbenchError
 from workbench.exports import as_markdown, as_notebook, file_name, shown
 from workbench.models import refuse_retired
-from workbench.notebook import live as live_chats
 from workbench.notebook.messages import About, Branch, Delete, Export, List, New, Open, Rename, Set, amount
 from workbench.pricing import listed_models
 from workbench.turns import LOCAL_MODEL
@@ -63,13 +62,13 @@ async def _open(live: LiveChat, listener: Listener, chat_id: str) -> None:
         return
     info = await live.engine.store.chat(live.caller, chat_id)
     live.refuse_busy()  # somebody may have asked meanwhile
-    await live_chats.turn_to(listener, live.beside(info))
+    await live.beside(info).show_to(listener)
 
 
 async def _begin(live: LiveChat, listener: Listener) -> None:
     live.refuse_busy()
     new = live if not live.info.stored else live.beside(live.engine.new_chat())
-    await live_chats.turn_to(listener, new)
+    await new.show_to(listener)
 
 
 async def _chats(live: LiveChat, wanted: List) -> Json:
@@ -112,7 +111,7 @@ async def _delete(live: LiveChat, listener: Listener, chat_id: str) -> None:
         shown_by.forget()
         await shown_by.refresh()
     if chat_id == live.info.id:
-        await live_chats.turn_to(listener, live.beside(live.engine.new_chat()))
+        await live.beside(live.engine.new_chat()).show_to(listener)
     for relative in family:
         if relative.chat_id != chat_id and (box := live.known(relative.chat_id)) is not None:
             await box.refresh()

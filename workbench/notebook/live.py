@@ -157,8 +157,10 @@ class LiveChat:
         return self._of(self._caller, info, self._engine)
 
     def known(self, chat_id: str) -> LiveChat | None:
-        """Return the live chat of another chat, if a box shows it."""
-        return _live_chats.get((self._engine, chat_id))
+        """Return the live chat of another chat of the same caller, if a box shows it."""
+        live = _live_chats.get((self._engine, chat_id))
+        whose = (self._caller.org_id, self._caller.user_id)
+        return live if live is not None and (live._caller.org_id, live._caller.user_id) == whose else None
 
     def join(self, listener: Listener) -> None:
         """Let a widget hear everything from now on."""
@@ -171,6 +173,11 @@ class LiveChat:
         if not self._listeners and asked is not None and asked.task is not None and not asked.task.done():
             log.info("Chat widget closed, its turn is stopped", extra={"chatId": self._info.id})
             asked.task.get_loop().call_soon_threadsafe(asked.stop)
+
+    async def show_to(self, listener: Listener) -> None:
+        """Let a box show this chat from now on."""
+        listener.turn_to(self)
+        listener.say(await self.snap())
 
     def say(self, message: Json) -> None:
         """Say something to everybody."""
@@ -392,7 +399,7 @@ class LiveChat:
             return
         branch = task.result()
         if listener in self._listeners:
-            await turn_to(listener, branch)
+            await branch.show_to(listener)
         elif asked.in_branch is not None:  # its box was closed meanwhile, and no other could stop it
             asked.in_branch.stop()
         await branch.refresh_family()
@@ -526,12 +533,6 @@ class LiveChat:
             self.say(await self.snap())
         except StoreError as error:  # the next snap shows it
             log.warning("Chat not shown anew", extra={"chatId": self._info.id, "error": str(error)})
-
-
-async def turn_to(listener: Listener, live: LiveChat) -> None:
-    """Let a box show another chat from now on."""
-    listener.turn_to(live)
-    listener.say(await live.snap())
 
 
 _lock = threading.Lock()

@@ -28,8 +28,9 @@ STATIC = Path(__file__).parent / "static"
 class ChatWidget(anywidget.AnyWidget):
     """The chat box of one chat: the last value of a cell shows it.
 
-    It answers while other cells run. Every turn is in the ledger, with source ``widget``. Closing the page stops
-    nothing; :meth:`close` of a chat's last widget stops the reply that is being written, for nobody else could.
+    It answers while other cells run. Every turn is in the ledger, with source ``widget``. Its reader can go on with
+    another chat or branch in it: ``chat`` is always the one that is shown. Closing the page stops nothing; :meth:`close`
+    of a chat's last widget stops the reply that is being written, for nobody else could.
 
     Args:
         chat: The chat; a new one by default.
