@@ -309,7 +309,7 @@ def exit_code(child: int) -> int:
     return os.waitstatus_to_exitcode(ended[1])
 
 
-def test_a_chat_is_called_otherwise_before_and_after_its_first_turn() -> None:
+def test_a_chat_is_called_otherwise_before_and_after_its_first_turn(scripted: ScriptedUpstream) -> None:
     chat = wb.Chat()
     chat.title = "  Before\nit begins "
     chat.ask("hi", show=False)
