@@ -73,9 +73,9 @@ export class ChatState {
     return !this.busy && last?.role === "assistant" && last.status === "complete" && last.stopReason === "max_tokens";
   }
 
-  /** The question a reply answers. */
+  /** The question a reply answers; null if only the store has it. */
   questionOf(id) {
-    return this.messages[this.messages.findIndex((message) => message.id === id) - 1];
+    return this.messages[this.messages.findIndex((message) => message.id === id) - 1] ?? null;
   }
 
   get lastQuestion() {

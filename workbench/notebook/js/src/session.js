@@ -77,8 +77,9 @@ export class Session {
 
   /** Ask for another reply beside a complete one, in a branch. */
   again(messageId) {
-    const { id, text } = this.chat.questionOf(messageId);
-    this.chat.asked(this.#link.post(again(messageId)), { text, retryOf: messageId, editOf: id });
+    const question = this.chat.questionOf(messageId);
+    const shown = question ? { text: question.text, editOf: question.id } : {}; // else it is among the earlier ones
+    this.chat.asked(this.#link.post(again(messageId)), { retryOf: messageId, ...shown });
     this.#listener.changed();
   }
 

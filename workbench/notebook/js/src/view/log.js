@@ -113,10 +113,10 @@ export class MessageLog {
   #turnTo({ chatId, messages }) {
     this.#chatId = chatId;
     const before = [...this.#views.values()];
-    const alike = messages.filter(({ role }, at) => before[at]?.element.dataset.role === role);
-    const unused = before.slice(alike.length);
+    const other = messages.findIndex(({ role }, at) => before[at]?.element.dataset.role !== role);
+    const alike = other < 0 ? messages : messages.slice(0, other);
     this.#views = new Map(alike.map(({ id }, at) => [id, before[at]]));
-    for (const view of unused) view.element.remove();
+    for (const view of before.slice(alike.length)) view.element.remove();
   }
 
   #bring(onEarlier) {
