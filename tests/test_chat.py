@@ -331,3 +331,15 @@ def exit_code(child: int) -> int:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.05)
     return os.waitstatus_to_exitcode(ended[1])
+
+
+def test_a_chat_is_called_otherwise_before_and_after_its_first_turn(scripted: ScriptedUpstream) -> None:
+    chat = wb.Chat()
+    chat.title = "  Before\nit begins "
+    chat.ask("hi", show=False)
+    assert wb.chats()["title"].tolist() == [chat.title] == ["Before it begins"]
+    chat.rename("After")
+
+    assert wb.chats()["title"].tolist() == [wb.Chat.open(chat.id).title] == ["After"]
+    with pytest.raises(wb.InvalidRequest, match="nothing"):
+        chat.title = " "

@@ -281,6 +281,16 @@ def test_a_chat_is_deleted_by_the_end_of_its_id(ledger: Path) -> None:
     assert rows(ledger, f"SELECT COUNT(*) FROM messages WHERE chat_id = '{chat_id}'") == [(0,)]
 
 
+def test_a_chat_is_renamed_by_the_end_of_its_id(ledger: Path) -> None:
+    chat_id = json.loads(run("chats", "--json").stdout)[0]["chat_id"]
+
+    result = run("chats", "--rename", chat_id[-8:], "Greetings")
+
+    assert (result.exit_code, result.stderr) == (0, "The chat 'hi' is now called 'Greetings'.\n")
+    assert rows(ledger, f"SELECT title FROM chats WHERE id = '{chat_id}'") == [("Greetings",)]
+    assert run("chats", "--rename", chat_id[-8:], " ").exit_code == 2
+
+
 def test_an_unknown_chat_is_not_deleted(ledger: Path) -> None:
     result = run("chats", "--delete", "0123456789ab", "--yes")
 

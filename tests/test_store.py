@@ -502,6 +502,59 @@ async def test_a_fork_is_made_after_a_whole_turn_only(store: Store, at: int) -> 
     assert (await store.chats(ADA)).num_rows == 1
 
 
+async def fork_at(store: Store, chat: ChatInfo, at: int, question: str) -> ChatInfo:
+    fork = await store.fork(ADA, chat, at)
+    await keep(store, a_turn(fork, question, "Yes"))
+    return fork
+
+
+async def test_the_family_of_a_chat_is_every_fork_with_how_much_it_shares(store: Store) -> None:
+    chat = await two_turns(store)
+    await two_turns(store)
+    fork = await fork_at(store, chat, 2, "otherwise?")
+    of_fork = await fork_at(store, fork, 4, "and then?")
+    early = await fork_at(store, of_fork, 2, "otherwise?")
+
+    for whose in (chat, fork, of_fork, early):
+        family = {branch.chat_id: branch for branch in await store.family(ADA, whose.id)}
+        assert {id: (b.forked_from, b.messages, b.shared) for id, b in family.items()} == {
+            chat.id: (None, 4, 0),
+            fork.id: (chat.id, 4, 2),
+            of_fork.id: (fork.id, 6, 4),
+            early.id: (of_fork.id, 4, 2),
+        }
+    assert family[fork.id].asks[3] == family[early.id].asks[3] != family[chat.id].asks[3]
+
+
+async def test_the_forks_of_a_deleted_chat_stay_a_family(store: Store) -> None:
+    chat = await two_turns(store)
+    forks = [await fork_at(store, chat, 2, question) for question in ("one", "two")]
+    await store.delete_chat(ADA, chat.id)
+
+    assert {branch.chat_id for branch in await store.family(ADA, forks[0].id)} == {fork.id for fork in forks}
+    assert await store.family(ADA, chat.id) == []
+
+
+@pytest.mark.parametrize("stranger", [BOB, EVE], ids=["another user", "another org"])
+async def test_a_family_has_no_strangers(store: Store, stranger: Caller) -> None:
+    chat = await two_turns(store)
+    await keep(store, a_turn(ChatInfo(id=new_id(), forked_from=chat.id), caller=stranger))
+
+    assert [branch.chat_id for branch in await store.family(ADA, chat.id)] == [chat.id]
+    assert await store.family(stranger, chat.id) == []
+
+
+async def test_a_chat_is_called_otherwise_by_whose_it_is_alone(store: Store) -> None:
+    chat = await two_turns(store)
+    await store.rename_chat(ADA, chat.id, "Greetings")
+    assert (await store.chat(ADA, chat.id)).title == "Greetings"
+
+    for stranger in (BOB, EVE):
+        with pytest.raises(NotFound):
+            await store.rename_chat(stranger, chat.id, "Mine")
+    assert (await store.chat(ADA, chat.id)).title == "Greetings"
+
+
 async def test_a_turn_that_still_runs_is_not_forked(store: Store) -> None:
     turn = a_turn(a_chat())
     await store.begin(turn)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.attachments import attach as attachment_of
 from workbench.errors import InvalidRequest
+from workbench.exports import as_markdown, as_notebook, shown
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from decimal import Decimal
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from workbench.notebook.widget import ChatWidget
     from workbench.runtime import Running
@@ -152,10 +153,30 @@ class Chat:
         Raises:
             InvalidRequest: ``at`` is not the end of a turn of this chat.
         """
-        fork = Chat.__new__(Chat)
-        fork._runtime, fork._caller = self._runtime, self._caller
-        fork._info = self._runtime.run(self._runtime.engine.store.fork(self._caller, self._info, at))
-        return fork
+        return self.beside(self._runtime.run(self._runtime.engine.store.fork(self._caller, self._info, at)))
+
+    def beside(self, info: ChatInfo) -> Chat:
+        """Return another chat of the same org and user, as the engine knows it."""
+        other = Chat.__new__(Chat)
+        other._runtime, other._caller, other._info = self._runtime, self._caller, info
+        return other
+
+    def rename(self, title: str) -> None:
+        """Call the chat otherwise in lists; ``chat.title = …`` does the same.
+
+        Raises:
+            InvalidRequest: the title is empty or cannot be kept.
+            NotFound: the chat was deleted meanwhile.
+        """
+        self._runtime.run(self._runtime.engine.rename(self._caller, self._info, title))
+
+    def to_markdown(self) -> str:
+        """Return the chat as Markdown, each message as it was written; to keep it, not to show text of others safely."""
+        return as_markdown(self._info, shown(self.messages))
+
+    def to_notebook(self) -> dict[str, Any]:
+        """Return the chat as a Jupyter notebook, to be written with ``json.dump``: blocks of Python are code cells."""
+        return as_notebook(self._info, shown(self.messages))
 
     def delete(self) -> None:
         """Delete the chat with its messages; what it cost stays in the ledger, and its forks stay too.
@@ -184,6 +205,10 @@ class Chat:
     def title(self) -> str:
         """What lists call the chat."""
         return self._info.title
+
+    @title.setter
+    def title(self, title: str) -> None:
+        self.rename(title)
 
     @property
     def system(self) -> str | None:

@@ -42,6 +42,7 @@ log = logging.getLogger("workbench.engine")
 
 CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
+LONGEST_TITLE = 200
 """Characters; the API takes 32 MB of JSON."""
 NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
 MOST_ATTEMPTS = 200
@@ -91,6 +92,21 @@ class Engine:
         if max_tokens is not None:
             max_tokens = min(max_tokens, self.settings.max_tokens)
         return ChatInfo(id=new_id(), title=title, system=system, model=model, max_tokens=max_tokens)
+
+    async def rename(self, caller: Caller, chat: ChatInfo, title: str) -> None:
+        """Call a chat otherwise.
+
+        Raises:
+            InvalidRequest: the title is empty or cannot be kept.
+            NotFound: the chat was deleted meanwhile.
+        """
+        title = " ".join(title.split())[:LONGEST_TITLE]
+        if not title:
+            raise InvalidRequest("a chat cannot be called nothing; give it a title of at least one letter")
+        _check_text("title", title)
+        if chat.stored:
+            await self.store.rename_chat(caller, chat.id, title)
+        chat.title = title
 
     def model_for(self, asked: str | None) -> str:
         """Return the model that answers when ``asked`` for one by name, or for none."""

@@ -178,6 +178,15 @@ def costs_by_class(model: str, usage: Usage, at: datetime) -> dict[str, Decimal]
     return {name: plain(getattr(usage, name) * usd / MILLION) for name, usd in prices.items()}
 
 
+def listed_models(at: datetime) -> dict[str, Price]:
+    """Return the models of the price table with their prices at that time, by the name under which it lists them."""
+    from genai_prices.data_snapshot import get_snapshot  # 0.4 s
+
+    claude = next(p for p in get_snapshot().providers if p.id == "anthropic")
+    priced = {model.id: price_of(model.id, at) for model in claude.models if model.name}
+    return {model: price for model, price in priced.items() if price is not None}
+
+
 @lru_cache(maxsize=1)
 def _source() -> str:
     from importlib.metadata import version

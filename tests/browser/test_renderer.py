@@ -804,7 +804,7 @@ def test_drafts_of_two_chats_are_apart_and_a_chat_left_long_ago_takes_no_focus(p
     show(page)
     page.fill(".wb-input", "for chat one")
     page.evaluate("() => { model.el.remove(); model.close(); __workbenchDrafts.get('c1').goneAt -= 60000 }")
-    show(page, traits={"chat_id": "c2", "protocol": 1})
+    show(page, traits={"chat_id": "c2", "protocol": 1}, snap={"chat_id": "c2"})
     assert page.input_value(".wb-input") == ""
     page.evaluate("() => { model.el.remove(); model.close() }")
     show(page)

@@ -70,12 +70,19 @@ def chats(
         ),
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    rename: Annotated[
+        tuple[str, str],
+        typer.Option(metavar="ID TITLE", help="Call this chat so; the end of its id will do.", show_default=False),
+    ] = ("", ""),
 ) -> None:
     """List the chats, the one used last first."""
     from workbench.ledger import chats
 
     if delete:
         _delete(delete, yes=yes)
+        return
+    if rename[0]:
+        _rename(*rename)
         return
 
     frame = chats(search, limit=limit + 1)  # one more, to know whether there are more
@@ -99,6 +106,15 @@ def _delete(chat_id: str, *, yes: bool) -> None:
         raise typer.Exit(1)
     chat.delete()
     note(f"Deleted the chat {title!r} with {messages:,} messages; what it cost stays in the ledger.")
+
+
+def _rename(chat_id: str, title: str) -> None:
+    from workbench.chat import Chat
+
+    chat = Chat.open(whole(chat_id))
+    before = chat.title
+    chat.rename(title)
+    note(f"The chat {before!r} is now called {chat.title!r}.")
 
 
 # For people ---------------------------------------------------------------------------------------------------------

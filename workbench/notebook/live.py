@@ -7,19 +7,26 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from workbench.attachments import summaries
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
+from workbench.exports import RETRYABLE, shown
+from workbench.ids import new_id
 from workbench.local import embedded_model
+from workbench.notebook import desk
 from workbench.notebook.assets import asset
 from workbench.notebook.batches import Batches
+from workbench.notebook.branches import choices
 from workbench.notebook.context import Context, Past
 from workbench.notebook.messages import (
     STOPPED,
+    Again,
     Asset,
     Attach,
+    Edit,
     Estimate,
     Hello,
     Older,
@@ -37,8 +44,8 @@ from workbench.notebook.messages import (
     start_message,
     usage_message,
 )
-from workbench.notebook.transcript import RETRYABLE, last, replies, shown
-from workbench.turns import LOCAL_MODEL
+from workbench.notebook.transcript import last, replies
+from workbench.turns import LOCAL_MODEL, ChatInfo
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -47,11 +54,14 @@ if TYPE_CHECKING:
 
     from workbench.chat import Chat
     from workbench.engine import Engine
+    from workbench.notebook.branches import Choice
     from workbench.notebook.messages import Json
-    from workbench.turns import Block, LiveTurn, Message, Reply
+    from workbench.turns import Block, Caller, LiveTurn, Message, Reply
 
     class Listener(Protocol):
         def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
+
+        def turn_to(self, live: LiveChat) -> None: ...
 
 
 log = logging.getLogger("workbench.notebook")
@@ -72,23 +82,35 @@ class Asked:
     retry_of: str | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     attached: list[Block] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Any] | None = None
     question_id: str | None = None
     turn: LiveTurn | None = None
     batches: Batches | None = None
     stopped: bool = False
     ending: bool = False
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """It is on screen, or will never be."""
+    refusal: Json | None = None
+    """Why it never began, if nothing of it is in the store."""
+    edit_of: str | None = None
+    """The question in whose place it is asked, in a branch."""
+    forking: bool = False
+    in_branch: Asked | None = None
 
     def stop(self) -> None:
         """End the turn, once: a second cancellation, or a late one, would hit the recording of its end."""
-        if self.task is not None and not self.stopped and not self.ending:
+        if self.in_branch is not None:
+            self.in_branch.stop()
+        elif self.task is not None and not self.stopped and not self.ending:
             self.stopped = True
-            self.task.cancel()
+            if not self.forking:  # else a fork would be left behind in which nobody asks
+                self.task.cancel()
 
     @property
     def pending(self) -> Json:
         """What a view needs to show that something was asked and has not begun."""
-        return {"c": self.c, "text": self.text, "retry_of": self.retry_of}
+        pending = {"c": self.c, "text": self.text, "retry_of": self.retry_of}
+        return pending if self.edit_of is None else pending | {"edit_of": self.edit_of}
 
 
 class LiveChat:
@@ -98,9 +120,9 @@ class LiveChat:
     to stop, the reply its predecessor asked for.
     """
 
-    def __init__(self, chat: Chat, engine: Engine) -> None:
-        self._caller = chat.caller("widget")
-        self._info = chat.info
+    def __init__(self, caller: Caller, info: ChatInfo, engine: Engine) -> None:
+        self._caller = caller
+        self._info = info
         self._engine = engine
         self._listeners: list[Listener] = []
         self._asked: Asked | None = None
@@ -108,16 +130,50 @@ class LiveChat:
         self._failures: dict[str, Json] = {}
         self._changes = 0
         self._model_ready = False
-        self._context = Context(engine, chat.info, self._past)
+        self._context = Context(engine, info, self._past)
 
     @classmethod
     def of(cls, chat: Chat, engine: Engine) -> LiveChat:
         """Return the one live chat of a chat, from any thread."""
+        return cls._of(chat.caller("widget"), chat.info, engine)
+
+    @classmethod
+    def _of(cls, caller: Caller, info: ChatInfo, engine: Engine) -> LiveChat:
         with _lock:
-            live = _live_chats.get((engine, chat.id))
+            live = _live_chats.get((engine, info.id))
             if live is None:
-                live = _live_chats[engine, chat.id] = cls(chat, engine)
+                live = _live_chats[engine, info.id] = cls(caller, info, engine)
             return live
+
+    @property
+    def info(self) -> ChatInfo:
+        """The chat as the engine knows it."""
+        return self._info
+
+    @property
+    def caller(self) -> Caller:
+        """On whose behalf the chat boxes ask."""
+        return self._caller
+
+    @property
+    def engine(self) -> Engine:
+        """Who answers."""
+        return self._engine
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reply is awaited that was asked for here."""
+        return self._asked is not None
+
+    def beside(self, info: ChatInfo) -> LiveChat:
+        """Return the one live chat of another chat of the same caller."""
+        return self._of(self._caller, info, self._engine)
+
+    def known(self, chat_id: str) -> LiveChat | None:
+        """Return the live chat of another chat of the same caller, if a box shows it."""
+        live = _live_chats.get((self._engine, chat_id))
+        whose = (self._caller.org_id, self._caller.user_id)
+        return live if live is not None and (live._caller.org_id, live._caller.user_id) == whose else None
 
     def join(self, listener: Listener) -> None:
         """Let a widget hear everything from now on."""
@@ -130,6 +186,11 @@ class LiveChat:
         if not self._listeners and asked is not None and asked.task is not None and not asked.task.done():
             log.info("Chat widget closed, its turn is stopped", extra={"chatId": self._info.id})
             asked.task.get_loop().call_soon_threadsafe(asked.stop)
+
+    async def show_to(self, listener: Listener) -> None:
+        """Let a box show this chat from now on."""
+        listener.turn_to(self)
+        listener.say(await self.snap())
 
     def say(self, message: Json) -> None:
         """Say something to everybody."""
@@ -148,11 +209,16 @@ class LiveChat:
         try:
             match parse(message):
                 case Hello():
-                    listener.say(await self._snap())
+                    listener.say(await self.snap())
                 case Send(c=c, text=text, attachments=attachments):
                     self._ask(Asked(c, text, attached=self._context.blocks(attachments)))
                 case Retry(c=c, message_id=message_id):
                     self._ask(Asked(c, None, retry_of=message_id))
+                case Again(c=c, message_id=message_id):
+                    self._part(listener, Asked(c, None, retry_of=message_id))
+                case Edit(c=c, message_id=message_id, text=text, attachments=attachments):
+                    attached = self._context.blocks(attachments)
+                    self._part(listener, Asked(c, text, edit_of=message_id, attached=attached))
                 case Stop(turn=turn):
                     await self._stop(listener, turn)
                 case Asset(name=name):
@@ -165,15 +231,21 @@ class LiveChat:
                     listener.say(await self._context.variables(c))
                 case Attach(c=c, name=name):
                     listener.say(await self._context.attach(c, name))
+                case command:
+                    await desk.do(self, listener, command)
         except WorkbenchError as error:
             listener.say(err_message(failure(error), c=c))
         except Exception as error:
             log.exception("A message of the chat widget was not handled")
             listener.say(err_message(failure(error), c=c))
 
-    def _ask(self, asked: Asked) -> None:
+    def refuse_busy(self) -> None:
+        """Raise InvalidRequest while a reply is awaited: whatever takes the chat away would take it out of sight."""
         if self._asked is not None:
             raise InvalidRequest("a reply is still being written in this chat; wait for its end, or stop it")
+
+    def _ask(self, asked: Asked) -> None:
+        self.refuse_busy()
         self._asked = asked
         asked.task = asyncio.create_task(self._turn(asked))
         self._begin(self._follow(asked, asked.task))
@@ -190,7 +262,7 @@ class LiveChat:
         elif asked is None and turn_id is None:
             listener.say(err_message(STOPPED))
         else:  # it ended meanwhile, or was never ours
-            listener.say(await self._snap())
+            listener.say(await self.snap())
 
     # One turn -------------------------------------------------------------------------------------------------------
 
@@ -209,7 +281,10 @@ class LiveChat:
         except Exception as problem:
             log.exception("The end of a turn was not reported")
             self._clear()
-            self.say(err_message(failure(error or problem), c=asked.c))
+            asked.refusal = failure(error or problem)
+            self.say(err_message(asked.refusal, c=asked.c))
+        finally:
+            asked.begun.set()
 
     async def _turn(self, asked: Asked) -> None:
         question = await self._question(asked)
@@ -220,6 +295,7 @@ class LiveChat:
             asked.batches = batches = Batches(turn.id, self.say, loop)
             self._changes += 1
             self.say(start_message(turn, asked.question_id or turn.question_id))
+            asked.begun.set()
             usage_at = loop.time()
             async for deltas in turn.batches():
                 batches.add(deltas)
@@ -274,16 +350,114 @@ class LiveChat:
         details = STOPPED if error is None else failure(error)
         self._clear()
         if not messages or messages[-1].created_at < asked.at:
+            asked.refusal = details
             self.say(err_message(details, c=asked.c))
             return
         if error is not None:
             self._failures[messages[-1].id] = details
-        self.say(await self._snap())
+        self.say(await self.snap())
 
     def _clear(self) -> None:
         self._asked = None
         self._changes += 1
         self._context.forget()
+
+    # Branches -------------------------------------------------------------------------------------------------------
+
+    def _part(self, listener: Listener, asked: Asked) -> None:
+        """Ask in a branch, which is shown once its turn has begun; if it never does, there is no branch."""
+        self.refuse_busy()
+        self._asked = asked
+        asked.task = task = asyncio.create_task(self._branch(asked))
+        self._begin(self._follow_branch(listener, asked, task))
+
+    async def _branch(self, asked: Asked) -> LiveChat:
+        place = await self._place(asked)
+        await self._prepare(asked)
+        asked.forking = True
+        branch = self.beside(await self._fork(place))
+        asked.in_branch = inside = Asked(asked.c, asked.text, attached=asked.attached)
+        branch._ask(inside)
+        if asked.stopped:
+            inside.stop()
+        await inside.begun.wait()
+        if inside.refusal is not None:
+            asked.refusal = inside.refusal
+            await branch._forget(place)
+        return branch
+
+    async def _place(self, asked: Asked) -> int:
+        """Return how many messages the branch shares with this chat."""
+        messages = shown(await self._messages())
+        if asked.edit_of is None:
+            replies = {reply.id: question for question, reply in pairwise(messages) if reply.role == "assistant"}
+            question = replies.get(asked.retry_of or "")
+        else:
+            question = next((m for m in messages if m.id == asked.edit_of and m.role == "user"), None)
+        if question is None:
+            raise InvalidRequest("this message is no longer in the chat, so it cannot be asked or answered otherwise")
+        asked.edit_of, asked.text = question.id, question.content if asked.text is None else asked.text
+        asked.attached = [*question.blocks[:-1], *asked.attached]
+        at = messages.index(question)
+        return messages[at - 1].seq if at else 0
+
+    async def _fork(self, place: int) -> ChatInfo:
+        if place:
+            return await self._engine.store.fork(self._caller, self._info, place)
+        here = self._info
+        return ChatInfo(
+            id=new_id(), system=here.system, model=here.model, max_tokens=here.max_tokens, forked_from=here.id
+        )
+
+    async def _forget(self, place: int) -> None:
+        """Delete this branch, in which nothing was asked."""
+        if self._info.stored and len(await self._messages()) == place:
+            await self._engine.store.delete_chat(self._caller, self._info.id)
+
+    async def _follow_branch(self, listener: Listener, asked: Asked, task: asyncio.Task[LiveChat]) -> None:
+        await asyncio.wait([task])
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, WorkbenchError):
+            log.error("A branch of a chat was not made", exc_info=error)
+        self._clear()
+        if task.cancelled() or error is not None or asked.refusal is not None:
+            details = failure(error) if error is not None else asked.refusal or STOPPED
+            self.say(err_message(details, c=asked.c))
+            return
+        branch = task.result()
+        if listener in self._listeners:
+            await branch.show_to(listener)
+        elif asked.in_branch is not None:  # its box was closed meanwhile, and no other could stop it
+            asked.in_branch.stop()
+        await branch.refresh_family()
+
+    async def refresh_family(self) -> None:
+        """Show on all boxes with a branch of this chat which branches there are."""
+        for relative in await self._engine.store.family(self._caller, self._info.id):
+            live = self.known(relative.chat_id)
+            if live is not None and live is not self and live._listeners:
+                await live._refresh()
+
+    async def choices(self, messages: list[Message]) -> dict[str, Choice]:
+        """Return where branches part, by the id of the question or reply at which they do."""
+        if not self._info.stored:
+            return {}
+        family = await self._engine.store.family(self._caller, self._info.id)
+        questions, replies = choices(self._info.id, family)
+        found: dict[str, Choice] = {}
+        for at, message in enumerate(messages):
+            if (message.role == "user" and (choice := questions.get(message.seq))) or (
+                message.role == "assistant" and at and (choice := replies.get(messages[at - 1].seq))
+            ):
+                found[message.id] = choice
+        return found
+
+    async def choice_at(self, message_id: str, index: int) -> str:
+        """Return the id of the chat that shows one of the branches that part at a message."""
+        choice = (await self.choices(shown(await self._messages()))).get(message_id)
+        if choice is None or not 0 <= index < len(choice.chat_ids):
+            raise InvalidRequest("this branch is no longer there; it was deleted, or the page is older than the chat")
+        return choice.chat_ids[index]
 
     # What is there --------------------------------------------------------------------------------------------------
 
@@ -318,16 +492,20 @@ class LiveChat:
             log.warning("Cost of a chat not read", extra={"chatId": self._info.id, "error": str(error)})
             return None
 
-    async def _snap(self) -> Json:
+    async def snap(self) -> Json:
+        """Return everything a view needs."""
         while True:
             changes = self._changes
             messages, used, cost = await self._messages(), await self._replies(), await self._cost()
             latest = next((used[m.id] for m in reversed(messages) if m.id in used), None)
             standing = await self._standing(latest)
+            branches = await self.choices(shown(messages))
             if changes == self._changes:  # else a turn began or ended meanwhile, and what was read is of both times
-                return self._snap_of(messages, used, cost) | standing
+                return self._snap_of(messages, used, cost, branches) | standing
 
-    def _snap_of(self, messages: list[Message], used: dict[str, Reply], cost: Decimal | None) -> Json:
+    def _snap_of(
+        self, messages: list[Message], used: dict[str, Reply], cost: Decimal | None, branches: dict[str, Choice]
+    ) -> Json:
         asked, live = self._asked, None
         if asked is not None and asked.turn is not None and asked.batches is not None:
             asked.batches.flush()
@@ -349,7 +527,7 @@ class LiveChat:
             "model": model,
             "local": model == LOCAL_MODEL,
             "earlier": len(messages) - len(kept),
-            "messages": [self._entry(message, used) for message in kept],
+            "messages": [self._entry(message, used, branches.get(message.id)) for message in kept],
             "asked": asked.pending if asked is not None and live is None else None,
             "live": live,
             "cost_usd": amount(cost),
@@ -359,15 +537,15 @@ class LiveChat:
         messages = shown(await self._messages())
         at = next((n for n, message in enumerate(messages) if message.id == before), None)
         if at is None:  # what the view shows is no longer there
-            return await self._snap()
-        used = await self._replies()
+            return await self.snap()
+        used, branches = await self._replies(), await self.choices(messages)
         kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
-        entries = [self._entry(message, used) for message in kept]
+        entries = [self._entry(message, used, branches.get(message.id)) for message in kept]
         return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
 
-    def _entry(self, message: Message, used: dict[str, Reply]) -> Json:
+    def _entry(self, message: Message, used: dict[str, Reply], choice: Choice | None) -> Json:
         reply = used.get(message.id)
-        return {
+        entry = {
             "message_id": message.id,
             "role": message.role,
             "status": message.status,
@@ -376,7 +554,9 @@ class LiveChat:
             "counts": None if reply is None else counts(reply),
             "attachments": summaries(message.blocks) if message.role == "user" else [],
             "error": self._failures.get(message.id),
+            "stop_reason": message.stop_reason,
         }
+        return entry if choice is None else entry | {"branch": {"index": choice.at, "count": len(choice.chat_ids)}}
 
     def _model(self) -> str:
         try:
@@ -393,9 +573,25 @@ class LiveChat:
         if turn.chat.id == self._info.id and turn.caller is not self._caller:
             self._begin(self._refresh())
 
+    async def refresh(self) -> None:
+        """Show the chat anew, on all its boxes."""
+        self._changes += 1
+        await self._refresh()
+
+    def forget(self) -> None:
+        """Note that the chat was deleted: asking in it begins it anew."""
+        self._info.stored, self._info.title = False, ""
+        self._context.forget()
+
+    def choose(self, system: str | None, model: str | None) -> None:
+        """Have a chat that has not begun answered by a model, under a system prompt."""
+        self._info.system, self._info.model = system, model
+        self._model_ready = False
+        self._context.forget()
+
     async def _refresh(self) -> None:
         try:
-            self.say(await self._snap())
+            self.say(await self.snap())
         except StoreError as error:  # the next snap shows it
             log.warning("Chat not shown anew", extra={"chatId": self._info.id, "error": str(error)})
 

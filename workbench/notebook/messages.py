@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from datetime import datetime  # msgspec reads the annotation
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -85,7 +86,98 @@ class Older(_Command):
     """Its id."""
 
 
-Command: TypeAlias = Hello | Send | Stop | Retry | Estimate | Variables | Attach | Asset | Older
+class Again(_Command):
+    """The reader wants another reply beside one that did end well: in a branch."""
+
+    message_id: str
+
+
+class Edit(_Command):
+    """The reader asks otherwise than they did: in a branch, so that what was said stays."""
+
+    message_id: str
+    text: str
+    attachments: list[str] = []
+    """What goes with it besides what went with the question before."""
+
+
+class Branch(_Command):
+    """The reader wants to see another branch of those that part at a message."""
+
+    message_id: str
+    index: int
+
+
+class List(_Command):
+    """The reader looks for a chat."""
+
+    q: str = ""
+    before: tuple[datetime, str] | None = None
+    """``next`` of the answer before."""
+
+
+class Open(_Command):
+    """The reader goes on with another chat."""
+
+    chat_id: str
+
+
+class New(_Command):
+    """The reader begins another chat."""
+
+
+class Rename(_Command):
+    """The reader calls a chat otherwise."""
+
+    chat_id: str
+    title: str
+
+
+class Delete(_Command):
+    """The reader has confirmed that a chat is to be deleted."""
+
+    chat_id: str
+
+
+class About(_Command):
+    """The reader looks at the model and the system prompt of the chat."""
+
+
+class Set(_Command):
+    """The reader chooses the model and the system prompt of a chat that has not begun; None: the default."""
+
+    model: str | None = None
+    system: str | None = None
+
+
+class Export(_Command):
+    """The reader wants the chat as a file."""
+
+    kind: Literal["markdown", "notebook"]
+
+
+Command: TypeAlias = (
+    Hello
+    | Send
+    | Stop
+    | Retry
+    | Estimate
+    | Variables
+    | Attach
+    | Asset
+    | Older
+    | Again
+    | Edit
+    | Branch
+    | List
+    | Open
+    | New
+    | Rename
+    | Delete
+    | About
+    | Set
+    | Export
+)
 
 
 def parse(message: object) -> Command:

@@ -13,27 +13,8 @@ if TYPE_CHECKING:
 
     from workbench.turns import Message
 
-RETRYABLE = ("interrupted", "failed", "lost")
 LONGEST = 200_000
 """Characters of a transcript; it is saved in the notebook."""
-
-
-def shown(messages: Iterable[Message]) -> list[Message]:
-    """Return the messages people see: of a question that was asked again, only the last reply.
-
-    The others stay in the store, where they were billed. The question keeps the id of its first asking.
-    """
-    kept: list[Message] = []
-    for message in messages:
-        if message.role == "user" and len(kept) >= 2 and _asks_again(message, *kept[-2:]):
-            kept.pop()
-        else:
-            kept.append(message)
-    return kept
-
-
-def _asks_again(message: Message, question: Message, reply: Message) -> bool:
-    return reply.status in RETRYABLE and (question.role, question.content) == ("user", message.content)
 
 
 def replies(chat_id: str, rows: Iterable[dict[str, Any]]) -> dict[str, Reply]:

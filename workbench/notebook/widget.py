@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from workbench.chat import Chat
+from workbench.exports import shown
 from workbench.notebook.live import LiveChat
 from workbench.notebook.messages import PROTOCOL
-from workbench.notebook.transcript import as_markdown, as_text, shown
+from workbench.notebook.transcript import as_markdown, as_text
 from workbench.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger("workbench.notebook")
 
@@ -24,8 +28,9 @@ STATIC = Path(__file__).parent / "static"
 class ChatWidget(anywidget.AnyWidget):
     """The chat box of one chat: the last value of a cell shows it.
 
-    It answers while other cells run. Every turn is in the ledger, with source ``widget``. Closing the page stops
-    nothing; :meth:`close` of a chat's last widget stops the reply that is being written, for nobody else could.
+    It answers while other cells run. Every turn is in the ledger, with source ``widget``. Its reader can go on with
+    another chat or branch in it: ``chat`` is always the one that is shown. Closing the page stops nothing; :meth:`close`
+    of a chat's last widget stops the reply that is being written, for nobody else could.
 
     Args:
         chat: The chat; a new one by default.
@@ -61,10 +66,20 @@ class ChatWidget(anywidget.AnyWidget):
 
     def say(self, message: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a message to every view of this widget; on the engine's loop only."""
+        self._speak(self.send, message, buffers)
+
+    def turn_to(self, live: LiveChat) -> None:
+        """Show another chat from now on, in every view; on the engine's loop only."""
+        self._live.leave(self)
+        self.chat, self._live = self.chat.beside(live.info), live
+        live.join(self)
+        self._speak(self.set_trait, "chat_id", live.info.id)
+
+    def _speak(self, work: Callable[..., object], *arguments: object) -> None:
         try:
             # ipykernel gives what the page says next to whoever spoke last: this speaks as the thread that heard last.
             # Spoken from the loop's own context, Stop would wait for the cell that runs (6.5 s of a sleep of 8 s).
-            self._context.run(self.send, message, buffers)
+            self._context.run(work, *arguments)
         except Exception:  # a page that cannot be reached must not end a turn that is paid for
             log.exception("A message of the chat widget was not sent")
 

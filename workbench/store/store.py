@@ -20,7 +20,7 @@ from workbench.history import question_blocks
 from workbench.ids import new_id
 from workbench.limits import Verdict, wait
 from workbench.pricing import cost_and_source, longest_reply
-from workbench.store import erase
+from workbench.store import erase, family
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 from workbench.store.sessions import Heart, Known, Session
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from workbench.budgets import Period, Scope
     from workbench.limits import Rate
     from workbench.store.backend import Backend, Row
+    from workbench.store.family import Branch
     from workbench.store.shared import SharedFile
     from workbench.turns import Block, Caller, LiveTurn, Status
 
@@ -242,6 +243,20 @@ class Store:
             ]
         )
         return fork
+
+    async def family(self, caller: Caller, chat_id: str) -> list[Branch]:
+        """Return the chats that are branches of a chat of the caller, itself among them, the oldest first."""
+        return await family.family(self.backend, caller, chat_id)
+
+    async def rename_chat(self, caller: Caller, chat_id: str, title: str) -> None:
+        """Call a chat of the caller otherwise.
+
+        Raises:
+            NotFound: the caller has no such chat.
+        """
+        await self.chat(caller, chat_id)
+        parameters = (chat_id, caller.org_id, caller.user_id, title)
+        await self.backend.write([Statement(query("rename_chat"), parameters)])
 
     async def delete_chat(self, caller: Caller, chat_id: str) -> None:
         """Delete a chat of the caller with its messages; what it cost stays in the ledger.

@@ -5,9 +5,10 @@ const FOCUS_KEPT_MS = 3000; // a view that appears later than this after the old
 // on globalThis: each widget's bundle is a module of its own
 const drafts = (globalThis.__workbenchDrafts ??= new Map());
 
-const EMPTY = { text: "", start: 0, end: 0, focused: false, goneAt: null, scrollTop: null, attachments: [] };
+const EMPTY = { text: "", start: 0, end: 0, focused: false, goneAt: null, scrollTop: null, editing: null, aside: "", attachments: [] };
 
-/** The draft of a chat: {text, start, end, focused, goneAt, scrollTop (null: at the bottom), attachments}. */
+/** The draft of a chat: {text, start, end, focused, goneAt, scrollTop (null: at the bottom), attachments, editing (the
+ *  id of the question that is being changed, or null), aside (what was being written before that)}. */
 export function draftOf(chatId) {
   if (!drafts.has(chatId)) drafts.set(chatId, { ...EMPTY });
   return drafts.get(chatId);

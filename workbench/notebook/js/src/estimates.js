@@ -22,7 +22,7 @@ export class Estimates {
 
   /** Note what is written; `state` tells apart what the chat was when it was asked, `ready` whether anybody answers. */
   update({ text, attachments, state, ready }) {
-    if (!ready || (!text.trim() && attachments.length === 0)) return this.#forget();
+    if (!ready || (!text.trim() && attachments.length === 0)) return this.forget();
     const key = JSON.stringify([text, attachments, state]);
     if (key === this.#key) return;
     this.#key = key;
@@ -42,7 +42,8 @@ export class Estimates {
     this.#clock.clear(this.#stale);
   }
 
-  #forget() {
+  /** Show nothing until something else is written; an answer on its way is of no use. */
+  forget() {
     this.#key = this.#asked = null;
     this.#clock.clear(this.#timer);
     this.#show(null);

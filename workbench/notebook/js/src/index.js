@@ -2,9 +2,10 @@
 
 import { ChatView } from "./view/chat.js";
 import { Context } from "./view/context.js";
+import { Desk } from "./view/desk.js";
 
 function render({ model, el }) {
-  const view = new ChatView(model, el, { Context });
+  const view = new ChatView(model, el, { Context, copies: true, desk: Desk });
   return () => view.close();
 }
 

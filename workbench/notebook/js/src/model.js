@@ -7,10 +7,11 @@ const RETRYABLE = ["interrupted", "failed", "lost"];
 /**
  * A chat as one view sees it.
  *
- *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error}], oldest first; the last may be
- *             streaming
+ *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error, stopReason, branch}], oldest first;
+ *             the last may be streaming; branch is {index, count} where branches part, else null
  *   live      {turn, messageId, seq, usage} of the reply that is arriving, else null
- *   pending   {c, text, attachments, retryOf, acked}: asked and not yet started by Python, else null; a retry has no text
+ *   pending   {c, text, attachments, retryOf, editOf, acked}: asked and not yet started by Python, else null; a retry has
+ *             no text; editOf is the question in whose place it is asked, in a branch
  *   stopping  the reader pressed Stop and the turn has not ended yet
  *   progress  what Python does before what is pending can begin, '' if nothing to speak of
  *   earlier   how many older messages are in the store only
@@ -62,13 +63,34 @@ export class ChatState {
     return last.error?.retryable === false ? null : last;
   }
 
+  /** The messages on screen: what follows a question that is being asked otherwise is of another branch. */
+  get visible() {
+    const at = this.messages.findIndex(({ id }) => id === this.pending?.editOf);
+    return at < 0 ? this.messages : this.messages.slice(0, at);
+  }
+
+  /** Whether the last reply was cut at its bound and can be gone on with. */
+  get unfinished() {
+    const last = this.messages.at(-1);
+    return !this.busy && last?.role === "assistant" && last.status === "complete" && last.stopReason === "max_tokens";
+  }
+
+  /** The question a reply answers; null if only the store has it. */
+  questionOf(id) {
+    return this.messages[this.messages.findIndex((message) => message.id === id) - 1] ?? null;
+  }
+
+  get lastQuestion() {
+    return this.messages.findLast(({ role }) => role === "user") ?? null;
+  }
+
   find(id) {
     return this.messages.find((message) => message.id === id);
   }
 
   /** The reader sent a text (or asked to answer a message anew), and it is on its way. */
-  asked(c, { text = null, attachments = [], retryOf = null }) {
-    this.pending = { c, text, attachments, retryOf, acked: false };
+  asked(c, { text = null, attachments = [], retryOf = null, editOf = null }) {
+    this.pending = { c, text, attachments, retryOf, editOf, acked: false };
     this.stopping = false;
     this.refusal = null;
   }
@@ -79,7 +101,7 @@ export class ChatState {
 
   /** What is pending never arrived, or was refused: forget it and return its text. */
   withdraw() {
-    const text = this.pending?.text ?? "";
+    const text = (!this.pending?.retryOf && this.pending?.text) || ""; // what was asked again was not written anew
     this.#settle();
     this.stopping = false;
     return text;
@@ -101,7 +123,7 @@ export class ChatState {
   }
 
   snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd, ...standing }) {
-    this.chatId = chat_id;
+    if (this.chatId !== chat_id) this.#turnTo(chat_id);
     this.title = title ?? "";
     this.model = model ?? "";
     this.local = Boolean(local);
@@ -127,9 +149,11 @@ export class ChatState {
     if (asked) {
       // what another view asked; our own, if Python does not know it yet, must not be forgotten over it
       if (!this.pending || this.pending.acked) {
-        this.pending = { c: asked.c, text: asked.text ?? null, attachments: [], retryOf: asked.retry_of ?? null, acked: true };
+        const { c, text = null, retry_of: retryOf = null, edit_of: editOf = null } = asked;
+        this.pending = { c, text, attachments: [], retryOf, editOf, acked: true };
       }
-    } else if (this.pending?.acked && this.#contains(this.pending)) this.#settle(); // its start was missed
+    } else if (this.pending?.acked && this.pending.editOf) this.#settle(); // it went on in another box
+    else if (this.pending?.acked && this.#contains(this.pending)) this.#settle(); // its start was missed
     if (!this.busy) this.stopping = false;
   }
 
@@ -137,6 +161,17 @@ export class ChatState {
     if (this.messages[0]?.id !== before) return; // another view asked, or it was asked for twice
     this.messages.unshift(...messages.map(messageOf));
     this.earlier = earlier ?? 0;
+  }
+
+  /** Another chat is shown from now on; what was said of the one before is of no use. */
+  #turnTo(chatId) {
+    this.chatId = chatId;
+    this.messages = [];
+    this.#settle();
+    this.stopping = false;
+    this.refusal = null;
+    this.budgetLeft = null;
+    this.#ended = this.#distrusted = null;
   }
 
   #contains({ text, retryOf }) {
@@ -179,7 +214,7 @@ export class ChatState {
     if (this.live?.turn === message.turn) this.live.usage = message;
   }
 
-  end({ turn, message_id, status, len, footer, counts, chat_cost_usd, ...standing }) {
+  end({ turn, message_id, status, stop_reason, len, footer, counts, chat_cost_usd, ...standing }) {
     const reply = this.find(message_id);
     if (this.live?.turn === turn) {
       this.live = null;
@@ -189,7 +224,7 @@ export class ChatState {
     this.costUsd = chat_cost_usd ?? null;
     this.#stands(standing);
     if (!reply) return "resync";
-    Object.assign(reply, { status, footer: footer ?? "", counts: counts ?? null });
+    Object.assign(reply, { status, footer: footer ?? "", counts: counts ?? null, stopReason: stop_reason ?? null });
     if (this.resyncing || codePoints(reply.text) === len || this.#distrusted === message_id) return "ok";
     this.#distrusted = message_id;
     return "resync";
@@ -243,10 +278,13 @@ const detailsOf = ({ error, message, type, retryable, retry_after }) => ({
   error: error || "Chat failed", message, type, retryable, retryAfter: retry_after ?? null,
 });
 
-const messageOf = ({ message_id, role, status, text, error, ...more }) =>
-  newMessage(message_id, role, status, text, { ...more, error: error ? detailsOf(error) : null });
+const messageOf = ({ message_id, role, status, text, error, stop_reason, ...more }) =>
+  newMessage(message_id, role, status, text, { ...more, error: error ? detailsOf(error) : null, stopReason: stop_reason });
 
-function newMessage(id, role, status = "streaming", text = "", { footer, counts, attachments, error } = {}) {
-  const more = { footer: footer ?? "", counts: counts ?? null, attachments: attachments ?? [] };
-  return { id, role, status, text, ...more, thinking: false, error: error ?? null };
+function newMessage(id, role, status = "streaming", text = "", more = {}) {
+  const { footer, counts, attachments, error, stopReason, branch } = more;
+  return {
+    ...{ id, role, status, text, footer: footer ?? "", counts: counts ?? null, attachments: attachments ?? [] },
+    ...{ thinking: false, error: error ?? null, stopReason: stopReason ?? null, branch: branch ?? null },
+  };
 }

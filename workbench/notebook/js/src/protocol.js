@@ -10,12 +10,19 @@
 //     {t:'estimate', c, text, attachments:[id]}   what would it cost? }
 //     {t:'variables', c}                          what is there?      } not waited for: whoever is busy does not answer
 //     {t:'attach', c, name}                       read this variable  }
-//   send may say attachments:[id], of attached messages, in order
+//     {t:'again', c, message_id}               another reply beside a complete one: in a branch
+//     {t:'edit', c, message_id, text}          the user message to ask otherwise, with what went with it: in a branch
+//     {t:'branch', c, message_id, index}       show another of the branches that part at a message
+//     {t:'list', c, q, before}                 which chats there are; before is null or chats.next
+//     {t:'open', c, chat_id} {t:'new', c} {t:'rename', c, chat_id, title} {t:'delete', c, chat_id}
+//     {t:'about', c} {t:'set', c, model, system} {t:'export', c, kind:'markdown'|'notebook'}
+//   send and edit may say attachments:[id], of attached messages, in order
 //
 //   Python -> JS
 //     {t:'ack', c}
 //     {t:'snap', chat_id, title, model, local, earlier, messages:[{message_id, role, status, text, footer?, error?}],
-//      asked:{c, text|null, retry_of|null}|null, live:{turn, message_id, seq, text}|null, cost_usd}
+//      asked:{c, text|null, retry_of|null, edit_of?}|null, live:{turn, message_id, seq, text}|null, cost_usd}
+//     a message of a snap may have stop_reason, and branch:{index, count} where branches part
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
@@ -30,12 +37,18 @@
 //     {t:'estimate', c, input_tokens, cached_tokens, reply_tokens, input_usd, cost_usd, local, context_window}
 //     {t:'variables', c, items:[{name, kind, size}]}
 //     {t:'attached', c, name, attachment: id, kind, summary, text, image, tokens, cost_usd} or {t:'attached', c, name, error}
+//     {t:'chats', c, chats:[{chat_id, title, updated_at, turns, cost_usd, forked_from}], next}
+//     {t:'about', c, model, system, open, default, models:[{model, price}]}
+//     {t:'file', c, name, type, text} {t:'done', c}
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
 // error of a message has the fields of an err. A failed turn is told twice, by err and, once it is recorded, by end.
 // A start for a user message that is there already replaces what follows it: that is a retry. A stop of what never
 // began is answered by an err of type 'stopped'.
+// A branch is a chat of its own: once its turn has begun, or another one was chosen or opened, the trait chat_id changes
+// and a snap of that chat follows. An edit that is refused before leaves everything as it was. What is looked up or
+// managed is answered under its own c, by chats, about, file, done or err.
 // end.len counts Unicode code points (Python's len), not UTF-16 units. Amounts of money are decimal strings or null
 // (unknown). No message has a key `id` at its top: ipykernel reads a string there as an address.
 
@@ -59,6 +72,19 @@ export const asset = (name) => ({ t: "asset", name });
 export const estimate = (text, attachments) => ({ t: "estimate", text, attachments });
 export const variables = () => ({ t: "variables" });
 export const attach = (name) => ({ t: "attach", name });
+export const again = (messageId) => ({ t: "again", message_id: messageId });
+export const edit = (messageId, text, attachments = []) => ({
+  t: "edit", message_id: messageId, text, ...(attachments.length > 0 && { attachments }),
+});
+export const branch = (messageId, index) => ({ t: "branch", message_id: messageId, index });
+export const list = (q, before = null) => ({ t: "list", q, before });
+export const open = (chatId) => ({ t: "open", chat_id: chatId });
+export const begin = () => ({ t: "new" });
+export const rename = (chatId, title) => ({ t: "rename", chat_id: chatId, title });
+export const remove = (chatId) => ({ t: "delete", chat_id: chatId });
+export const about = () => ({ t: "about" });
+export const set = (model, system) => ({ t: "set", model, system });
+export const exportAs = (kind) => ({ t: "export", kind });
 
 const REQUIRED = {
   ack: { c: "string" },
@@ -74,6 +100,10 @@ const REQUIRED = {
   estimate: { c: "string", input_tokens: "number" },
   variables: { c: "string", items: "object" },
   attached: { c: "string", name: "string" },
+  chats: { c: "string", chats: "object" },
+  about: { c: "string", models: "object" },
+  file: { c: "string", name: "string", text: "string" },
+  done: { c: "string" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

@@ -3,8 +3,10 @@
 import { Assets } from "./assets.js";
 import { Link } from "./link.js";
 import { ChatState } from "./model.js";
-import { asset, clientIds, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { again, asset, branch, clientIds, edit, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { NOT_DELIVERED } from "./wording.js";
 
+const ANSWERS = ["chats", "about", "file", "done"];
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
 const INQUIRED = ["estimate", "variables", "attached"];
@@ -17,12 +19,13 @@ export class Session {
   #older = { id: null, until: 0 }; // asked for, and not again before
   #assets = new Assets();
   #nextInquiry = clientIds();
+  #awaited = new Map(); // client id -> {resolve, reject} of what is answered under it
 
   /**
    * comm      the anywidget model
-   * listener  {changed(), returned(text), delivered(text), answered(message)}: returned when a text could not be
-   *           delivered and belongs back into the input, delivered when it arrived after all, answered when Python
-   *           answers an inquiry, or cannot
+   * listener  {changed(), returned(text, editOf), delivered(text), answered(message)}: returned when a text could not be
+   *           delivered and belongs back into the input, there to be asked in place of a question or (null) after all
+   *           others; delivered when it arrived after all; answered when Python answers an inquiry, or cannot
    */
   constructor(comm, listener) {
     this.#comm = comm;
@@ -90,6 +93,40 @@ export class Session {
     this.#listener.changed();
   }
 
+  /** Ask in the place of a question, in a branch; what went with it goes with this too, before `attachments`. */
+  edit(messageId, text, attachments = []) {
+    const ids = attachments.map(({ attachment }) => attachment);
+    const kept = this.chat.find(messageId)?.attachments ?? [];
+    const shown = [...kept, ...attachments.map(({ summary }) => summary)];
+    this.chat.asked(this.#link.post(edit(messageId, text, ids)), { text, attachments: shown, editOf: messageId });
+    this.#listener.changed();
+  }
+
+  /** Ask for another reply beside a complete one, in a branch. */
+  again(messageId) {
+    const question = this.chat.questionOf(messageId);
+    const { text, attachments } = question ?? {};
+    const shown = question ? { text, attachments, editOf: question.id } : {}; // else it is among the earlier ones
+    this.chat.asked(this.#link.post(again(messageId)), { retryOf: messageId, ...shown });
+    this.#listener.changed();
+  }
+
+  /** Show another of the branches that part at a message. */
+  page(messageId, index) {
+    this.ask(branch(messageId, index)).catch((error) => this.refuse(error));
+  }
+
+  /** Ask for something that is answered; rejected with what went wrong, in words. */
+  ask(message) {
+    return new Promise((resolve, reject) => this.#awaited.set(this.#link.post(message), { resolve, reject }));
+  }
+
+  /** Say what could not be done. */
+  refuse(error) {
+    this.chat.refusal = { error: "Not done", message: error.message, type: "refused", retryable: false, retryAfter: null };
+    this.#listener.changed();
+  }
+
   stop() {
     if (!this.chat.busy || this.chat.stopping) return;
     this.chat.stopping = true;
@@ -132,6 +169,7 @@ export class Session {
     if (!message) return;
     for (const settled of this.#link.heard(message)) this.#settle(settled);
     if (message.t === "asset") return this.#assets.came(message.name, buffers?.[0]);
+    if (this.#resolve(message)) return;
     if (INQUIRED.includes(message.t) || (message.t === "err" && message.c)) this.#listener.answered(message);
     const verdict = this.chat.apply(message);
     if (verdict === "resync") this.#ask();
@@ -140,7 +178,17 @@ export class Session {
     this.#listener.changed();
   };
 
+  #resolve(message) {
+    const awaited = this.#awaited.get(message.c);
+    if (!awaited || !(message.t === "err" || ANSWERS.includes(message.t))) return false;
+    this.#awaited.delete(message.c);
+    if (message.t === "err") awaited.reject(new Error(message.message));
+    else awaited.resolve(message);
+    return true;
+  }
+
   #settle({ c, delivered }) {
+    if (!delivered) this.#resolve({ t: "err", c, message: NOT_DELIVERED });
     if (c !== this.chat.pending?.c) return;
     if (delivered) {
       this.chat.acknowledged(c);
@@ -154,14 +202,17 @@ export class Session {
   }
 
   #return() {
+    const editOf = this.chat.pending.editOf;
     const text = this.chat.withdraw();
-    if (text) this.#listener.returned(text);
+    if (text) this.#listener.returned(text, editOf);
   }
 
   #linkChanged(state, before) {
     const { pending } = this.chat;
     // kept where a view of a re-run cell will find it; still pending, for the kernel may only be busy
-    if (state === "lost" && pending && !pending.acked && pending.text) this.#listener.returned(pending.text);
+    if (state === "lost" && pending && !pending.acked && pending.text && !pending.retryOf) {
+      this.#listener.returned(pending.text, pending.editOf);
+    }
     if (before === "lost" && !this.chat.resyncing) this.#ask();
     this.#listener.changed();
   }

@@ -82,6 +82,17 @@ export const EMBEDDED_MODEL_DETAIL =
   "A very small model inside this kernel. It shows how the workbench works, not how Claude answers. " +
   "Set ANTHROPIC_API_KEY to chat with Claude.";
 
+export const EDITING = "Editing a question: the reply comes in a branch, and what was said stays.";
+export const NOT_DELIVERED = "It was not delivered: the kernel did not hear it. Try again.";
+export const CONTINUE = "Continue where you stopped.";
+
+/** Of a complete reply: what its stop_reason means for the reader. */
+export const STOPPED_FOR = {
+  max_tokens: "Cut off at its upper bound of tokens.",
+  model_context_window_exceeded: "Cut off: the chat fills all that the model can read. Begin a new one.",
+  refusal: "Claude declined to go on with this. Ask otherwise, or begin a new chat.",
+};
+
 export const ENDED = {
   interrupted: "Stopped before its end.",
   failed: "This reply failed.",

@@ -191,3 +191,79 @@ test("a snapshot of another past replaces what was brought", () => {
   const chat = chatAfter({ ...SNAP, messages: told("m1", "m2", "m3"), earlier: 0 }, { ...SNAP, messages: told("m2", "m3"), earlier: 0 });
   assert.equal(ids(chat), "m2 m3");
 });
+
+// Branches -----------------------------------------------------------------------------------------------------------
+
+const MESSAGES = [
+  { message_id: "u1", role: "user", status: "complete", text: "one?" },
+  { message_id: "a1", role: "assistant", status: "complete", text: "1", stop_reason: "end_turn" },
+  { message_id: "u2", role: "user", status: "complete", text: "two?", branch: { index: 0, count: 2 } },
+  { message_id: "a2", role: "assistant", status: "complete", text: "2", stop_reason: "max_tokens" },
+];
+const TALK = { ...SNAP, messages: MESSAGES };
+const idsOf = (messages) => messages.map(({ id }) => id);
+
+test("where branches part is told with the message", () => {
+  const chat = chatAfter(TALK);
+  assert.deepEqual(chat.messages.map(({ branch }) => branch), [null, null, { index: 0, count: 2 }, null]);
+  assert.deepEqual([chat.questionOf("a2").id, chat.lastQuestion.id], ["u2", "u2"]);
+  assert.equal(chatAfter({ ...TALK, messages: MESSAGES.slice(1), earlier: 1 }).questionOf("a1"), null);
+});
+
+test("while a question is asked otherwise what follows it is out of sight, and back when that is refused", () => {
+  const chat = chatAfter(TALK);
+  chat.asked("c1", { text: "II?", editOf: "u2" });
+  assert.deepEqual(idsOf(chat.visible), ["u1", "a1"]);
+  assert.equal(chat.apply({ t: "err", turn: null, c: "c1", message: "no", type: "invalid_request" }), "refused");
+  assert.equal(chat.withdraw(), "II?");
+  assert.deepEqual(idsOf(chat.visible), ["u1", "a1", "u2", "a2"]);
+});
+
+test("a question asked again as it was does not come back into the input", () => {
+  const chat = chatAfter(TALK);
+  chat.asked("c1", { text: "two?", retryOf: "a2", editOf: "u2" });
+  assert.equal(chat.withdraw(), "");
+});
+
+test("a snapshot of another chat takes the place of all that was known", () => {
+  const chat = chatAfter(TALK);
+  chat.asked("c1", { text: "II?", editOf: "u2" });
+  chat.acknowledged("c1");
+  chat.stopping = true;
+  chat.apply({ ...SNAP, chat_id: "c2", messages: MESSAGES.slice(0, 2), live: { turn: "t1", message_id: "a3", seq: 1, text: "I" } });
+  assert.deepEqual([chat.chatId, chat.pending, chat.stopping, chat.refusal], ["c2", null, false, null]);
+  assert.deepEqual(idsOf(chat.visible), ["u1", "a1", "a3"]);
+});
+
+test("an edit of another box is awaited here too, and forgotten once it went on there", () => {
+  const chat = chatAfter({ ...TALK, asked: { c: "x", text: "II?", retry_of: null, edit_of: "u2" } });
+  assert.deepEqual([chat.busy, idsOf(chat.visible)], [true, ["u1", "a1"]]);
+  chat.apply(TALK);
+  assert.deepEqual([chat.busy, idsOf(chat.visible)], [false, ["u1", "a1", "u2", "a2"]]);
+});
+
+test("an edit that is on its way is not forgotten over a snapshot", () => {
+  const chat = chatAfter(TALK);
+  chat.asked("c1", { text: "II?", editOf: "u2" });
+  chat.apply(TALK);
+  assert.equal(chat.pending.text, "II?");
+});
+
+test("only a last reply that was cut at its bound can be gone on with", () => {
+  assert.equal(chatAfter(TALK).unfinished, true);
+  assert.equal(chatAfter({ ...TALK, messages: MESSAGES.slice(0, 2) }).unfinished, false);
+  assert.equal(chatAfter(TALK, START).unfinished, false);
+  assert.equal(chatAfter(START, delta(1, "hello"), end({ stop_reason: "max_tokens" })).unfinished, true);
+});
+
+test("what was brought of one chat is not shown of another", () => {
+  const older = { t: "older", before: "u1", earlier: 0, messages: [{ message_id: "u0", role: "user", status: "complete", text: "zero?" }] };
+  const chat = chatAfter({ ...TALK, earlier: 1 }, older, { ...TALK, chat_id: "c2", earlier: 1 });
+  assert.deepEqual([idsOf(chat.messages), chat.earlier], [["u1", "a1", "u2", "a2"], 1]);
+});
+
+test("what went with a question is told of it, and that of another chat's budget forgotten", () => {
+  const asked = { ...MESSAGES[0], attachments: ["table df"] };
+  const chat = chatAfter({ ...SNAP, messages: [asked], budget_left_usd: "1" }, { ...SNAP, chat_id: "c2", messages: [asked] });
+  assert.deepEqual([chat.messages[0].attachments, chat.budgetLeft], [["table df"], null]);
+});

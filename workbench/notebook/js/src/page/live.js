@@ -176,9 +176,10 @@ export class LiveChat {
   }
 
   #entry(message) {
-    const { message_id, role, status, content } = message;
+    const { message_id, role, status, content, stop_reason } = message;
     const error = this.#failures.get(message_id) ?? null;
-    return { message_id, role, status, text: content, footer: role === "assistant" ? footer(message) : "", error };
+    const line = role === "assistant" ? footer(message) : "";
+    return { message_id, role, status, text: content, footer: line, error, stop_reason: stop_reason ?? null };
   }
 
   // Asking ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Which messages of a chat people see; the same as `shown` in workbench/notebook/transcript.py.
+// Which messages of a chat people see; the same as `shown` in workbench/exports.py.
 
 const RETRYABLE = ["interrupted", "failed", "lost"];
 

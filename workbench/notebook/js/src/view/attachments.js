@@ -61,6 +61,7 @@ export class Attachments {
   }
 
   open(draft) {
+    this.#close();
     this.#draft = draft;
     this.paint();
   }

@@ -5,7 +5,7 @@ import { h, setText } from "../dom.js";
 import { draftOf } from "../drafts.js";
 import { provideMath } from "../render/math.js";
 import { Session } from "../session.js";
-import { dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
+import { CONTINUE, dollars, EMBEDDED_MODEL, EMBEDDED_MODEL_DETAIL, QUEUED } from "../wording.js";
 import { Composer } from "./composer.js";
 import { MessageLog } from "./log.js";
 import { ContextView } from "./money.js";
@@ -30,24 +30,27 @@ export class ChatView {
   #full = new ContextView();
   #context = null; // null on a page behind which there is no Python
   #noteHidden = false;
+  #desk = null;
+  #chatId = "";
+  #paging = false; // through branches: what is read stays where it is
 
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies, assets, Context}: what the title is, what stands before it, who brings
-   *          older messages and who loads what is needed seldom (else Python is asked), whether whole replies can be
-   *          copied, what knows prices and variables
+   * options  {titleTag, lead, onEarlier, copies, assets, Context, desk}: what the title is, what stands before it, who
+   *          brings older messages and who loads what is needed seldom (else Python is asked), whether whole replies can be
+   *          copied, what knows prices and variables, the class of what else there is: branches, a list of chats, exports
    */
   constructor(
     comm,
     element,
-    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null } = {},
+    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null, desk = null } = {},
   ) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
       changed: () => this.invalidate(),
-      returned: (text) => (this.composer.restore(text), this.#context?.restore()),
+      returned: (text, editOf) => (this.composer.restore(text, editOf), this.#context?.restore()),
       delivered: (text) => (this.composer.discard(text), this.#context?.discard()),
       answered: (message) => this.#context?.answered(message),
     });
@@ -56,9 +59,18 @@ export class ChatView {
       onScroll: () => this.#updateJump(),
       onResize: () => this.#resized(),
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
+      onContinue: () => this.#send(CONTINUE, () => this.#context?.takeNone() ?? []),
       onEarlier: onEarlier ?? (() => this.#session.older()),
       copies,
+      tools: desk
+        ? {
+            onEdit: (id) => this.#edit(this.#session.chat.find(id)),
+            onAgain: (id) => this.#session.canSend && this.#session.again(id),
+            onBranch: (id, index) => this.#page(id, index),
+          }
+        : null,
     });
+    if (desk) this.#desk = new desk(this.#session, (open) => this.#covered(open));
     this.notice = new Notice({
       onReconnect: () => this.#session.reconnect(),
       onDismiss: () => this.#session.dismiss(),
@@ -66,9 +78,10 @@ export class ChatView {
       onHide: () => ((this.#noteHidden = true), this.invalidate()),
     });
     this.composer = new Composer({
-      onSend: (text) => this.#send(text),
+      onSend: (text) => this.#send(text, this.#take),
       onStop: () => this.#session.stop(),
       onText: () => this.#context?.reckon(),
+      onEdit: (id, text) => this.#send(text, this.#take, id),
     });
     if (Context) {
       const changed = () => this.invalidate();
@@ -78,8 +91,8 @@ export class ChatView {
       "section",
       // JupyterLab's shortcuts must not fire while somebody types here
       { class: "wb-chat", "aria-label": "Chat", "data-lm-suppress-shortcuts": "true" },
-      h("header", { class: "wb-head" }, lead, this.#title, this.#model),
-      h("div", { class: "wb-middle" }, this.log.element, this.#jump),
+      h("header", { class: "wb-head" }, lead ?? this.#desk?.lead ?? null, this.#title, this.#model, this.#desk?.tools ?? null),
+      h("div", { class: "wb-middle" }, this.log.element, this.#jump, this.#desk?.element ?? null),
       this.notice.element,
       this.#context?.element ?? null,
       this.composer.element,
@@ -95,9 +108,9 @@ export class ChatView {
 
   open() {
     this.#comm.on("change:height", this.#resize);
-    const { chatId } = this.#session.chat;
-    this.#context?.open(draftOf(chatId));
-    this.#restoreScroll = this.composer.open(chatId).scrollTop;
+    this.#chatId = this.#session.chat.chatId;
+    this.#context?.open(draftOf(this.#chatId));
+    this.#restoreScroll = this.composer.open(this.#chatId).scrollTop;
     this.#session.open();
     this.#paint();
   }
@@ -121,6 +134,7 @@ export class ChatView {
     const { chat, link, compatible, canSend } = this.#session;
     const focused = this.#focused;
     this.root.dataset.link = link;
+    if (this.#chatId !== chat.chatId) this.#turnTo(chat.chatId);
     this.#updateHead(chat);
     this.log.update(chat, link);
     this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "", note: this.#noteHidden ? null : chat.budgetNote });
@@ -132,6 +146,7 @@ export class ChatView {
     });
     this.#context?.update({ enabled: compatible && link !== "lost" });
     this.#updateFoot(chat, link);
+    this.#desk?.update();
     if (chat.loaded && this.#restoreScroll !== null && this.root.isConnected) {
       this.log.scrollTo(this.#restoreScroll);
       this.#restoreScroll = null;
@@ -139,6 +154,35 @@ export class ChatView {
     this.#updateJump();
     // a button that vanished under the focus would leave the keys to JupyterLab
     if (focused && !(this.#focused?.getClientRects().length > 0)) this.composer.input.focus({ preventScroll: true });
+  }
+
+  /** Another chat is shown: with its own draft, and where its reader was. */
+  #turnTo(chatId) {
+    this.composer.close(this.log.following ? null : this.log.element.scrollTop);
+    this.#chatId = chatId;
+    this.#context?.open(draftOf(chatId));
+    const { scrollTop } = this.composer.open(chatId, false);
+    if (!this.#paging) {
+      this.#restoreScroll = scrollTop;
+      this.log.scrollTo(null);
+    }
+    this.#paging = false;
+  }
+
+  #covered(open) {
+    this.log.element.inert = open;
+    if (!open) this.composer.input.focus({ preventScroll: true });
+    this.#updateJump();
+  }
+
+  #edit(question) {
+    if (question && this.#session.canSend) this.composer.edit(question.id, question.text);
+  }
+
+  #page(id, index) {
+    this.#paging = true;
+    this.log.hold();
+    this.#session.page(id, index);
   }
 
   get #focused() {
@@ -174,7 +218,7 @@ export class ChatView {
   }
 
   #updateJump() {
-    this.#jump.hidden = this.log.following || this.log.atBottom;
+    this.#jump.hidden = this.log.following || this.log.atBottom || this.#desk?.isOpen === true;
   }
 
   #toBottom() {
@@ -183,14 +227,18 @@ export class ChatView {
     this.composer.input.focus({ preventScroll: true });
   }
 
-  #send(text) {
+  #send(text, take, editOf = null) {
     if (!this.#session.canSend) return false;
-    const attachments = this.#context ? this.#context.take() : [];
+    const attachments = take();
     if (attachments === null) return false;
-    this.#session.send(text, attachments);
+    if (editOf) this.#session.edit(editOf, text, attachments);
+    else this.#session.send(text, attachments);
     this.log.toBottom();
     return true;
   }
+
+  /** What goes with the message that is sent now; null: not yet. */
+  #take = () => (this.#context ? this.#context.take() : []);
 
   #onKey(event) {
     event.stopPropagation();
@@ -198,7 +246,12 @@ export class ChatView {
     if (this.#context?.onKey(event)) return;
     if (event.key === "Escape") {
       event.preventDefault();
-      this.#session.stop();
+      if (this.#desk?.isOpen) this.#desk.close();
+      else if (this.composer.editing) this.composer.cancelEdit();
+      else this.#session.stop();
+    } else if (event.key === "ArrowUp" && this.#desk && event.target === this.composer.input && !event.target.value) {
+      event.preventDefault();
+      this.#edit(this.#session.chat.lastQuestion);
     } else if (event.key === "Enter" && !event.shiftKey && !TOUCHED.matches && event.target === this.composer.input) {
       event.preventDefault();
       this.composer.submit();

@@ -1,16 +1,27 @@
 // Where the reader writes: the input with its draft, Send and Stop.
 
-import { h } from "../dom.js";
+import { h, setText } from "../dom.js";
 import { draftOf, inheritsFocus, leave } from "../drafts.js";
+import { EDITING } from "../wording.js";
 
 export class Composer {
   #draft = null;
   #refocus = false;
+  #editing = h(
+    "div",
+    { class: "wb-editing", hidden: true },
+    h("span", { role: "status" }),
+    h("button", { class: "wb-button", type: "button", title: "Cancel (Esc)", onclick: () => this.cancelEdit() }, "Cancel"),
+  );
 
-  /** onText: called when another text is there, whoever wrote it. */
-  constructor({ onSend, onStop, onText = () => {} }) {
+  /**
+   * onText          called when another text is there, whoever wrote it
+   * onEdit(id, text) asks in the place of a question; as onSend, it returns whether it is on its way
+   */
+  constructor({ onSend, onStop, onText = () => {}, onEdit = null }) {
     this.onSend = onSend;
     this.onText = onText;
+    this.onEdit = onEdit;
     this.input = h("textarea", {
       class: "wb-input",
       rows: 1,
@@ -32,6 +43,7 @@ export class Composer {
     this.element = h(
       "form",
       { class: "wb-composer", onsubmit: (event) => (event.preventDefault(), this.submit()) },
+      this.#editing,
       this.input,
       this.send,
       this.stop,
@@ -40,14 +52,49 @@ export class Composer {
 
   submit() {
     const text = this.input.value;
-    if (text.trim() && this.onSend(text)) this.#write("");
+    if (!text.trim()) return;
+    if (this.editing) {
+      if (this.onEdit(this.editing, text)) this.cancelEdit();
+    } else if (this.onSend(text)) this.#write("");
   }
 
-  /** Show the draft of a chat, with caret and focus where they were. */
-  open(chatId) {
+  /** The id of the question that is being edited, or null. */
+  get editing() {
+    return this.#draft?.editing ?? null;
+  }
+
+  /** Let the reader change a question; what they were writing is put aside meanwhile. */
+  edit(id, text) {
+    if (!this.#draft) return;
+    if (!this.editing) this.#draft.aside = this.input.value;
+    this.#draft.editing = id;
+    this.#write(text);
+    this.#showEditing();
+    this.input.focus({ preventScroll: true });
+  }
+
+  /** Go back to what was being written before. */
+  cancelEdit() {
+    if (!this.editing) return;
+    const { aside } = this.#draft;
+    Object.assign(this.#draft, { editing: null, aside: "" });
+    this.#write(aside);
+    this.#showEditing();
+    this.input.focus({ preventScroll: true });
+  }
+
+  #showEditing() {
+    this.#editing.hidden = !this.editing;
+    setText(this.#editing.firstChild, this.editing ? EDITING : "");
+    this.element.toggleAttribute("data-editing", this.editing !== null);
+  }
+
+  /** Show the draft of a chat, with caret and focus where they were; the focus only if the view is a new one. */
+  open(chatId, isNew = true) {
     const draft = (this.#draft = draftOf(chatId));
     this.#write(draft.text, draft.start, draft.end);
-    this.#refocus = inheritsFocus(draft);
+    this.#showEditing();
+    this.#refocus = isNew && inheritsFocus(draft);
     draft.goneAt = null;
     return draft;
   }
@@ -59,7 +106,8 @@ export class Composer {
   }
 
   /** A text could not be delivered: put it back, before anything written since. */
-  restore(text) {
+  restore(text, editOf = null) {
+    if (editOf) return this.edit(editOf, text);
     const now = this.input.value;
     if (now === text) return;
     this.#write(now.trim() ? `${text}\n\n${now}` : text);

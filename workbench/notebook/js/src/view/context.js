@@ -34,7 +34,11 @@ export class Context {
     return this.#estimates.shown !== null;
   }
 
+  /** Another draft is shown, that of another chat maybe: what was reckoned for the one before says nothing of it. */
   open(draft) {
+    this.#sent = [];
+    this.#restored = false;
+    this.#estimates.forget();
     this.#attachments.open(draft);
   }
 
@@ -52,7 +56,7 @@ export class Context {
   reckon() {
     const { chat, link } = this.#session;
     const attachments = this.#attachments.list.map(({ attachment }) => attachment);
-    const state = [chat.messages.length, chat.messages.at(-1)?.status, chat.model];
+    const state = [chat.chatId, chat.messages.length, chat.messages.at(-1)?.status, chat.model];
     this.#estimates.update({ text: this.#input.value, attachments, state, ready: chat.loaded && !chat.busy && link === "ready" });
   }
 
@@ -72,6 +76,13 @@ export class Context {
     this.#restored = false;
     this.#attachments.set([]);
     return this.#sent;
+  }
+
+  /** Note that nothing goes with the message that is sent now. */
+  takeNone() {
+    this.#sent = [];
+    this.#restored = false;
+    return [];
   }
 
   /** The message could not be delivered. */

@@ -21,16 +21,20 @@ export class MessageLog {
   #following = true;
   #top = 0;
   #chat = null; // as it was shown last
+  #chatId = null;
   #link = null;
   #from = 0; // which of its messages are in the document
   #to = 0;
   #first = null; // the id of the first one
+  #place = 0; // its number in the whole chat
   #onEarlier;
   #quiet = null;
 
   /** `onEarlier`: brings older messages, sooner or later. */
-  constructor({ onScroll, onResize, onRetry, onEarlier, copies = false }) {
+  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, copies = false, tools = null }) {
     this.onRetry = onRetry;
+    this.onContinue = onContinue;
+    this.tools = tools;
     this.copies = copies;
     this.#onEarlier = onEarlier;
     this.#earlier = h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring() });
@@ -64,7 +68,7 @@ export class MessageLog {
 
   /** Whether the last message is in the document. */
   get #atEnd() {
-    return this.#to >= (this.#chat?.messages.length ?? 0);
+    return this.#to >= (this.#chat?.visible.length ?? 0);
   }
 
   get following() {
@@ -83,6 +87,11 @@ export class MessageLog {
     this.follow();
   }
 
+  /** Stay where the reader is, even at the bottom. */
+  hold() {
+    this.#following = false;
+  }
+
   follow() {
     if (!this.#following) return;
     this.element.scrollTop = this.element.scrollHeight;
@@ -90,9 +99,10 @@ export class MessageLog {
   }
 
   update(chat, link) {
+    if (this.#chatId !== chat.chatId) this.#turnTo(chat);
     this.#chat = chat;
     this.#link = link;
-    const all = chat.messages;
+    const all = chat.visible;
     const at = this.#following ? -1 : all.findIndex(({ id }) => id === this.#first);
     const from = at < 0 ? Math.max(0, all.length - MOST) : at;
     const other = from !== this.#from || all[from]?.id !== this.#first || chat.earlier > 0 !== !this.#earlier.hidden;
@@ -110,17 +120,20 @@ export class MessageLog {
   /** Bring a part of the chat into the document. */
   #show(from) {
     const chat = this.#chat;
+    const all = chat.visible;
     this.#from = from;
-    this.#to = Math.min(chat.messages.length, from + MOST);
-    this.#first = chat.messages[from]?.id ?? null;
+    this.#to = Math.min(all.length, from + MOST);
+    this.#first = all[from]?.id ?? null;
+    this.#place = chat.earlier + from;
     const kept = new Map();
     let before = this.#empty;
-    for (const message of chat.messages.slice(this.#from, this.#to)) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies);
+    for (const message of all.slice(this.#from, this.#to)) {
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
-      view.update(message, { live, stopping: chat.stopping, onRetry });
+      const onContinue = chat.unfinished && message === chat.messages.at(-1) ? this.onContinue : null;
+      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy });
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }
@@ -143,14 +156,15 @@ export class MessageLog {
   /** Near an end of what is in the document, take in what comes next. */
   #slide() {
     if (this.#following || !this.#chat) return;
+    const all = this.#chat.visible;
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     let from = this.#from;
     if (scrollTop < AHEAD) from = Math.max(0, from - STEP);
-    else if (!this.#atEnd && scrollHeight - scrollTop - clientHeight < AHEAD) from = Math.min(from + STEP, this.#chat.messages.length - MOST);
+    else if (!this.#atEnd && scrollHeight - scrollTop - clientHeight < AHEAD) from = Math.min(from + STEP, all.length - MOST);
     if (scrollTop < AHEAD && from === 0) this.#onEarlier();
     if (from === this.#from) return;
     this.#hush();
-    this.#first = this.#chat.messages[from].id;
+    this.#first = all[from]?.id ?? null;
     this.#from = -1; // other messages than now
     this.update(this.#chat, this.#link);
   }
@@ -159,6 +173,22 @@ export class MessageLog {
     this.element.ariaLive = "off";
     clearTimeout(this.#quiet);
     this.#quiet = setTimeout(() => (this.element.ariaLive = "polite"), QUIET_MS);
+  }
+
+  /** Another chat is shown: its messages take the places of those before, so that focus and place stay as one pages. */
+  #turnTo({ chatId, earlier, visible }) {
+    this.#chatId = chatId;
+    const before = [...this.#views.values()];
+    const most = Math.max(0, visible.length - MOST);
+    const from = this.#following ? most : Math.min(Math.max(0, this.#place - earlier), most);
+    this.#first = visible[from]?.id ?? null;
+    const alike = visible.slice(from, from + MOST).flatMap(({ id, role }, n) => {
+      const view = before[earlier + from + n - this.#place];
+      return view?.element.dataset.role === role ? [[id, view]] : [];
+    });
+    this.#views = new Map(alike);
+    const kept = new Set(this.#views.values());
+    for (const view of before) if (!kept.has(view)) view.element.remove();
   }
 
   #bring() {

@@ -3,8 +3,10 @@
 import { copyFrom } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { MarkdownStream } from "../render/markdown.js";
-import { ENDED, errorLine, STOPPING, THINKING, usageLine } from "../wording.js";
+import { ENDED, errorLine, STOPPED_FOR, STOPPING, THINKING, usageLine } from "../wording.js";
+import { icon } from "./icons.js";
 import { FooterView } from "./money.js";
+import { Pager } from "./pager.js";
 import { enableAfter } from "./wait.js";
 
 const SPEAKER = { user: "You", assistant: "Claude" };
@@ -19,9 +21,16 @@ export class MessageView {
   #shown = ""; // the text on screen
   #finished = false;
   #said = ""; // what the state on screen says
+  #attachedNow = ""; // and what is attached
+  #tools = null;
+  #id = null;
 
-  /** `copies`: whether its text can be copied as it was written. */
-  constructor(role, copies = false) {
+  /**
+   * copies  whether its text can be copied as it was written
+   * tools   {onEdit(id), onAgain(id), onBranch(id, index)}: what else the reader can do; null where nothing of it can be
+   *         done
+   */
+  constructor(role, copies = false, tools = null) {
     this.element = h(
       "article",
       { class: "wb-message", "data-role": role },
@@ -31,25 +40,47 @@ export class MessageView {
       this.#state,
       this.#footer.element,
     );
-    if (role !== "assistant") return;
-    this.#body.classList.add("wb-md");
-    if (copies) this.element.append(this.#copy);
+    if (role === "assistant") this.#body.classList.add("wb-md");
+    if (tools) this.#equip(role, copies, tools);
+    else if (role === "assistant" && copies) this.element.append(this.#copy);
   }
 
-  /** Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense. */
-  update(message, { live = null, stopping = false, pending = false, onRetry = null }) {
+  #equip(role, copies, { onEdit, onAgain, onBranch }) {
+    const own = (...attributes) => h("button", { type: "button", ...attributes[0] }, ...attributes.slice(1));
+    const asked = role === "user";
+    const act = asked
+      ? own({ class: "wb-tool wb-edit", title: "Edit", "aria-label": "Edit this question", onclick: () => onEdit(this.#id) }, icon("pencil"))
+      : own({ class: "wb-copy wb-again", title: "Another reply, in a branch", onclick: () => onAgain(this.#id) }, "Retry");
+    const pager = new Pager((index) => onBranch(this.#id, index));
+    this.#tools = { act, pager };
+    this.element.append(h("div", { class: "wb-actions" }, !asked && copies && this.#copy, act, pager.element));
+  }
+
+  /**
+   * Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense, and
+   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now.
+   */
+  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false }) {
     const { role, status, text } = message;
+    this.#id = message.id;
+    if (this.#tools) {
+      this.#tools.act.hidden = pending || (role === "assistant" && status !== "complete");
+      this.#tools.act.disabled = busy;
+      this.#tools.pager.update(message.branch, busy);
+    }
     this.element.dataset.status = status;
     this.element.toggleAttribute("data-pending", pending);
     if (role === "assistant") this.#updateReply(text, status);
     else this.#updateQuestion(message);
-    this.#updateState(message, stopping, onRetry);
+    this.#updateState(message, stopping, onRetry, onContinue);
     this.#footer.update(live?.usage ? usageLine(live.usage) : message.footer, live ? null : message.counts);
   }
 
   #updateQuestion({ text, attachments = [] }) {
     setText(this.#body, text);
-    if (attachments.length === this.#attached.children.length) return;
+    const now = attachments.join("\n");
+    if (now === this.#attachedNow) return;
+    this.#attachedNow = now;
     this.#attached.replaceChildren(...attachments.map((line) => h("li", {}, line)));
     this.#attached.hidden = attachments.length === 0;
   }
@@ -74,25 +105,28 @@ export class MessageView {
     this.#copy.hidden = streaming || text === "";
   }
 
-  #updateState({ role, status, text, error }, stopping, onRetry) {
-    const say = (kind, ...parts) => this.#show(kind, parts, onRetry, error?.retryAfter);
-    if (role !== "assistant" || status === "complete") say("");
+  #updateState({ role, status, text, error, stopReason }, stopping, onRetry, onContinue) {
+    const action = onRetry ? ["retry", "Retry", onRetry] : onContinue ? ["continue", "Continue", onContinue] : null;
+    const say = (kind, ...parts) => this.#show(kind, parts, action, error?.retryAfter);
+    if (role === "assistant" && status === "complete") say("note", STOPPED_FOR[stopReason] ?? "");
+    else if (role !== "assistant") say("");
     else if (status === "streaming") say("waiting", stopping ? STOPPING : text === "" ? THINKING : "");
     else if (error) say("error", h("strong", {}, error.error), ` ${errorLine(error)}`);
     else say(status === "interrupted" ? "note" : "error", ENDED[status] ?? "");
   }
 
-  #show(kind, parts, onRetry, seconds) {
+  #show(kind, parts, action, seconds) {
     const next = h("div", { class: "wb-state", "data-kind": kind }, h("span", {}, ...parts));
-    if (onRetry) next.append(h("button", { class: "wb-button wb-retry", type: "button" }, "Retry"));
+    const [name, label, onclick] = action ?? [];
+    if (action) next.append(h("button", { class: `wb-button wb-${name}`, type: "button" }, label));
     next.hidden = next.textContent === "";
     const key = next.outerHTML;
     if (key !== this.#said) {
       this.#said = key;
       this.#state.replaceWith(next);
       this.#state = next;
-      if (onRetry) enableAfter(next.lastChild, seconds);
+      if (action) enableAfter(next.lastChild, seconds);
     }
-    if (onRetry) this.#state.lastChild.onclick = onRetry;
+    if (action) this.#state.lastChild.onclick = onclick;
   }
 }
