@@ -14,6 +14,7 @@ from PIL import Image
 from tests.faults.upstream import ScriptedUpstream, Usage, fault, reply
 from tests.test_estimates import used
 from tests.test_widget import FakeComm, _workbench, page_of, upstream  # noqa: F401  # fixtures
+from tests.test_widget_branches import do, now
 from workbench import Chat, runtime
 from workbench.notebook import context
 from workbench.notebook.messages import counts
@@ -254,6 +255,55 @@ def test_asking_again_sends_what_was_attached_again(
     first, second = (request.body["messages"] for request in upstream.requests)
 
     assert first[-1] == second[-1] and len(first[-1]["content"]) == 2
+
+
+def test_a_branch_sends_what_went_with_its_question_and_what_was_attached_since(
+    upstream: ScriptedUpstream,  # noqa: F811
+    variables: dict[str, Any],
+) -> None:
+    variables["conf"], variables["more"] = {"a": 1}, {"b": 2}
+    page = page_of()
+    page.ask("send", text="why?", attachments=[attached(page, "conf")["attachment"]])
+    page.next("end")
+    question, reply = now(page)["messages"]
+    branch = do(page, "again", message_id=reply["message_id"])
+    added = [attached(page, "more")["attachment"]]
+    edited = do(page, "edit", message_id=branch["messages"][0]["message_id"], text="how?", attachments=added)
+    first, second, third = (request.body["messages"][-1]["content"] for request in upstream.requests)
+
+    assert branch["chat_id"] != edited["chat_id"]
+    assert second == first
+    assert [block["text"].split("\n")[0] for block in third] == [
+        '<attachment name="conf">',
+        '<attachment name="more">',
+        "how?",
+    ]
+    assert branch["messages"][0]["attachments"] == question["attachments"]
+    assert edited["messages"][0]["attachments"][:1] == question["attachments"]
+
+
+def test_an_estimate_is_of_the_chat_that_is_shown(upstream: ScriptedUpstream) -> None:  # noqa: F811
+    page = page_of(Chat(system="word " * 400))
+    before = estimate(page, "and?")["input_tokens"]
+    page.turn()
+    do(page, "new")
+    begun = estimate(page, "and?")["input_tokens"]
+    do(page, "set", model=None, system="word " * 400)
+
+    assert begun < 100 < before == estimate(page, "and?")["input_tokens"]
+
+
+def test_older_messages_have_their_branches_too(upstream: ScriptedUpstream) -> None:  # noqa: F811
+    page = page_of()
+    page.turn("one?")
+    page.turn("two?")
+    do(page, "edit", message_id=now(page)["messages"][0]["message_id"], text="I?")
+    back = do(page, "branch", message_id=now(page)["messages"][0]["message_id"], index=0)
+    page.ask("older", before=back["messages"][2]["message_id"])
+    older = page.next("older")["messages"]
+
+    assert older == back["messages"][:2]
+    assert older[0]["branch"] == {"index": 0, "count": 2}
 
 
 def test_what_cannot_be_attached_is_told_by_name(variables: dict[str, Any]) -> None:

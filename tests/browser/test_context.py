@@ -40,6 +40,8 @@ COUNTS = [
 ]
 SUMMARY = "summary of df: 1,000 rows × 3 columns; first 5 rows and statistics of each column"
 
+TOLD = {"message_id": "u1", "role": "user", "status": "complete", "text": "why?", "attachments": ["the plan"]}
+
 
 def last(page: Page, kind: str) -> dict[str, Any]:  # noqa: F811
     """Wait until the page has asked for something new; return what it asked."""
@@ -316,6 +318,46 @@ def test_a_refused_message_gives_its_attachments_back(page: Page) -> None:  # no
 
     assert page.locator(".wb-input").input_value() == "df"
     assert page.locator(".wb-chip-open").inner_text().startswith("df · DataFrame")
+
+
+def test_an_edited_question_takes_along_what_is_attached_and_gives_it_back_when_refused(page: Page) -> None:  # noqa: F811
+    show(page, snap={"messages": [TOLD]})
+    page.press(".wb-input", "ArrowUp")
+    page.keyboard.type(" ")
+    attach(page)
+    page.keyboard.press("Enter")
+    settle(page)
+    asked = sent(page, "edit")[0]
+    shown = page.locator("[data-role=user]").inner_text()
+    receive(page, t="err", turn=None, c=asked["c"], error="Budget exceeded", message="no", type="x")
+
+    assert (asked["text"], asked["attachments"]) == ("why? df", ["id-1"])
+    assert "the plan" in shown and SUMMARY in shown
+    assert page.locator(".wb-input").input_value() == "why? df"
+    assert page.locator(".wb-chip").count() == 1
+
+
+def test_each_chat_has_its_own_attachments_and_prices(page: Page) -> None:  # noqa: F811
+    show(page)
+    attach(page)
+    price(page)
+    page.wait_for_selector(".wb-estimate > *")
+    receive(page, **page.evaluate("() => ({ ...wb.SNAP, chat_id: 'c2' })"))
+    assert (page.locator(".wb-chip").count(), line(page), page.locator(".wb-input").input_value()) == (0, "", "")
+
+    receive(page, **page.evaluate("() => wb.SNAP"))
+    assert (page.locator(".wb-chip").count(), page.locator(".wb-input").input_value()) == (1, "df")
+
+
+def test_going_on_with_a_reply_leaves_the_draft_and_its_attachments(page: Page) -> None:  # noqa: F811
+    cut = {"message_id": "a1", "role": "assistant", "status": "complete", "text": "One", "stop_reason": "max_tokens"}
+    show(page, snap={"messages": [TOLD, cut]})
+    attach(page)
+    page.click(".wb-continue")
+    settle(page)
+
+    assert "attachments" not in sent(page, "send")[0]
+    assert page.locator(".wb-chip").count() == 1
 
 
 def test_attachments_outlive_a_view_that_is_drawn_anew(page: Page) -> None:  # noqa: F811

@@ -905,6 +905,46 @@ def test_the_latest_message_is_one_press_away_and_what_comes_below_is_not_pushed
     assert page.locator("article").count() == 60
 
 
+# A snapshot of a chat that parts at message 101: of its first branch, `m`, or of the second, `b`, with so many messages.
+PARTING = """
+([branch, count]) => {
+  const entry = (n) => ({
+    message_id: `${branch}${n}`, role: n % 2 ? "user" : "assistant", status: "complete",
+    text: `message ${n} ` + (n < 101 || branch === "m" ? "word ".repeat((n * 7919) % 90) : "otherwise"),
+    ...(n === 101 && { branch: { index: branch === "m" ? 0 : 1, count: 2 } }),
+  });
+  const from = Math.max(1, count - 99);
+  const messages = Array.from({ length: count + 1 - from }, (_, i) => entry(from + i));
+  return { ...wb.SNAP, chat_id: `chat-${branch}`, messages, earlier: from - 1 };
+}
+"""
+
+
+@pytest.mark.parametrize("count", [110, 160, 190])
+def test_paging_in_a_long_chat_leaves_what_is_read_and_the_focus_where_they_are(count: int, page: Page) -> None:
+    show(page)
+    receive(page, **page.evaluate(PARTING, ["m", 160]))
+    page.evaluate(
+        "async () => { document.querySelector('.wb-log').scrollTop = 0; await wb.frame(); await wb.frame(); }"
+    )
+    question = page.locator("article", has_text="message 101 ")
+    question.evaluate("e => e.scrollIntoView()")
+    settle(page)
+    for branch, index, button in [("b", 1, ".wb-forth"), ("m", 0, ".wb-back")]:
+        question.locator(button).focus()
+        page.keyboard.press("Enter")
+        at = question.bounding_box()["y"]
+        asked = sent(page, "branch")[-1]
+        receive(page, **page.evaluate(PARTING, [branch, count if branch == "b" else 160]))
+        receive(page, t="done", c=asked["c"])
+
+        assert asked["index"] == index
+        assert page.locator("article").count() <= 60
+        assert ("otherwise" in question.inner_text()) == (branch == "b")
+        assert abs(question.bounding_box()["y"] - at) < 2
+        assert question.evaluate("e => e.contains(document.activeElement)")
+
+
 def test_reading_down_again_ends_at_the_last_message(page: Page) -> None:
     page.evaluate(LONG_CHAT, 160)
     settle(page)

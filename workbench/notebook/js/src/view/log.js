@@ -99,14 +99,16 @@ export class MessageLog {
   }
 
   update(chat, link) {
-    if (this.#chatId !== chat.chatId) this.#turnTo(chat);
+    const turned = this.#chatId !== chat.chatId;
+    let anchor = turned && !this.#following ? this.#read() : null;
+    if (turned) this.#turnTo(chat);
     this.#chat = chat;
     this.#link = link;
     const all = chat.visible;
     const at = this.#following ? -1 : all.findIndex(({ id }) => id === this.#first);
     const from = at < 0 ? Math.max(0, all.length - MOST) : at;
     const other = from !== this.#from || all[from]?.id !== this.#first || chat.earlier > 0 !== !this.#earlier.hidden;
-    const anchor = this.#following || !other ? null : this.#read();
+    if (other && !this.#following) anchor ??= this.#read();
     this.#show(from);
     this.#updatePending(chat, link);
     setText(this.#earlier, earlierLine(chat.earlier));
