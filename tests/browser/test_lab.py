@@ -245,13 +245,13 @@ def test_the_usage_panel_shows_what_was_spent_and_filters_it(
     notebook: Notebook, lab_upstream: ScriptedUpstream
 ) -> None:
     lab_upstream.script(reply("ok", usage=Usage(uncached_input_tokens=1000, output_tokens=50)))
-    notebook.run("wb.Chat().ask('what is this?', show=False, model='claude-haiku-5-5')\nwb.UsagePanel()")
+    notebook.run("wb.Chat().ask('what is this?', show=False, model='claude-opus-4-6')\nwb.UsagePanel()")
     table = notebook.page.locator("table.wb-usage")
-    table.get_by_text("claude-haiku-5-5").wait_for()
+    table.get_by_text("claude-opus-4-6").wait_for()
     picture = notebook.page.locator(".jp-OutputArea img[alt*='Most was spent on']")
     assert picture.evaluate("image => image.naturalWidth") > 500
 
-    notebook.page.get_by_label("model", exact=True).select_option("claude-haiku-5-5")
+    notebook.page.get_by_label("model", exact=True).select_option("claude-opus-4-6")
     notebook.page.locator(".jp-OutputArea", has_text="1 calls · 1,000 in + 50 out tokens").first.wait_for()
     assert table.locator("tbody tr").count() == 1
 
