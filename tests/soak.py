@@ -8,6 +8,7 @@ it must not grow: its memory after 1,000 requests is compared with that at the e
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
@@ -30,6 +31,7 @@ import httpx2
 from tests.faults.frames import Usage
 from tests.faults.upstream import FAULTS, ScriptedUpstream, fault, reply
 from tests.server.process import ROOT, ServerProcess
+from workbench.store import Store
 
 if TYPE_CHECKING:
     from tests.faults.upstream import Reply, Request
@@ -50,13 +52,25 @@ MINUTES = {"hang", "stall", "stall_in_frame", "slow", "bad_chunk", "429_retry_af
 """Faults that only a client that leaves, or a minute, ends."""
 
 
+class Memory(NamedTuple):
+    """What a server has, in MB."""
+
+    whole: float
+    cached: float
+    """Of it what DuckDB keeps of the file."""
+
+    @property
+    def own(self) -> float:
+        return self.whole - self.cached
+
+
 class Figures(NamedTuple):
     """What came of it."""
 
     answers: Counter[str]
     kills: int
-    rss_after_1000: float  # MB
-    rss_at_end: float
+    after_1000: Memory
+    at_end: Memory
     open_holds: int
     overspent: list[str]
     check: str
@@ -82,12 +96,12 @@ class Soak:
         with ScriptedUpstream(keep=10) as upstream:
             upstream.default = self._reply
             environment = {"ANTHROPIC_API_KEY": "sk-ant-x", "ANTHROPIC_BASE_URL": upstream.url}
-            half, rss = self.requests // 2, []
+            half, memory = self.requests // 2, list[Memory]()
             for n in range(KILLS):
                 self._life(environment, half // KILLS, kill=True, first=n == 0)
             measured = min(1000, half // 2)
-            self._life(environment, half, kill=False, measured_after=measured, rss=rss)
-        return self._figures(rss)
+            self._life(environment, half, kill=False, measured_after=measured, memory=memory)
+        return self._figures(memory)
 
     def _life(
         self,
@@ -97,7 +111,7 @@ class Soak:
         kill: bool,
         first: bool = False,
         measured_after: int = 0,
-        rss: list[float] | None = None,
+        memory: list[Memory] | None = None,
     ) -> None:
         with ServerProcess(self.store, **environment) as server, ThreadPoolExecutor(CLIENTS) as clients:
             self._alive.set()
@@ -105,8 +119,8 @@ class Soak:
                 self._give_budgets()
             for part in (measured_after, requests - measured_after):
                 list(clients.map(lambda _: self._request(server.url), range(part)))
-                if rss is not None:
-                    rss.append(_rss(server.process.pid))
+                if memory is not None:
+                    memory.append(Memory(_rss(server.process.pid), self._cached()))
             if kill:
                 late = [clients.submit(self._request, server.url) for _ in range(CLIENTS)]
                 time.sleep(self.random.random() * 0.3)
@@ -185,7 +199,18 @@ class Soak:
         assert {"error", "message", "type", "retryable", "request_id"} <= set(told), content
         return f"{answer.status_code} {told['type']}"
 
-    def _figures(self, rss: list[float]) -> Figures:
+    def _cached(self) -> float:
+        async def asked() -> float:
+            store = await Store.open(str(self.store))
+            try:
+                ((used,),) = await store.backend.rows("SELECT SUM(memory_usage_bytes) FROM duckdb_memory()")
+            finally:
+                store.close()
+            return float(used) / 2**20
+
+        return asyncio.run(asked())
+
+    def _figures(self, memory: list[Memory]) -> Figures:
         command = [sys.executable, "-m", "workbench", "store", "check"]
         check = subprocess.run(command, check=False, env=self._environment(), capture_output=True, text=True)
         with duckdb.connect(str(self.store)) as connection:
@@ -194,7 +219,7 @@ class Soak:
             spent = dict(run(SPENT).fetchall())
         overspent = [f"{org}: {spent[org]}" for org, usd in BUDGETS.items() if spent.get(org, 0) > usd]
         return Figures(
-            self.answers, KILLS, *rss, open_holds, overspent, "clean" if check.returncode == 0 else check.stdout
+            self.answers, KILLS, *memory, open_holds, overspent, "clean" if check.returncode == 0 else check.stdout
         )
 
 
@@ -215,10 +240,12 @@ def main() -> int:
         figures = Soak(Path(folder), arguments.requests, arguments.seed).run()
     for told, count in figures.answers.most_common():
         print(f"{count:6} {told}")
-    grown = figures.rss_at_end / figures.rss_after_1000
+    before, after = figures.after_1000, figures.at_end
+    grown = after.own / before.own
     print(
         f"{sum(figures.answers.values())} requests and {figures.kills} kills in {time.monotonic() - begun:.0f} s; memory "
-        f"{figures.rss_after_1000:.0f} MB, at the end {figures.rss_at_end:.0f} ({grown:.3f}); open holds "
+        f"{before.whole:.0f} MB ({before.cached:.0f} of them the store's cache), at the end {after.whole:.0f} "
+        f"({after.cached:.0f}): {grown:.3f} without the cache; open holds "
         f"{figures.open_holds}; overspent {figures.overspent or 'nobody'}; check {figures.check}"
     )
     good = not figures.open_holds and not figures.overspent and figures.check == "clean" and grown <= 1.1
