@@ -24,6 +24,8 @@ from workbench.store import Store
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from starlette.types import Lifespan
+
     from workbench.settings import Settings
     from workbench.store.backend import Backend
 
@@ -72,6 +74,48 @@ def create_app(
     """
     known = auth.callers(settings)
     measured = Metrics(settings.model)
+    turns = _turns(settings, measured, ping_seconds, stall_seconds, warmed)
+    app = _Api(
+        title="Claude workbench",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=turns,
+        redirect_slashes=False,
+        docs_url=None,  # it loads its scripts from a CDN; pages has one of our own
+        redoc_url=None,
+        telemetry=telemetry.fastapis(),
+        middleware=[
+            Middleware(
+                Edge,
+                settings.cors_origins,
+                measured,
+                most_requests,
+                any_host=settings.auth != "dev",
+                most_waiting=most_waiting,
+            ),
+            _cors(settings.cors_origins),
+        ],
+    )
+    app.state.auth, app.state.callers = settings.auth, known
+    app.state.metrics = measured
+    problems.install(app)
+    app.include_router(chat.router)
+    app.include_router(chats.router)
+    app.include_router(usage.router)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    app.include_router(pages.router)
+    return app
+
+
+def _turns(
+    settings: Settings,
+    measured: Metrics,
+    ping_seconds: float,
+    stall_seconds: float,
+    warmed: Callable[[], None],
+) -> Lifespan[FastAPI]:
+    """Return what opens store and engine when the server starts, and closes them when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -99,37 +143,7 @@ def create_app(
             finally:
                 await asyncio.to_thread(store.close)
 
-    app = _Api(
-        title="Claude workbench",
-        version=__version__,
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        docs_url=None,  # it loads its scripts from a CDN; pages has one of our own
-        redoc_url=None,
-        telemetry=telemetry.fastapis(),
-        middleware=[
-            Middleware(
-                Edge,
-                settings.cors_origins,
-                measured,
-                most_requests,
-                any_host=settings.auth != "dev",
-                most_waiting=most_waiting,
-            ),
-            _cors(settings.cors_origins),
-        ],
-    )
-    app.state.auth, app.state.callers = settings.auth, known
-    app.state.metrics = measured
-    problems.install(app)
-    app.include_router(chat.router)
-    app.include_router(chats.router)
-    app.include_router(usage.router)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(pages.router)
-    return app
+    return lifespan
 
 
 def _cors(origins: Sequence[str]) -> Middleware:

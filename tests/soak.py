@@ -44,10 +44,12 @@ STATUSES = {200, 400, 402, 409, 502, 503, 504}
 LEAVES = 0.1
 """The part of the clients that leave in the middle, and of those that send a request again."""
 SPENT = """
-SELECT u.org_id, SUM(LEAST(u.cost_usd, h.amount_usd)) FROM usage u JOIN holds h ON h.id = u.id GROUP BY 1
+SELECT u.org_id, SUM(u.cost_usd), SUM(u.web_searches * 0.01),
+       COUNT(*) FILTER (WHERE u.cost_usd > h.amount_usd AND u.web_searches = 0)
+FROM usage u JOIN holds h ON h.id = u.id GROUP BY 1
 """
 """One of the faults bills for two web searches that nobody asked for. That is in the ledger and counts, but no hold can
-foresee it: judged is what turns spent of what was held for them."""
+foresee it: judged is everything but the price of these, and no other turn may cost more than was held for it."""
 MINUTES = {"hang", "stall", "stall_in_frame", "slow", "bad_chunk", "429_retry_after_hour"}
 """Faults that only a client that leaves, or a minute, ends."""
 
@@ -59,10 +61,6 @@ class Memory(NamedTuple):
     cached: float
     """Of it what DuckDB keeps of the file."""
 
-    @property
-    def own(self) -> float:
-        return self.whole - self.cached
-
 
 class Figures(NamedTuple):
     """What came of it."""
@@ -72,6 +70,8 @@ class Figures(NamedTuple):
     after_1000: Memory
     at_end: Memory
     open_holds: int
+    unasked_usd: Decimal
+    """Billed for searches that nobody asked for."""
     overspent: list[str]
     check: str
 
@@ -216,10 +216,20 @@ class Soak:
         with duckdb.connect(str(self.store)) as connection:
             run = connection.execute
             ((open_holds,),) = run("SELECT COUNT(*) FROM holds WHERE state = 'open'").fetchall()
-            spent = dict(run(SPENT).fetchall())
-        overspent = [f"{org}: {spent[org]}" for org, usd in BUDGETS.items() if spent.get(org, 0) > usd]
+            spent = run(SPENT).fetchall()
+        overspent = [
+            f"{org}: {usd} with {unasked} for searches, {beyond} turns beyond their holds"
+            for org, usd, unasked, beyond in spent
+            if beyond or usd - unasked > BUDGETS.get(org, usd)
+        ]
         return Figures(
-            self.answers, KILLS, *memory, open_holds, overspent, "clean" if check.returncode == 0 else check.stdout
+            self.answers,
+            KILLS,
+            *memory,
+            open_holds,
+            sum(unasked for _, _, unasked, _ in spent),
+            overspent,
+            "clean" if check.returncode == 0 else check.stdout,
         )
 
 
@@ -241,12 +251,12 @@ def main() -> int:
     for told, count in figures.answers.most_common():
         print(f"{count:6} {told}")
     before, after = figures.after_1000, figures.at_end
-    grown = after.own / before.own
+    grown = after.whole / before.whole
     print(
         f"{sum(figures.answers.values())} requests and {figures.kills} kills in {time.monotonic() - begun:.0f} s; memory "
         f"{before.whole:.0f} MB ({before.cached:.0f} of them the store's cache), at the end {after.whole:.0f} "
-        f"({after.cached:.0f}): {grown:.3f} without the cache; open holds "
-        f"{figures.open_holds}; overspent {figures.overspent or 'nobody'}; check {figures.check}"
+        f"({after.cached:.0f}): {grown:.3f}; open holds "
+        f"{figures.open_holds}; billed unasked {figures.unasked_usd} USD; overspent {figures.overspent or 'nobody'}; check {figures.check}"
     )
     good = not figures.open_holds and not figures.overspent and figures.check == "clean" and grown <= 1.1
     return 0 if good else 1
