@@ -6,10 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import workbench as wb
 from tests.faults.upstream import Usage, fault, reply
+from workbench.ledger.frames import PARTS
 from workbench.runtime import runtime
 from workbench.store.backend import Statement
 
@@ -49,6 +51,7 @@ COLUMNS = [
     "error_type",
     "usage_estimated",
     "cost_usd",
+    "cost",
     "price_source",
 ]
 
@@ -159,6 +162,77 @@ def test_a_failed_call_is_in_the_ledger_with_its_kind(scripted: ScriptedUpstream
     assert (row.status, row.error_type, row.cost_usd) == ("failed", "upstream_overloaded", 0)
 
 
+def test_only_calls_with_the_values_asked_for(two_turns: wb.Chat) -> None:
+    models = [["claude-haiku-5-5"], ["claude-haiku-5-5", "claude-sonnet-5-5"], [], "claude-haiku-5-5", None]
+    assert [len(wb.usage(where={"model": model})) for model in models] == [1, 2, 0, 1, 0]
+    assert len(wb.usage(where={"error_type": None, "prompt_version": [None, 3], "status": {"complete", "lost"}})) == 2
+    assert wb.usage(by="model", where={"model": "claude-haiku-5-5"}).calls.tolist() == [1]
+    assert wb.usage(where={"model": "' OR 1=1 --"}).empty
+
+
+def test_days_begin_where_people_are(two_turns: wb.Chat) -> None:
+    store = runtime().engine.store
+    evening = datetime(2026, 10, 24, 23, 30, tzinfo=UTC)
+    for model, moment in (("claude-sonnet-5-5", evening), ("claude-haiku-5-5", evening + timedelta(days=1))):
+        runtime().run(
+            store.backend.write([Statement("UPDATE usage SET started_at = $1 WHERE model = $2", (moment, model))])
+        )
+
+    def begun(by: str, tz: str) -> list[str]:
+        return [str(begin) for begin in wb.usage(by=by, tz=tz)[by]]
+
+    assert begun("day", "UTC") == ["2026-10-24 00:00:00", "2026-10-25 00:00:00"]
+    # summer time ends between the two
+    assert begun("hour", "Europe/Berlin") == ["2026-10-25 01:00:00", "2026-10-26 00:00:00"]
+    assert begun("day", "Europe/Berlin") == ["2026-10-25 00:00:00", "2026-10-26 00:00:00"]
+    assert begun("month", "Asia/Kathmandu") == ["2026-10-01 00:00:00"]
+    assert begun("week", "Europe/Berlin") == ["2026-10-19 00:00:00", "2026-10-26 00:00:00"]
+    assert len(wb.usage(until="2026-10-26", tz="Europe/Berlin")) == 1
+    assert len(wb.usage(until="2026-10-26")) == 2
+    assert [str(time) for time in wb.usage(tz="Europe/Berlin").started_at][:1] == ["2026-10-25 01:30:00+02:00"]
+
+
+def test_frames_are_ready_to_plot_to_group_and_to_write(two_turns: wb.Chat, tmp_path: Path) -> None:
+    calls = wb.usage()
+    assert calls.cost.tolist() == [0.00242, 0.0001025]
+    assert [str(calls[name].dtype) for name in ("model", "status", "cost_usd", "ttft_ms")] == [
+        "category",
+        "category",
+        "object",
+        "Int32",
+    ]
+    assert calls.groupby("model").cost.sum().to_dict() == {"claude-haiku-5-5": 0.0001025, "claude-sonnet-5-5": 0.00242}
+    pq.write_table(wb.usage_table(), tmp_path / "usage.parquet")
+    again = pq.read_table(tmp_path / "usage.parquet")
+    assert str(again.schema.field("cost_usd").type) == "decimal128(18, 9)"
+    assert again["cost_usd"].to_pylist() == list(calls.cost_usd)
+
+
+def test_calls_of_a_chat_tell_what_each_class_cost_and_the_gap(two_turns: wb.Chat) -> None:
+    calls = wb.calls(two_turns)
+
+    assert [calls[name].isna().any() for name in PARTS] == [False] * len(PARTS)
+    assert list(calls[list(PARTS)].sum(axis=1)) == list(calls.cost_usd)
+    # haiku 5.5: 300 x 0.125 + 200 x 0.20, a million
+    assert calls.cache_write_usd.iloc[1] == Decimal("0.0000775")
+    assert list(calls.history_messages) == [0, 2]
+    assert calls.gap_s.isna().tolist() == [True, False] and 0 <= calls.gap_s.iloc[1] < 60
+    assert wb.calls("no such chat").columns.equals(calls.columns)
+
+
+def test_messages_of_one_chat_and_of_all(two_turns: wb.Chat, scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("Six"))
+    wb.Chat(title="More").ask("What is 3+3?")
+
+    assert list(wb.messages(two_turns).content) == ["What is 2+2?", "Four", "What is 2+3?", "Five"]
+    assert list(wb.messages(two_turns).seq) == [1, 2, 3, 4]
+    assert list(wb.messages(search="SIX").title) == ["More"]
+    assert list(wb.messages(limit=1).content) == ["Six"]
+    assert wb.messages(org="another").empty and wb.messages(user="another").empty
+    with pytest.raises(wb.InvalidRequest, match="limit is -1; at least 0 messages can be listed"):
+        wb.messages(limit=-1)
+
+
 def test_chats_are_found_by_what_was_said(two_turns: wb.Chat) -> None:
     assert list(wb.chats("FIVE").chat_id) == [two_turns.id]
     assert list(wb.chats("sums").turns) == [2]
@@ -194,6 +268,10 @@ def test_sql_reads_and_cannot_write(two_turns: wb.Chat) -> None:
         ({"by": "colour"}, "cannot be summed by 'colour'; use any of hour, day"),
         ({"since": "yesterday"}, "'yesterday' is no time; write it like 2026-11-25"),
         ({"until": 5}, "5 is no time; give a text like '2026-11-25', a date or a datetime"),
+        ({"tz": "Atlantis/City"}, "there is no time zone 'Atlantis/City'; write it like Europe/Berlin or UTC"),
+        ({"tz": "../../etc/passwd"}, "there is no time zone"),
+        ({"where": {"colour": 1}}, "usage has no column 'colour' to choose calls by; use any of model, source"),
+        ({"where": {"model": [1]}}, "model is never 1, which is of type int"),
     ],
 )
 def test_wrong_arguments_say_what_to_write(no_key: Path, arguments: dict[str, Any], said: str) -> None:

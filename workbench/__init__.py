@@ -40,7 +40,7 @@ from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
-    from workbench.ledger import chats, history_costs, plots, sql, usage
+    from workbench.ledger import calls, chats, history_costs, messages, plots, sql, usage, usage_table
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -72,22 +72,28 @@ __all__ = [
     "Usage",
     "UsagePanel",
     "WorkbenchError",
+    "calls",
     "chats",
     "history_costs",
     "load_ipython_extension",
+    "messages",
     "plots",
     "sql",
     "usage",
+    "usage_table",
 ]
 
 _LAZY = {
     "Chat": "workbench.chat",
     "ReplyStream": "workbench.chat",
+    "calls": "workbench.ledger",
     "chats": "workbench.ledger",
     "history_costs": "workbench.ledger",
+    "messages": "workbench.ledger",
     "plots": "workbench.ledger",
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",
+    "usage_table": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
     "ChatWidget": "workbench.notebook.widget",
     "UsagePanel": "workbench.notebook.panel",

@@ -7,21 +7,28 @@ known is None, never zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from workbench.turns import LOCAL_MODEL
+from workbench.turns import LOCAL_MODEL, Usage
 from workbench.wording import plain
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo
 
-    from workbench.turns import Usage
-
 MILLION = Decimal(1_000_000)
+CLASSES = (
+    "uncached_input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "web_searches",
+)
+"""What is counted, and billed, apart."""
 LEDGER_DIGITS = Decimal("0.000000001")
 """The ledger keeps nine decimals of a dollar: a tenth of the cheapest token there is."""
 
@@ -161,21 +168,15 @@ def context_window(model: str) -> int | None:
 
 
 def costs_by_class(model: str, usage: Usage, at: datetime) -> dict[str, Decimal] | None:
-    """Return what each class of tokens of a call cost in US dollars, by the name of its count.
+    """Return what each class of tokens of a call cost in US dollars, by the name of its count; None without a price.
 
-    None when that is not known: no price, or one for the whole call, as for batches and for what stays in the US.
+    Together with ``web_searches`` they are what :func:`cost_of` returns.
     """
     price = price_of(model, at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
-    if price is None or usage.service_tier == "batch" or usage.inference_geo == "us":
+    if price is None:
         return None
-    prices = {
-        "uncached_input_tokens": price.input,
-        "cache_read_tokens": price.cache_read,
-        "cache_write_5m_tokens": price.cache_write_5m,
-        "cache_write_1h_tokens": price.cache_write_1h,
-        "output_tokens": price.output,
-    }
-    return {name: plain(getattr(usage, name) * usd / MILLION) for name, usd in prices.items()}
+    terms = Usage(service_tier=usage.service_tier, inference_geo=usage.inference_geo)
+    return {name: plain(cost_of(replace(terms, **{name: getattr(usage, name)}), price)) for name in CLASSES}
 
 
 def listed_models(at: datetime) -> dict[str, Price]:

@@ -46,7 +46,7 @@ def usage(
     from workbench.ledger import usage
 
     groups = [] if by == "call" else list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
-    frame = usage(since, until, groups)
+    frame = usage(since, until, groups).drop(columns="cost")  # for plots; as text the exact one is enough
     if as_json or as_csv:
         (_print_json if as_json else _print_csv)(frame)
     elif frame.empty:

@@ -1,7 +1,7 @@
 """What was said and what it cost, as DataFrames."""
 
 from workbench.ledger import plots
-from workbench.ledger.frames import chats, sql, usage
+from workbench.ledger.frames import calls, chats, messages, sql, usage, usage_table
 from workbench.ledger.policies import history_costs
 
-__all__ = ["chats", "history_costs", "plots", "sql", "usage"]
+__all__ = ["calls", "chats", "history_costs", "messages", "plots", "sql", "usage", "usage_table"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from workbench.errors import InvalidRequest
+from workbench.pricing import CLASSES, costs_by_class
 from workbench.runtime import runtime
 from workbench.store.queries import query
-from workbench.turns import DEFAULT_ID, Caller
+from workbench.turns import DEFAULT_ID, Caller, Usage
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
@@ -22,19 +25,22 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
     Moment = str | date | datetime
-    """A time; without a time zone it is UTC, and a day is its first moment."""
+    """A time; a day is its first moment."""
+    Where = Mapping[str, object]
+    """Columns and the value each must have, or the values it may have."""
 
 PIECE_ROWS = 20_000
 """Rows in a piece: of single calls some 7 MB."""
-MOST_CHATS = 1_000_000_000
+MOST_ROWS = 1_000_000_000
 """More than there are; what SQL counts with ends somewhere."""
 PERIODS = {
-    "hour": "date_trunc('hour', started_at AT TIME ZONE 'UTC')",
-    # in UTC like the others, but DuckDB asks a calendar for those: five times the CPU of the sums
-    "day": "DATE '1970-01-01' + CAST(FLOOR(EXTRACT(EPOCH FROM started_at) / 86400) AS INTEGER)",
-    "week": "CAST(date_trunc('week', started_at AT TIME ZONE 'UTC') AS DATE)",
-    "month": "CAST(date_trunc('month', started_at AT TIME ZONE 'UTC') AS DATE)",
+    "hour": "date_trunc('hour', started_at AT TIME ZONE {zone})",
+    "day": "CAST(date_trunc('day', started_at AT TIME ZONE {zone}) AS DATE)",
+    "week": "CAST(date_trunc('week', started_at AT TIME ZONE {zone}) AS DATE)",
+    "month": "CAST(date_trunc('month', started_at AT TIME ZONE {zone}) AS DATE)",
 }
+UTC_DAY = "DATE '1970-01-01' + CAST(FLOOR(EXTRACT(EPOCH FROM started_at) / 86400) AS INTEGER)"
+"""The same as ``day`` in UTC, but for the others DuckDB asks a calendar: five times the CPU of the sums."""
 COLUMNS = (
     "model",
     "source",
@@ -60,41 +66,101 @@ SUMS = """
     CAST(SUM(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS unpriced_calls"""
 
 
+PARTS = {
+    "uncached_input_usd": ("uncached_input_tokens",),
+    "cache_read_usd": ("cache_read_tokens",),
+    "cache_write_usd": ("cache_write_5m_tokens", "cache_write_1h_tokens"),
+    "output_usd": ("output_tokens",),
+    "web_search_usd": ("web_searches",),
+}
+_TERMS = ("service_tier", "inference_geo", "speed")
+CATEGORIES = {*COLUMNS, "price_source"} - {"user_id", "chat_id", "prompt_version"}
+"""Few values in many rows."""
+
+
 def usage(
     since: Moment | None = None,
     until: Moment | None = None,
     by: str | Sequence[str] = (),
+    where: Where | None = None,
     *,
     chat: Chat | str | None = None,
+    tz: str = "UTC",
     org: str = DEFAULT_ID,
 ) -> pd.DataFrame:
     """Return what calls to models used and cost.
 
     Args:
-        since: Calls from this moment on; a day means its first moment, and times are UTC.
+        since: Calls from this moment on; a day means its first moment.
         until: Calls before this moment.
         by: ``hour``, ``day``, ``week``, ``month``, ``model``, ``source``, ``status``, ``user_id``, ``chat_id``, … to sum
-            up; without it one row per call.
+            up; without it one row per call. The store sums, so millions of calls take no memory here.
+        where: Only calls with these values: ``{"model": "claude-haiku-5-5", "status": ["failed", "lost"]}``; None is a
+            missing one.
         chat: Only this chat's calls; a chat or its id.
+        tz: Where days and hours begin, such as ``Europe/Berlin``; times without a zone are of there too.
         org: Whose calls.
 
     Returns:
-        One row per call, oldest first: who, when, the disjoint token counts, ``input_tokens`` (their inclusive sum),
-        ``cost_usd`` and more. With ``by`` one row per group: the groups, ``calls``, the sums of the counts,
-        ``cost_usd`` of the calls whose price is known (missing if none is) and ``unpriced_calls``.
+        One row per call, oldest first: who, when (with time zone), the disjoint token counts, ``input_tokens`` (their
+        inclusive sum), ``cost_usd`` and more. With ``by`` one row per group: the groups (days, weeks and months as
+        their first midnight, without a zone), ``calls``, the sums of the counts, ``cost_usd`` of the calls whose price
+        is known (missing if none is) and ``unpriced_calls``. ``cost_usd`` is an exact Decimal; ``cost`` is the same as
+        a float, for plots. What has few values is categorical. Without calls the columns are the same.
 
     Raises:
-        InvalidRequest: a time or a column that there is not.
+        InvalidRequest: a time, a time zone or a column that there is not.
 
     Example::
 
         wb.usage(by=["day", "model"])
-        wb.usage(since="2026-11-01")["cost_usd"].sum()
+        wb.usage(since="2026-11-01", where={"source": ["map", "server"]})["cost_usd"].sum()
+        wb.usage(by="day", tz="America/New_York").plot.bar("day", "cost")
     """
-    chat_id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
-    statement = usage_query(([by] if isinstance(by, str) else by) if by else [])
-    calls = runtime().engine.store.arrow(statement, org, moment_of(since), moment_of(until), chat_id)
-    return _frame(runtime().run(calls))
+    return _with_floats(_frame(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
+
+
+def usage_table(
+    since: Moment | None = None,
+    until: Moment | None = None,
+    by: str | Sequence[str] = (),
+    where: Where | None = None,
+    *,
+    chat: Chat | str | None = None,
+    tz: str = "UTC",
+    org: str = DEFAULT_ID,
+) -> pa.Table:
+    """Return the same as :func:`usage` as an Arrow table, with costs as DECIMAL(18, 9): to write Parquet, for Polars.
+
+    Example::
+
+        pyarrow.parquet.write_table(wb.usage_table(since="2026-11-01"), "november.parquet")
+    """
+    zone = _zone(tz)
+    query, values = usage_query(([by] if isinstance(by, str) else by) if by else [], where or {}, tz)
+    bounds = moment_of(since, zone), moment_of(until, zone)
+    return runtime().run(runtime().engine.store.arrow(query, org, *bounds, _id(chat), *values))
+
+
+def calls(chat: Chat | str, *, org: str = DEFAULT_ID) -> pd.DataFrame:
+    """Return the calls of a chat as :func:`usage` does, and of each what it sent again and what every class cost.
+
+    Args:
+        chat: A chat or its id.
+        org: Whose chat.
+
+    Returns:
+        The columns of ``usage`` and then: ``history_messages`` sent before the question, ``left_out_messages`` that
+        were trimmed, ``gap_s`` (seconds since the call before had ended; missing for the first), and the Decimals
+        ``uncached_input_usd``, ``cache_read_usd``, ``cache_write_usd``, ``output_usd`` and ``web_search_usd``, which are
+        missing where no price is known.
+    """
+    import pandas as pd
+
+    found = runtime().run(runtime().engine.store.arrow(query("calls"), _id(chat), org))
+    frame = _frame(found)
+    costs = [_costs(row) for row in frame.to_dict("records")]
+    return _with_floats(frame).join(pd.DataFrame(costs, columns=list(PARTS), index=frame.index, dtype=object))
 
 
 def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFrame:
@@ -109,10 +175,39 @@ def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: s
     Raises:
         InvalidRequest: the limit is below zero.
     """
-    if limit < 0:
-        raise InvalidRequest(f"limit is {limit}; at least 0 chats can be listed")
+    _check_limit(limit, "chats")
     engine = runtime().engine
-    return _frame(runtime().run(engine.store.chats(Caller(org, user), search, min(limit, MOST_CHATS))))
+    return _frame(runtime().run(engine.store.chats(Caller(org, user), search, min(limit, MOST_ROWS))))
+
+
+def messages(
+    chat: Chat | str | None = None,
+    search: str = "",
+    *,
+    limit: int = 10_000,
+    org: str = DEFAULT_ID,
+    user: str = DEFAULT_ID,
+) -> pd.DataFrame:
+    """Return messages, chat by chat in the order of their chats' ids, each chat's oldest first.
+
+    Args:
+        chat: Only of this chat; a chat or its id.
+        search: Only messages with this text, in capitals or not.
+        limit: At most so many, the newest.
+        org: Whose messages; an org's id.
+        user: Whose messages; a user's id.
+
+    Returns:
+        ``chat_id``, ``title``, ``seq`` (1, 2, 3, … in the chat), ``role``, ``content``, ``token_count`` (of a reply its
+        output tokens, of a question the input tokens it added), ``status``, ``stop_reason``, ``model``, ``created_at``
+        (UTC) and ``id``.
+
+    Raises:
+        InvalidRequest: the limit is below zero.
+    """
+    _check_limit(limit, "messages")
+    bounds = org, user, _id(chat), search, min(limit, MOST_ROWS)
+    return _frame(runtime().run(runtime().engine.store.arrow(query("said"), *bounds)))
 
 
 def sql(query: str) -> pd.DataFrame:
@@ -137,7 +232,7 @@ async def usage_pieces(
     Between two pieces nothing of the store is held, so whoever reads slowly keeps nobody waiting. A call that is
     recorded meanwhile may be left out, none is there twice.
     """
-    statement = usage_query(by)
+    statement, _ = usage_query(by)
     bounds = [since, until]
     if not by:  # of sums each needs all calls
         cuts = await store.arrow(query("usage_cuts"), org, since, until, PIECE_ROWS)
@@ -148,26 +243,53 @@ async def usage_pieces(
             yield piece.slice(at, PIECE_ROWS)
 
 
-def usage_query(by: Sequence[str]) -> str:
-    """Return the query for single calls, or for their sums by one or more columns.
+def usage_query(by: Sequence[str], where: Where | None = None, tz: str = "UTC") -> tuple[str, tuple[object, ...]]:
+    """Return the query for single calls, or for their sums by one or more columns, and its values from $5 on.
 
     Raises:
         InvalidRequest: there is no such column.
     """
+    calls, values = query("usage"), list[object]()
+    if where:
+        conditions = [_condition(name, wanted, values) for name, wanted in where.items()]
+        # the query of single calls holds the WHERE, so that there is only one
+        calls = calls.replace("\nORDER BY", "".join(f"\n  AND {condition}" for condition in conditions) + "\nORDER BY")
     if not by:
-        return query("usage")
+        return calls, tuple(values)
     if unknown := [name for name in by if name not in PERIODS and name not in COLUMNS]:
         raise InvalidRequest(f"usage cannot be summed by {unknown[0]!r}; use any of {', '.join((*PERIODS, *COLUMNS))}")
     by = list(dict.fromkeys(by))
     groups = ", ".join(str(n) for n in range(1, len(by) + 1))
-    chosen = ", ".join(f"{PERIODS.get(name, name)} AS {name}" for name in by)
-    # the query of single calls holds the WHERE, so that there is only one; DuckDB would really sort them
-    calls, _, _ = query("usage").rpartition("ORDER BY")
-    return f"SELECT {chosen},{SUMS}\nFROM (\n{calls}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
+    chosen = ", ".join(f"{_group(name, tz)} AS {name}" for name in by)
+    calls, _, _ = calls.rpartition("ORDER BY")  # DuckDB would really sort them
+    sums = f"SELECT {chosen},{SUMS}\nFROM (\n{calls}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
+    return sums, tuple(values)
 
 
-def moment_of(value: Moment | None) -> datetime | None:
-    """Return a time as the store knows it: UTC, which a time without a zone is taken for."""
+def _group(name: str, tz: str) -> str:
+    if name == "day" and tz == "UTC":
+        return UTC_DAY
+    # the name is one of zoneinfo's, which hold no quotes
+    return PERIODS[name].format(zone=f"'{tz}'") if name in PERIODS else name
+
+
+def _condition(name: str, wanted: object, values: list[object]) -> str:
+    if name not in COLUMNS:
+        raise InvalidRequest(f"usage has no column {name!r} to choose calls by; use any of {', '.join(COLUMNS)}")
+    options = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+    known = [option for option in options if option is not None]
+    for option in known:
+        if not isinstance(option, int if name == "prompt_version" else str):
+            raise InvalidRequest(f"{name} is never {option!r}, which is of type {type(option).__name__}")
+    first = 5 + len(values)
+    values += known
+    chosen = [f"{name} IN ({', '.join(f'${first + n}' for n in range(len(known)))})"] if known else []
+    missing = [f"{name} IS NULL"] if len(known) < len(options) else []
+    return f"({' OR '.join(chosen + missing) or 'FALSE'})"
+
+
+def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | None:
+    """Return a time as the store knows it; one without a zone is taken for UTC, or of the zone named."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -179,10 +301,42 @@ def moment_of(value: Moment | None) -> datetime | None:
         raise InvalidRequest(f"{value!r} is no time; give a text like '2026-11-25', a date or a datetime")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return value if value.tzinfo else value.replace(tzinfo=zone or UTC)
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # none of that name; no name; a folder
+        raise InvalidRequest(f"there is no time zone {name!r}; write it like Europe/Berlin or UTC") from None
+
+
+def _id(chat: Chat | str | None) -> str:
+    return chat if isinstance(chat, str) else chat.id if chat is not None else ""
+
+
+def _check_limit(limit: int, what: str) -> None:
+    if limit < 0:
+        raise InvalidRequest(f"limit is {limit}; at least 0 {what} can be listed")
+
+
+def _costs(call: Mapping[Any, Any]) -> list[Decimal | None]:
+    """What each class of tokens of a call cost, in the order of ``PARTS``."""
+    terms: dict[str, Any] = {name: call[name] if isinstance(call[name], str) else None for name in _TERMS}
+    usage = Usage(**{name: call[name] for name in CLASSES}, **terms)
+    costs = costs_by_class(call["model"], usage, call["started_at"])
+    if costs is None:
+        return [None] * len(PARTS)
+    return [sum((costs[name] for name in names), Decimal(0)) for names in PARTS.values()]
+
+
+def _with_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a plot needs beside the exact cost, and less memory for texts of few values."""
+    frame.insert(list(frame.columns).index("cost_usd") + 1, "cost", frame["cost_usd"].astype("float64"))
+    return frame.astype({name: "category" for name in frame.columns if name in CATEGORIES})
+
+
+def _frame(table: pa.Table, tz: str = "UTC") -> pd.DataFrame:
     import pandas as pd  # with pyarrow 0.7 s: only whoever wants frames waits for it
     import pyarrow as pa
 
@@ -194,5 +348,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     for field in numbered.schema:
         if pa.types.is_decimal(field.type):
             frame[field.name] = frame[field.name].map(plain, na_action="ignore")
+        elif tz != "UTC" and pa.types.is_timestamp(field.type) and field.type.tz:
+            frame[field.name] = frame[field.name].dt.tz_convert(tz)
     frame.columns = pd.Index(names)
     return frame

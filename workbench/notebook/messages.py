@@ -262,6 +262,9 @@ def counts(reply: Reply) -> list[Json]:
     ]
     if usage.thinking_tokens:
         rows[-1]["what"] = f"output, {usage.thinking_tokens:,} of it thinking"
+    if usage.web_searches:
+        cost = amount(None if costs is None else costs["web_searches"])
+        rows.append({"what": "web searches, not tokens", "tokens": usage.web_searches, "cost_usd": cost})
     return rows
 
 
