@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -12,7 +13,7 @@ import pytest
 
 from tests.test_store import EVE, NOON, a_chat, a_turn, keep, two_turns
 from workbench.errors import StoreError
-from workbench.store import Store, copies
+from workbench.store import Store, bulk, copies
 from workbench.store.backend import Statement
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ async def everything(backend: Backend) -> dict[str, list[str]]:
     def same(row: Row) -> list[Any]:
         return [value.astimezone(UTC) if isinstance(value, datetime) else value for value in row]
 
-    tables = [table.name for table in await copies._tables(backend)]
+    tables = [table.name for table in await copies.tables(backend)]
     return {name: sorted(str(same(row)) for row in await backend.rows(f"SELECT * FROM {name}")) for name in tables}
 
 
@@ -186,7 +187,7 @@ async def test_every_table_but_that_of_the_schema_is_copied(store: Store) -> Non
     named = await store.backend.rows(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
     )
-    assert {table.name for table in await copies._tables(store.backend)} | {"schema_version", "sessions"} == {
+    assert {table.name for table in await copies.tables(store.backend)} | {"schema_version", "sessions"} == {
         n for (n,) in named
     }
 
@@ -237,3 +238,27 @@ async def test_a_copy_whose_sums_differ_is_an_error(store: Store, target: Store)
     await unsettle(store)
     with pytest.raises(StoreError, match=r"2 rows, 198 input tokens, 12 output tokens, 0\.000186000 US dollars there"):
         await copies._same(store.backend, target.backend, "usage")
+
+
+# Rows from elsewhere ------------------------------------------------------------------------------------------------
+
+
+async def test_rows_are_added_once(store: Store) -> None:
+    new = [{"id": f"org-{n}", "created_at": NOON, "budget_usd": Decimal("0.5")} for n in range(3)]
+    users = [{"org_id": "org-1", "id": "o'hara 🙂", "created_at": NOON}]
+
+    assert await bulk.add(store.backend, {"orgs": [*new[:2], new[0]], "users": []}) == {"orgs": 2, "users": 0}
+    assert await bulk.add(store.backend, {"orgs": [new[1] | {"budget_usd": None}, new[2]], "users": users}) == {
+        "orgs": 1,
+        "users": 1,
+    }
+    rows = "SELECT id, budget_usd FROM orgs WHERE id LIKE 'org-%' ORDER BY id"
+    assert [(id, float(usd)) for id, usd in await store.backend.rows(rows)] == [(f"org-{n}", 0.5) for n in range(3)]
+    assert await store.backend.rows("SELECT id FROM users WHERE org_id = 'org-1'") == [("o'hara 🙂",)]
+
+
+async def test_rows_are_added_all_or_none(store: Store) -> None:
+    chat = {"id": "c", "org_id": "o", "user_id": "u", "title": None, "created_at": NOON, "updated_at": NOON}
+    with pytest.raises(StoreError):
+        await bulk.add(store.backend, {"orgs": [{"id": "o", "created_at": NOON}], "chats": [chat]})
+    assert await store.backend.rows("SELECT id FROM orgs WHERE id = 'o'") == []

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli.terminal import agreed, clean, note, show, stderr, write, write_json
+from workbench.cli.terminal import agreed, clean, note, progress_bars, show, write, write_json
 from workbench.errors import InvalidRequest, StoreBusy, StoreError
 from workbench.wording import instant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-
-    from rich.progress import TaskID
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from workbench.store.backend import Backend
     from workbench.store.check import Finding
@@ -211,7 +209,7 @@ def export(
     begin, end = moment_of(since), moment_of(until)
     if begin and end and begin >= end:
         raise InvalidRequest(f"nothing is between {since} and {until}; swap the two")
-    with _progress() as progress:
+    with progress_bars() as progress:
         rows = _ask(lambda backend: copies.export(backend, folder, begin, end, progress))
     _report(rows, f"Exported to {folder}", as_json=as_json)
 
@@ -251,7 +249,7 @@ def copy(
     _there(source)
     if source == target or ("://" not in source + target and Path(source).resolve() == Path(target).resolve()):
         raise InvalidRequest("FROM and TO are the same store; name two")
-    with _progress() as progress:
+    with progress_bars() as progress:
         rows = asyncio.run(_copied(source, target, progress))
     _report(rows, "Copied", as_json=as_json)
 
@@ -287,7 +285,7 @@ def erase(
     if not all(agreed(question, yes=yes) for question in questions):
         note("Nothing was erased.")
         raise typer.Exit(1)
-    with _progress() as progress:
+    with progress_bars() as progress:
 
         def told(removed: Removed) -> None:
             progress("chats", removed.chats, removed.chats)
@@ -335,7 +333,7 @@ def prune(as_json: Json = False) -> None:
     """
     from workbench.store import erase
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         removed = _ask(
             lambda backend: erase.prune(
                 backend, datetime.now(UTC), lambda so_far: progress("chats", so_far.chats, so_far.chats)
@@ -398,22 +396,3 @@ def _report(rows: dict[str, int], what: str, *, as_json: bool) -> None:
         write_json(rows)
     else:
         note(f"{what}: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in rows.items()) + ".")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """How far it is, on a terminal: to be told of what, how many are done, how many there are."""
-    if not stderr().is_terminal:
-        yield lambda name, done, total: None
-        return
-    from rich.progress import MofNCompleteColumn, Progress
-
-    bars: dict[str, TaskID] = {}
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=stderr(), transient=True) as shown:
-
-        def tell(name: str, done: int, total: int) -> None:
-            if name not in bars:
-                bars[name] = shown.add_task(name)
-            shown.update(bars[name], completed=done, total=total)
-
-        yield tell

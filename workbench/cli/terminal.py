@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING
 from workbench.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rich.console import Console, RenderableType
+    from rich.progress import TaskID
 
 WIDE = 200
 """Columns of a table that goes to a file or a pipe: nothing is cut there to fit a screen nobody looks at."""
@@ -94,3 +98,22 @@ def show(what: RenderableType) -> None:
     # rich pads every line to the width of the table
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """How far it is, on a terminal: to be told of what, how many are done, how many there are."""
+    if not stderr().is_terminal:
+        yield lambda name, done, total: None
+        return
+    from rich.progress import MofNCompleteColumn, Progress
+
+    bars: dict[str, TaskID] = {}
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=stderr(), transient=True) as shown:
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = shown.add_task(name)
+            shown.update(bars[name], completed=done, total=total)
+
+        yield tell

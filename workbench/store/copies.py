@@ -325,19 +325,19 @@ async def copy(source: Backend, target: Backend, progress: Progress = _silent) -
     Raises:
         StoreError: afterwards the two differ, since one of them is in use or held other rows before.
     """
-    tables = await _tables(source)
-    types = {table.name: table.types for table in await _tables(target)}
-    for table in tables:
+    ours = await tables(source)
+    types = {table.name: table.types for table in await tables(target)}
+    for table in ours:
         await _copy_table(source, target, table, types[table.name], progress)
-    return {table.name: await _same(source, target, table.name) for table in tables}
+    return {table.name: await _same(source, target, table.name) for table in ours}
 
 
 async def tables_of(backend: Backend) -> list[str]:
     """Return the names of the tables that are copied, all but those about the store itself."""
-    return [table.name for table in await _tables(backend)]
+    return [table.name for table in await tables(backend)]
 
 
-async def _tables(backend: Backend) -> list[Table]:
+async def tables(backend: Backend) -> list[Table]:
     """The tables there are, so that none is forgotten when one is added."""
     columns: dict[str, dict[str, str]] = {}
     for name, column, kind in await backend.rows(query("table_columns")):
@@ -377,7 +377,7 @@ async def _pages(source: Backend, table: Table) -> AsyncIterator[list[Row]]:
 
 def _upsert(table: Table, rows: Sequence[Row]) -> Statement:
     """One parameter for each column, a list: 20 times as fast in DuckDB as one for each value."""
-    values = ", ".join(_values(n, table.types[column]) for n, column in enumerate(table.columns, start=1))
+    values = ", ".join(as_column(n, table.types[column]) for n, column in enumerate(table.columns, start=1))
     rest = [column for column in table.columns if column not in table.key]
     sql = (
         f"INSERT INTO {table.name} ({', '.join(table.columns)}) SELECT {values} ON CONFLICT ({', '.join(table.key)}) "
@@ -386,7 +386,8 @@ def _upsert(table: Table, rows: Sequence[Row]) -> Statement:
     return Statement(sql, tuple([*column] for column in zip(*rows, strict=True)))
 
 
-def _values(place: int, kind: str) -> str:
+def as_column(place: int, kind: str) -> str:
+    """Return the parameter of that number, a list, as a column of that type."""
     if kind.upper() == "JSON":
         return f"CAST(UNNEST(CAST(${place} AS TEXT[])) AS JSON)"
     return f"UNNEST(CAST(${place} AS {kind}[]))"
