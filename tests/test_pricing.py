@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from random import Random
 
 import model_prices
 import pytest
@@ -12,7 +13,7 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.pricing import FREE, Price, cost_and_source, cost_of, price_of, worst_case
+from workbench.pricing import FREE, Price, cost_and_source, cost_of, costs_by_class, price_of, worst_case
 from workbench.turns import Usage
 
 D = Decimal
@@ -106,6 +107,90 @@ def test_a_second_price_table_agrees(model: str, at: datetime, fast: bool) -> No
         assert ours is not None
         assert [ours.input, ours.cache_read, ours.cache_write_5m, ours.output] == expected
         assert ours.cache_write_1h == ours.input * D(str(theirs.cache_write_1h_multiple))
+
+
+RECORDED_WELL = {"claude-haiku-4-5": "2025-10-16", "claude-opus-4-5": "2025-11-27"}
+"""When the second package put its first record of a model right: Haiku 4.5 had Sonnet's prices in it, Opus 4.5 the cache
+prices of Opus 4. Of all models it has no cache prices before June 24, 2025."""
+LONG = {"claude-haiku-5-5": (100_000, 5, 5), "claude-sonnet-4-5": (200_000, 2, D("1.5"))}
+"""Above how many input tokens input, and output, are so many times as dear; of Sonnet 4.5 the second package lacks that."""
+SINCE_OCTOBER_7 = datetime(2026, 10, 7, tzinfo=UTC)
+"""Since then all prices are those of the table at the top."""
+
+
+def test_ten_thousand_random_usages_cost_what_a_formula_and_a_second_package_say() -> None:
+    random = Random(20261128)
+    models = sorted({*TABLE, *(model for model, _ in CALLS)})
+    by_hand = by_package = 0
+    for _ in range(10_000):
+        model, usage = random.choice(models), _usage(random)
+        days = random.choice([50, 690])
+        at = TODAY - timedelta(days=days * random.random())
+        price = price_of(model, at, input_tokens=usage.input_tokens)
+        assert price is not None
+        exact = cost_of(usage, price)
+
+        assert cost_and_source(model, usage, at)[0] == exact.quantize(D("0.000000001"))
+        assert sum((costs_by_class(model, usage, at) or {}).values()) == exact
+        if model in TABLE and at > SINCE_OCTOBER_7:
+            by_hand += 1
+            assert exact == _formula(model, usage), (model, at, usage)
+        if (theirs := _second_package(model, usage, at)) is not None:
+            by_package += 1
+            assert exact == theirs, (model, at, usage)
+    assert by_hand > 3000 and by_package > 6000
+
+
+def _usage(random: Random) -> Usage:
+    def some() -> int:
+        return random.choice([0, random.randrange(2000), random.randrange(120_000)])
+
+    return Usage(
+        uncached_input_tokens=some(),
+        cache_read_tokens=some(),
+        cache_write_5m_tokens=some(),
+        cache_write_1h_tokens=some(),
+        output_tokens=some(),
+        service_tier=random.choice([None, "standard", "batch"]),
+    )
+
+
+def _formula(model: str, usage: Usage) -> Decimal:
+    tokens_in, out, write_5m, write_1h, read = map(D, TABLE[model].split())
+    bound, more_in, more_out = LONG.get(model.removesuffix("-20250929"), (MILLION, 1, 1))
+    prompt = (
+        usage.uncached_input_tokens * tokens_in
+        + usage.cache_read_tokens * read
+        + usage.cache_write_5m_tokens * write_5m
+        + usage.cache_write_1h_tokens * write_1h
+    )
+    reply = usage.output_tokens * out
+    if usage.input_tokens > bound:
+        prompt, reply = prompt * more_in, reply * more_out
+    return (prompt + reply) / MILLION / (2 if usage.service_tier == "batch" else 1)
+
+
+def _second_package(model: str, usage: Usage, at: datetime) -> Decimal | None:
+    name = model.removesuffix("-20250929").removesuffix("-20251001")
+    if name == "claude-sonnet-4-5" and usage.input_tokens > LONG[name][0]:
+        return None
+    if at < datetime.fromisoformat(f"{RECORDED_WELL.get(name, '2025-06-24')}T00:00+00:00"):
+        return None
+    cost = model_prices.cost(
+        model,
+        input_tokens=usage.uncached_input_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_5m_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        output_tokens=usage.output_tokens,
+        at=at,
+        provider="anthropic",
+        mode="batch" if usage.service_tier == "batch" else None,
+    )
+    if cost is None:
+        assert model in OURS_ALONE
+        return None
+    return D(cost).quantize(D("1e-12"))  # its floats are that exact; no price per token has more digits
 
 
 def test_long_prompts_of_sonnet_4_5_cost_more() -> None:
