@@ -39,7 +39,7 @@ from workbench.errors import (
 from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
-    from workbench.chat import Chat, ReplyStream
+    from workbench.chat import Chat, ReplyStream, count_tokens
     from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
@@ -74,6 +74,7 @@ __all__ = [
     "WorkbenchError",
     "calls",
     "chats",
+    "count_tokens",
     "demo_data",
     "history_costs",
     "load_ipython_extension",
@@ -89,6 +90,7 @@ _LAZY = {
     "ReplyStream": "workbench.chat",
     "calls": "workbench.ledger",
     "chats": "workbench.ledger",
+    "count_tokens": "workbench.chat",
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
     "messages": "workbench.ledger",

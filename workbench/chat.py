@@ -12,7 +12,7 @@ from workbench.errors import InvalidRequest
 from workbench.exports import as_markdown, as_notebook, shown
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
-from workbench.turns import DEFAULT_ID, Caller
+from workbench.turns import DEFAULT_ID, Caller, ChatInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -23,7 +23,21 @@ if TYPE_CHECKING:
     from workbench.notebook.widget import ChatWidget
     from workbench.runtime import Running
     from workbench.show import Display
-    from workbench.turns import Block, ChatInfo, LiveTurn, Message, Reply, Source
+    from workbench.tokens import TokenCount
+    from workbench.turns import Block, LiveTurn, Message, Reply, Source
+
+
+def count_tokens(text: str, *, model: str | None = None, system: str | None = None) -> TokenCount:
+    """Return the input tokens of a question in a new chat; see :meth:`Chat.count_tokens`.
+
+    Example::
+
+        wb.count_tokens("What is 2+2?", model="claude-sonnet-5-5")
+    """
+    chat = Chat.__new__(Chat)
+    chat._runtime, chat._caller = runtime(), Caller()
+    chat._info = ChatInfo(id="", system=system, model=model)  # asked of nobody, so it need not be able to answer
+    return chat.count_tokens(text)
 
 
 class Chat:
@@ -134,6 +148,31 @@ class Chat:
     ) -> ReplyStream:
         """Return the reply as a stream of texts, for ``for`` or ``async for``; nothing is sent before it is read."""
         return ReplyStream(self, message, model, max_tokens, Nowhere(), attached=_blocks(attach))
+
+    def count_tokens(
+        self, message: str, *, model: str | None = None, attach: Mapping[str, object] | Sequence[object] = ()
+    ) -> TokenCount:
+        """Return the input tokens of asking this next: with what is sent of the chat, its system prompt and attachments.
+
+        The model's own server counts, which is free; without one ``ctok`` does, if it is installed, and else the count
+        is rough. ``counted_by`` tells who did.
+
+        Args:
+            message: What would be asked.
+            model: Who would answer; by default whoever answers the chat.
+            attach: Values that would be sent before the message.
+
+        Raises:
+            InvalidRequest, ConfigurationError, UpstreamError: it could not be counted.
+
+        Example::
+
+            tokens, counted_by = chat.count_tokens("What is 2+2?", attach={"df": df})
+        """
+        asked = self._runtime.engine.count_tokens(
+            self._caller, self._info, message, model=model, attached=_blocks(attach)
+        )
+        return self._runtime.run(asked)
 
     # What was said --------------------------------------------------------------------------------------------------
 

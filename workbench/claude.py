@@ -99,6 +99,25 @@ class Claude:
         async with AsyncExitStack() as stack:
             yield await self._opened(request, answer, stack)
 
+    async def count_tokens(self, request: Request) -> int:
+        """Return how many input tokens a request has. It costs nothing, but has a rate limit of its own.
+
+        Raises:
+            UpstreamError: it was not counted.
+        """
+        client = await self.connect()
+        import anthropic
+
+        body = {name: value for name, value in self._body(request).items() if name in ("model", "messages", "system")}
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                return (await client.messages.count_tokens(**body)).input_tokens
+        except anthropic.APIStatusError as error:
+            failed = self._refusal(error, request.model)
+        except _transport_errors() as error:
+            failed = self._unreachable(error)
+        raise failed  # without its context, as above
+
     async def aclose(self) -> None:
         """Close the connections."""
         client, self._client = self._client, None

@@ -18,13 +18,14 @@ from anyio import CancelScope
 from workbench.budgets import affordable
 from workbench.claude import Claude
 from workbench.errors import InvalidRequest, StoreBusy, StoreError, UpstreamError
-from workbench.estimates import estimate_turn
+from workbench.estimates import AROUND_A_QUESTION, estimate_turn, text_tokens
 from workbench.history import most_input_tokens, small_model_tokens, window
 from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import context_window, cost_and_source, worst_case
 from workbench.store.store import Overspent
-from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens
+from workbench.tokens import TokenCount, offline_tokens
+from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens, visible_text
 from workbench.wording import exact
 
 if TYPE_CHECKING:
@@ -292,6 +293,40 @@ class Engine:
             now=now,
             context_window=self.context_window(model),
         )
+
+    async def count_tokens(
+        self, caller: Caller, chat: ChatInfo, question: str, *, model: str | None = None, attached: Sequence[Block] = ()
+    ) -> TokenCount:
+        """Return the input tokens of asking a question in a chat: counted by the model's own server, where there is one.
+
+        Nothing is written, and nobody charges for it. Where no server is configured that knows the model, ctok counts
+        if it is installed, and else the count is an estimate; both leave pictures out.
+
+        Raises:
+            InvalidRequest: the question cannot be sent.
+            ConfigurationError: the model is retired.
+            UpstreamError: the server did not count it.
+        """
+        _check(caller, question, model, None, attached)
+        asked = model or chat.model or self.settings.model
+        refuse_retired(asked, datetime.now(UTC).date())
+        answers = asked if asked == LOCAL_MODEL or self.settings.has_upstream else None
+        if answers is None and model is None and chat.model is None:
+            answers = self.model_for(None)  # the embedded model, if nobody else is named
+        messages = await self.store.messages(caller, chat.id) if chat.stored else []
+        upstream = await self._upstream(answers) if answers else None
+        counted_as = answers or asked
+        sent = self._window(chat, messages, question, attached, counted_as, self._longest_reply(chat, counted_as, None))
+        if upstream is not None:
+            request = Request(model=counted_as, max_tokens=1, messages=sent.messages, system=chat.system)
+            by = LOCAL_MODEL if counted_as == LOCAL_MODEL else "claude"
+            return TokenCount(await upstream.count_tokens(request), by)
+        texts = [chat.system or "", *(visible_text(message["content"]) for message in sent.messages)]
+        exact = await asyncio.to_thread(offline_tokens, counted_as, texts, len(sent.messages) // 2)
+        if exact is not None:
+            return TokenCount(exact, "ctok")
+        rough = sum(map(text_tokens, texts)) + AROUND_A_QUESTION * len(sent.messages)
+        return TokenCount(rough, "estimate")
 
     def context_window(self, model: str) -> int | None:
         """Return how many tokens a model takes at most; None when nobody tells, or not yet."""
