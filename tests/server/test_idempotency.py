@@ -119,6 +119,22 @@ def test_a_client_that_left_asks_anew(server: LiveServer, upstream: ScriptedUpst
     assert list(events(again))[-1]["fullText"] == "Again"
 
 
+def test_a_key_whose_chat_was_deleted_is_free_again(server: LiveServer, upstream: ScriptedUpstream) -> None:
+    first = ask(server.client).json()
+    kept = KEY["idempotency-key"]
+    KEY["idempotency-key"] = new_id()
+    of_another_chat = ask(server.client)
+
+    server.client.delete(f"/chats/{first['chat_id']}").raise_for_status()
+
+    assert told(ask(server.client)) == told(of_another_chat)
+    KEY["idempotency-key"] = kept
+    again = ask(server.client)
+    assert again.status_code == 200, again.text
+    assert again.json()["chat_id"] != first["chat_id"]
+    assert len(upstream.requests) == 3
+
+
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "ü"])
 def test_a_key_that_is_none_is_refused(server: LiveServer, key: str) -> None:
     answer = server.client.post("/chat", json={"message": "hi"}, headers=[("idempotency-key", key.encode())])
