@@ -447,6 +447,8 @@ class Store:
         if limits is None:
             limits = [Limits(*row) for row in await self.backend.rows(query("limits"), *whose)]
             self._limits.keep(whose, version, limits)
+            if not {of.scope for of in limits} >= {"org", "user"}:
+                self._known.discard((caller.org_id, caller.user_id))  # erased meanwhile, if they ever had a row
         return limits
 
     async def budgets(self, caller: Caller, now: datetime, *, apart_from: str = "") -> list[Budget]:
