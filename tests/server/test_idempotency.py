@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -116,6 +117,23 @@ def test_a_client_that_left_asks_anew(server: LiveServer, upstream: ScriptedUpst
     while (again := ask(server.client, "/chat/stream")).status_code == 409:  # until the server has noticed
         pass
 
+    assert list(events(again))[-1]["fullText"] == "Again"
+
+
+def test_a_key_that_could_not_be_given_back_is_free_once_the_store_works_again(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(reply(["One", " two"], pause_after=1), reply("Again"))
+    with LiveServer(tmp_path, upstream=upstream.url) as server:
+        with server.client.stream("POST", "/chat/stream", json={"message": "hi"}, headers=KEY) as answer:
+            next(events(answer))
+            store = (tmp_path / "store.duckdb").rename(tmp_path / "elsewhere.duckdb")
+        while server.app.state.service.at_work:
+            time.sleep(0.01)
+        store.rename(tmp_path / "store.duckdb")
+        again = ask(server.client, "/chat/stream")
+
+    assert again.status_code == 200, again.text
     assert list(events(again))[-1]["fullText"] == "Again"
 
 
