@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         origins = tuple(origin.lower().removesuffix("/") for origin in origins)
         for origin in origins:
             if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
-                raise ValueError(f"{origin!r} is no origin; write each like https://app.example.com, without a path")
+                raise ValueError(f"{origin!r} is no origin; write each like https://example.com, without a path")
         return origins
 
     @field_serializer("store")
