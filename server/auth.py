@@ -260,6 +260,10 @@ def _check_scope(key: ApiKey, *enough: str) -> None:
         raise HTTPException(403, f"the key lacks the scope {enough[0]}; send one that has it")
 
 
+FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip", "x-wb-signature")
+"""Headers of a request that a proxy brings, wherever that runs."""
+
+
 class GatewayUsers:
     """``gateway``: a proxy has asked who calls, and signs what it says."""
 
@@ -282,12 +286,13 @@ class GatewayUsers:
         return Caller(org_id, user_id, "server")
 
     async def check_operator(self, request: Request) -> None:
-        """Let programs of this machine pass."""
-        _check_local(request)
+        """Let programs of this machine pass, and nobody whom a gateway on it brings."""
+        _check_local(request, but_not_with=FORWARDED)
 
 
-def _check_local(request: Request) -> None:
-    if request.client is None or not _is_loopback(request.client.host):
+def _check_local(request: Request, *, but_not_with: Collection[str] = ()) -> None:
+    local = request.client is not None and _is_loopback(request.client.host)
+    if not local or any(name in request.headers for name in but_not_with):
         raise HTTPException(403, "this is for programs on the server's own machine")
 
 

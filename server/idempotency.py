@@ -82,6 +82,6 @@ async def released(
         with CancelScope(shield=True):
             try:
                 await store.unclaim(caller, message_id)
-            except StoreError as error:  # then the key is free once this process has ended
+            except StoreError as error:  # whoever comes with it next does so
                 log.warning("Idempotency key not given back", extra={"error": error.type})
         raise

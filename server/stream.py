@@ -264,15 +264,15 @@ def _on_its_lines(events: bytes) -> bytes:
 
 
 def _budget_headers(turn: LiveTurn) -> dict[str, str]:
-    left = turn.budget_left_usd
-    return {} if left is None else {"x-budget-remaining-usd": str(left)}
+    left = exact(turn.budget_left_usd)
+    return {} if left is None else {"x-budget-remaining-usd": left}
 
 
 def _budget(turn: LiveTurn) -> dict[str, Any]:
     """What the client is told when there is a budget."""
     if turn.budget is None:
         return {}
-    told: dict[str, Any] = {"budget_remaining_usd": str(turn.budget_left_usd)}
+    told: dict[str, Any] = {"budget_remaining_usd": exact(turn.budget_left_usd)}
     if turn.budget.nearly_spent:
         told["budget_nearly_spent"] = True
     if turn.shortened:

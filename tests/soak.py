@@ -8,7 +8,6 @@ it must not grow: its memory after 1,000 requests is compared with that at the e
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import random
@@ -23,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import duckdb
@@ -31,13 +31,15 @@ import httpx2
 from tests.faults.frames import Usage
 from tests.faults.upstream import FAULTS, ScriptedUpstream, fault, reply
 from tests.server.process import ROOT, ServerProcess
-from workbench.store import Store
 
 if TYPE_CHECKING:
     from tests.faults.upstream import Reply, Request
 
 CLIENTS = 16
 KILLS = 8
+EACH, SAMPLES = 100, 6
+"""Memory is read every so many requests and compared as the median of so many: one mapping of DuckDB's has 5 MB of it or
+22, as a checkpoint is just over or not."""
 ORGS = ("free", "rich", "poor")
 BUDGETS = {"rich": Decimal(1000), "poor": Decimal("0.05")}
 STATUSES = {200, 400, 402, 409, 502, 503, 504}
@@ -54,21 +56,14 @@ MINUTES = {"hang", "stall", "stall_in_frame", "slow", "bad_chunk", "429_retry_af
 """Faults that only a client that leaves, or a minute, ends."""
 
 
-class Memory(NamedTuple):
-    """What a server has, in MB."""
-
-    whole: float
-    cached: float
-    """Of it what DuckDB keeps of the file."""
-
-
 class Figures(NamedTuple):
     """What came of it."""
 
     answers: Counter[str]
     kills: int
-    after_1000: Memory
-    at_end: Memory
+    after_1000: list[float]
+    """MB the server had then, and after each of the next hundreds."""
+    at_end: list[float]
     open_holds: int
     unasked_usd: Decimal
     """Billed for searches that nobody asked for."""
@@ -96,12 +91,12 @@ class Soak:
         with ScriptedUpstream(keep=10) as upstream:
             upstream.default = self._reply
             environment = {"ANTHROPIC_API_KEY": "sk-ant-x", "ANTHROPIC_BASE_URL": upstream.url}
-            half, memory = self.requests // 2, list[Memory]()
+            half, memory = self.requests // 2, list[float]()
             for n in range(KILLS):
                 self._life(environment, half // KILLS, kill=True, first=n == 0)
-            measured = min(1000, half // 2)
-            self._life(environment, half, kill=False, measured_after=measured, memory=memory)
-        return self._figures(memory)
+            self._life(environment, half, kill=False, memory=memory)
+        first = min(1000, half // 2) // EACH
+        return self._figures(memory[first - 1 : first - 1 + SAMPLES], memory[-SAMPLES:])
 
     def _life(
         self,
@@ -110,17 +105,16 @@ class Soak:
         *,
         kill: bool,
         first: bool = False,
-        measured_after: int = 0,
-        memory: list[Memory] | None = None,
+        memory: list[float] | None = None,
     ) -> None:
         with ServerProcess(self.store, **environment) as server, ThreadPoolExecutor(CLIENTS) as clients:
             self._alive.set()
             if first:
                 self._give_budgets()
-            for part in (measured_after, requests - measured_after):
-                list(clients.map(lambda _: self._request(server.url), range(part)))
+            for done in range(0, requests, EACH):
+                list(clients.map(lambda _: self._request(server.url), range(min(EACH, requests - done))))
                 if memory is not None:
-                    memory.append(Memory(_rss(server.process.pid), self._cached()))
+                    memory.append(_rss(server.process.pid))
             if kill:
                 late = [clients.submit(self._request, server.url) for _ in range(CLIENTS)]
                 time.sleep(self.random.random() * 0.3)
@@ -199,18 +193,7 @@ class Soak:
         assert {"error", "message", "type", "retryable", "request_id"} <= set(told), content
         return f"{answer.status_code} {told['type']}"
 
-    def _cached(self) -> float:
-        async def asked() -> float:
-            store = await Store.open(str(self.store))
-            try:
-                ((used,),) = await store.backend.rows("SELECT SUM(memory_usage_bytes) FROM duckdb_memory()")
-            finally:
-                store.close()
-            return float(used) / 2**20
-
-        return asyncio.run(asked())
-
-    def _figures(self, memory: list[Memory]) -> Figures:
+    def _figures(self, after_1000: list[float], at_end: list[float]) -> Figures:
         command = [sys.executable, "-m", "workbench", "store", "check"]
         check = subprocess.run(command, check=False, env=self._environment(), capture_output=True, text=True)
         with duckdb.connect(str(self.store)) as connection:
@@ -225,7 +208,8 @@ class Soak:
         return Figures(
             self.answers,
             KILLS,
-            *memory,
+            after_1000,
+            at_end,
             open_holds,
             sum(unasked for _, _, unasked, _ in spent),
             overspent,
@@ -236,6 +220,10 @@ class Soak:
 def _rss(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def _range(samples: list[float]) -> str:
+    return f"{min(samples):.0f} to {max(samples):.0f}"
 
 
 def main() -> int:
@@ -250,12 +238,11 @@ def main() -> int:
         figures = Soak(Path(folder), arguments.requests, arguments.seed).run()
     for told, count in figures.answers.most_common():
         print(f"{count:6} {told}")
-    before, after = figures.after_1000, figures.at_end
-    grown = after.whole / before.whole
+    before, after = median(figures.after_1000), median(figures.at_end)
+    grown = after / before
     print(
         f"{sum(figures.answers.values())} requests and {figures.kills} kills in {time.monotonic() - begun:.0f} s; memory "
-        f"{before.whole:.0f} MB ({before.cached:.0f} of them the store's cache), at the end {after.whole:.0f} "
-        f"({after.cached:.0f}): {grown:.3f}; open holds "
+        f"{before:.0f} MB ({_range(figures.after_1000)}), at the end {after:.0f} ({_range(figures.at_end)}): {grown:.3f}; open holds "
         f"{figures.open_holds}; billed unasked {figures.unasked_usd} USD; overspent {figures.overspent or 'nobody'}; check {figures.check}"
     )
     good = not figures.open_holds and not figures.overspent and figures.check == "clean" and grown <= 1.1

@@ -204,10 +204,10 @@ def test_revoke_says_so_and_may_be_done_again(acme: str) -> None:
 
 
 def test_the_table_of_keys_says_what_each_is_for(acme: str) -> None:
-    id = as_json("keys", "create", acme, "--user", "ada", "--name", "ci\x1b[31m", "--budget-usd", "3")["id"]
+    id = as_json("keys", "create", acme, "--user", "ada", "--name", "ci\x1b[31m", "--budget-usd", "0.0000003")["id"]
 
     (line,) = [line for line in done("keys", "list", acme).splitlines() if line.startswith(id)]
-    assert line.split() == [id, "active", "ci[31m", "ada", "chat", "read", "$3", "in", "all"]
+    assert line.split() == [id, "active", "ci[31m", "ada", "chat", "read", "$0.0000003", "in", "all"]
 
 
 # While it is in use ---------------------------------------------------------------------------------------------------

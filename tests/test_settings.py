@@ -71,7 +71,7 @@ def test_the_defaults_are_those_of_the_contract(project: Path) -> None:
         ("WORKBENCH_MAX_STREAMS_PER_ORG", "1", "max_streams_per_org", 1),
         (
             "WORKBENCH_CORS_ORIGINS",
-            " https://a.example, ,http://b:1 ",
+            " https://A.example/, ,http://b:1 ",
             "cors_origins",
             ("https://a.example", "http://b:1"),
         ),
@@ -175,6 +175,9 @@ def test_without_a_project_it_is_the_folder_itself() -> None:
         ("WORKBENCH_GATEWAY_KEYS", "s" * 40, "it should be KID:SECRET, several with commas between"),
         ("WORKBENCH_GATEWAY_KEYS", "a:" + "s" * 31, "the secret of 'a' is short; it should have 32 characters or more"),
         ("WORKBENCH_GATEWAY_KEYS", f"a:{'s' * 32},a:{'t' * 32}", "'a' is there twice; give each secret a kid"),
+        ("WORKBENCH_CORS_ORIGINS", "*", "'*' is no origin; write each like https://example.com, without a path"),
+        ("WORKBENCH_CORS_ORIGINS", "https://a.example,b.example", "'b.example' is no origin"),
+        ("WORKBENCH_CORS_ORIGINS", "https://a.example/app", "'https://a.example/app' is no origin"),
         ("LOG_LEVEL", "loud", "input should be 'debug', 'info', 'warning' or 'error'"),
         ("LOG_FORMAT", "xml", "input should be 'json' or 'text'"),
         ("ANTHROPIC_BASE_URL", "localhost:8080", "it should begin with http:// or https://"),

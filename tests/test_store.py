@@ -399,6 +399,20 @@ async def test_turns_that_begin_together_in_new_chats_take_one_statement_a_table
     assert sizes == [3]
 
 
+async def test_what_is_in_a_journal_that_was_deleted_is_written_into_the_file(
+    file_store: Store, path: str, tmp_path: Path
+) -> None:
+    await keep(file_store, a_turn(a_chat()))
+    os.unlink(f"{path}.wal")
+    await keep(file_store, a_turn(a_chat()))
+    await file_store.backend.rows_in_order(Statement("SELECT 1"))  # comes after the writer's work
+
+    left_by_a_crash = str(tmp_path / "left.duckdb")
+    for part in ("", ".wal"):
+        shutil.copy(path + part, left_by_a_crash + part)
+    assert rows(left_by_a_crash, "SELECT COUNT(*) FROM usage") == [(2,)]
+
+
 async def test_the_journal_is_written_into_the_file_when_no_query_runs_and_none_runs_meanwhile(
     file_store: Store, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

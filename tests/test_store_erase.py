@@ -236,6 +236,19 @@ async def test_an_erased_org_leaves_nothing_and_others_are_not_touched(store: St
     assert await all_of(store, ADA) == before
 
 
+@pytest.mark.parametrize("what", ["org", "user"])
+async def test_who_asks_again_after_being_erased_is_known_again(store: Store, what: str) -> None:
+    await two_turns(store, EVE)
+    who = (EVE.org_id,) if what == "org" else (EVE.org_id, EVE.user_id)
+    await getattr(erase, f"erase_{what}")(store.backend, *who)
+
+    assert await store.budgets(EVE, NOON) == []  # looked at before every turn
+    await two_turns(store, EVE)
+
+    assert await count(store, "orgs", f"id = '{EVE.org_id}'") == 1
+    assert await count(store, "users", f"org_id = '{EVE.org_id}' AND id = '{EVE.user_id}'") == 1
+
+
 async def test_an_org_with_a_running_turn_keeps_its_usage_until_the_turn_is_billed(store: Store) -> None:
     await two_turns(store, EVE)
     turn = a_turn(a_chat(), caller=EVE)

@@ -43,8 +43,8 @@ log = logging.getLogger("workbench.engine")
 
 CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
-LONGEST_TITLE = 200
 """Characters; the API takes 32 MB of JSON."""
+LONGEST_TITLE = 200
 NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
 MOST_ATTEMPTS = 200
 """To hold what a budget has left; each that fails means that another turn has begun."""

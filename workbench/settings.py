@@ -200,6 +200,15 @@ class Settings(BaseSettings):
             return tuple(origin.strip() for origin in value.split(",") if origin.strip())
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower().removesuffix("/") for origin in origins)
+        for origin in origins:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin; write each like https://example.com, without a path")
+        return origins
+
     @field_serializer("store")
     def _shown(self, store: str) -> str:
         return without_password(store)

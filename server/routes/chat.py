@@ -64,7 +64,7 @@ _KEY = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "description": "sent again with the same body within a day, a request that was answered has the same answer again",
+    "description": "sent again with the same body within a day, a request that was answered has the same answer again, unless its chat was deleted",
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: shapes.problem(

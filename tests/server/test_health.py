@@ -44,6 +44,19 @@ def test_a_server_without_anybody_who_answers_says_so(tmp_path: Path) -> None:
     assert answer.json()["error"] == "Configuration Error"
 
 
+def test_a_server_whose_store_was_moved_away_is_not_ready_until_it_is_back(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    with LiveServer(tmp_path, upstream=upstream.url) as server:
+        store = (tmp_path / "store.duckdb").rename(tmp_path / "elsewhere.duckdb")
+        away, asked = server.client.get("/readyz"), server.post("/chat", "hi")
+        store.rename(tmp_path / "store.duckdb")
+        back = server.client.get("/readyz")
+
+    assert (away.status_code, away.json()["type"], asked.status_code) == (503, "store_error", 503)
+    assert back.status_code == 200
+
+
 @pytest.fixture(scope="module")
 def document(_server: LiveServer) -> dict[str, Any]:
     return _server.client.get("/openapi.json").json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -117,6 +118,39 @@ def test_a_client_that_left_asks_anew(server: LiveServer, upstream: ScriptedUpst
         pass
 
     assert list(events(again))[-1]["fullText"] == "Again"
+
+
+def test_a_key_that_could_not_be_given_back_is_free_once_the_store_works_again(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(reply(["One", " two"], pause_after=1), reply("Again"))
+    with LiveServer(tmp_path, upstream=upstream.url) as server:
+        with server.client.stream("POST", "/chat/stream", json={"message": "hi"}, headers=KEY) as answer:
+            next(events(answer))
+            store = (tmp_path / "store.duckdb").rename(tmp_path / "elsewhere.duckdb")
+        while server.app.state.service.at_work:
+            time.sleep(0.01)
+        store.rename(tmp_path / "store.duckdb")
+        again = ask(server.client, "/chat/stream")
+
+    assert again.status_code == 200, again.text
+    assert list(events(again))[-1]["fullText"] == "Again"
+
+
+def test_a_key_whose_chat_was_deleted_is_free_again(server: LiveServer, upstream: ScriptedUpstream) -> None:
+    first = ask(server.client).json()
+    kept = KEY["idempotency-key"]
+    KEY["idempotency-key"] = new_id()
+    of_another_chat = ask(server.client)
+
+    server.client.delete(f"/chats/{first['chat_id']}").raise_for_status()
+
+    assert told(ask(server.client)) == told(of_another_chat)
+    KEY["idempotency-key"] = kept
+    again = ask(server.client)
+    assert again.status_code == 200, again.text
+    assert again.json()["chat_id"] != first["chat_id"]
+    assert len(upstream.requests) == 3
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "ü"])

@@ -687,6 +687,13 @@ def test_signatures_that_are_too_old_anyway_are_forgotten() -> None:
     assert [seen.first(f"later {n}", later, later) for n in range(3)] == [True] * 3
 
 
+def test_metrics_are_for_this_machine_and_not_for_whom_its_gateway_brings(behind: LiveServer) -> None:
+    assert behind.client.get("/metrics").status_code == 200
+    headers, _ = asked(method="GET", target="/metrics")
+    assert behind.client.get("/metrics", headers=headers).status_code == 403
+    assert behind.client.get("/metrics", headers={"x-forwarded-for": "192.0.2.1"}).status_code == 403
+
+
 def test_the_document_says_what_a_gateway_sends(behind: LiveServer) -> None:
     scheme = behind.client.get("/openapi.json").json()["components"]["securitySchemes"]["gateway"]
 

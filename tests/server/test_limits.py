@@ -133,6 +133,17 @@ def test_a_budget_is_told_in_the_answer_and_in_the_first_event(tmp_path: Path, u
     assert "max_tokens" not in first
 
 
+def test_what_is_left_of_a_budget_is_told_in_digits_however_little(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    with serving(tmp_path, upstream) as server:
+        ask(server.client)
+        run(server, "UPDATE orgs SET budget_usd = 1 WHERE id = 'acme'")
+        held = 1 - ONE - Decimal(ask(server.client).json()["budget_remaining_usd"])
+        run(server, f"UPDATE orgs SET budget_usd = {2 * ONE + held + Decimal('1E-9'):f} WHERE id = 'acme'")
+        answer = ask(server.client)
+
+    assert answer.headers["x-budget-remaining-usd"] == answer.json()["budget_remaining_usd"] == "0.000000001"
+
+
 def test_a_budget_that_is_nearly_spent_shortens_the_reply_and_says_both(
     tmp_path: Path, upstream: ScriptedUpstream, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -379,7 +379,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _budget(budget_usd: Decimal | None, period: str | None) -> str:
-    return "" if budget_usd is None else f"${plain(budget_usd):,} {f'a {period}' if period else 'in all'}"
+    return "" if budget_usd is None else f"${plain(budget_usd):,f} {f'a {period}' if period else 'in all'}"
 
 
 def _day(time: datetime | None) -> str:

@@ -448,11 +448,13 @@ class DuckDBFile:
         return True
 
     def _shorten_journal(self) -> None:
-        """Write the journal into the file when it is long."""
+        """Write the journal into the file when it is long, or was deleted: it would be gone with this process."""
         try:
             size = os.stat(f"{self.path}.wal").st_size
-        except OSError:  # nothing was written since the last time, or there is none in memory
-            return
+        except OSError:
+            if self._file_now() != self._file or self._file is None:  # moved away, or in memory
+                return
+            self._next_checkpoint = size = JOURNAL  # if nothing was written since the last time, it costs nothing
         if size < self._next_checkpoint:
             return
         self._next_checkpoint = size + JOURNAL

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CHUNK = 200
 """Chats deleted in one transaction: turns that run meanwhile wait for one such at most."""
 
+TABLES_OF_CHATS = ("idempotency_keys", "messages", "feedback", "exposures", "holds")
+"""The first is found by its messages."""
 ORG_TABLES = (
     "users",
     "api_keys",
@@ -181,7 +183,7 @@ def _deletion(ids: Sequence[str], org_id: str, unused_since: datetime | None) ->
     return [
         Statement(query("erase_lock"), which),
         Statement(query("erase_chats"), (*which, unused_since)),
-        *(Statement(query(f"erase_{table}"), which) for table in ("messages", "feedback", "exposures", "holds")),
+        *(Statement(query(f"erase_{table}"), which) for table in TABLES_OF_CHATS),
     ]
 
 

@@ -144,6 +144,8 @@ class Store:
         self._known: set[tuple[str, str]] = set()
         self._standings = Standings()
         self._limits: Unchanged[list[Limits]] = Unchanged()
+        self._claims: set[str] = set()
+        """The replies to come for which this process has claimed a key."""
 
     @classmethod
     async def open(cls, url: str) -> Store:
@@ -380,6 +382,7 @@ class Store:
         self._standings.settle(turn)
         with self._forgetting(caller.org_id):
             await self.backend.write(statements, since=NO_BUDGET)
+        self._claims.discard(turn.message_id)
 
     # Requests that may be sent again --------------------------------------------------------------------------------
 
@@ -389,6 +392,16 @@ class Store:
         Returns:
             Who has the key now: the turn of ``message_id``, or an earlier one.
         """
+        self._claims.add(message_id)  # before it is written, when others may see it
+        claim = None
+        try:
+            claim = await self._claim(caller, key, fingerprint, message_id)
+            return claim
+        finally:
+            if claim is None or claim.message_id != message_id:
+                self._claims.discard(message_id)
+
+    async def _claim(self, caller: Caller, key: str, fingerprint: str, message_id: str) -> Claim:
         who = (caller.org_id, caller.user_id)
         now = datetime.now(UTC)
         new = Statement(query("claim"), (*who, key, fingerprint, self.session.id, message_id, now))
@@ -397,7 +410,7 @@ class Store:
             claim = await self._claimed(*who, key)
             if claim is None:  # given back between the two
                 continue
-            if claim.message_id == message_id or claim.done or await self._at_work(claim.session_id):
+            if claim.done or await self._at_work(claim):
                 return claim
             # its process died, or could not say that the turn failed
             await self.backend.write([Statement(query("unclaim"), (*who, claim.message_id))])
@@ -405,6 +418,7 @@ class Store:
 
     async def unclaim(self, caller: Caller, message_id: str) -> None:
         """Give the key of a turn back, unless the turn ended well."""
+        self._claims.discard(message_id)  # the next one with the key gives it back if this cannot be written
         await self.backend.write([Statement(query("unclaim"), (caller.org_id, caller.user_id, message_id))])
 
     async def reply(self, caller: Caller, message_id: str) -> Reply:
@@ -434,9 +448,11 @@ class Store:
         rows = await self.backend.rows(query("claimed"), org_id, user_id, key)
         return Claim(*rows[0]) if rows else None
 
-    async def _at_work(self, session_id: str) -> bool:
+    async def _at_work(self, claim: Claim) -> bool:
+        if claim.session_id == self.session.id:
+            return claim.message_id in self._claims
         rows = await self.backend.rows(query("sessions"))
-        return any(session.alive() for session in (Known(*row) for row in rows) if session.id == session_id)
+        return any(session.alive() for session in (Known(*row) for row in rows) if session.id == claim.session_id)
 
     # Limits ---------------------------------------------------------------------------------------------------------
 
@@ -447,6 +463,8 @@ class Store:
         if limits is None:
             limits = [Limits(*row) for row in await self.backend.rows(query("limits"), *whose)]
             self._limits.keep(whose, version, limits)
+            if not {of.scope for of in limits} >= {"org", "user"}:
+                self._known.discard((caller.org_id, caller.user_id))  # erased meanwhile, if they ever had a row
         return limits
 
     async def budgets(self, caller: Caller, now: datetime, *, apart_from: str = "") -> list[Budget]:
