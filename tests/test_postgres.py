@@ -102,7 +102,7 @@ async def test_usage_is_the_same_frame_as_from_a_file(store: Store, sql: str, si
             await fill(one)
         tables = [await one.arrow(sql, DEFAULT_ID, since, None, "") for one in both]
 
-    here, there = map(frames._frame, tables)
+    here, there = map(frames.frame_of, tables)
     pd.testing.assert_frame_equal(here, there)
     # DuckDB's day of a timestamp and PostgreSQL's have the same type; so has all else
     assert [field.type for field in tables[0].schema] == [field.type for field in tables[1].schema]
@@ -123,7 +123,7 @@ async def test_chats_are_the_same_frame_as_from_a_file(store: Store) -> None:
     with closing(await Store.open(":memory:")) as file:
         for one in (store, file):
             await fill(one)
-        here, there = [frames._frame(await one.chats(ADA)) for one in (store, file)]
+        here, there = [frames.frame_of(await one.chats(ADA)) for one in (store, file)]
 
     pd.testing.assert_frame_equal(here, there)
 

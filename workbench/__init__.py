@@ -39,6 +39,7 @@ from workbench.errors import (
 from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
+    from workbench.asking import ask_ledger
     from workbench.chat import Chat, ReplyStream, count_tokens
     from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
     from workbench.notebook.magics import load_ipython_extension
@@ -72,6 +73,7 @@ __all__ = [
     "Usage",
     "UsagePanel",
     "WorkbenchError",
+    "ask_ledger",
     "calls",
     "chats",
     "count_tokens",
@@ -88,6 +90,7 @@ __all__ = [
 _LAZY = {
     "Chat": "workbench.chat",
     "ReplyStream": "workbench.chat",
+    "ask_ledger": "workbench.asking",
     "calls": "workbench.ledger",
     "chats": "workbench.ledger",
     "count_tokens": "workbench.chat",

@@ -117,7 +117,7 @@ def usage(
         wb.usage(since="2026-11-01", where={"source": ["map", "server"]})["cost_usd"].sum()
         wb.usage(by="day", tz="America/New_York").plot.bar("day", "cost")
     """
-    return _with_floats(_frame(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
+    return _with_floats(frame_of(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
 
 
 def usage_table(
@@ -158,7 +158,7 @@ def calls(chat: Chat | str, *, org: str = DEFAULT_ID) -> pd.DataFrame:
     import pandas as pd
 
     found = runtime().run(runtime().engine.store.arrow(query("calls"), _id(chat), org))
-    frame = _frame(found)
+    frame = frame_of(found)
     costs = [_costs(row) for row in frame.to_dict("records")]
     return _with_floats(frame).join(pd.DataFrame(costs, columns=list(PARTS), index=frame.index, dtype=object))
 
@@ -177,7 +177,7 @@ def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: s
     """
     _check_limit(limit, "chats")
     engine = runtime().engine
-    return _frame(runtime().run(engine.store.chats(Caller(org, user), search, min(limit, MOST_ROWS))))
+    return frame_of(runtime().run(engine.store.chats(Caller(org, user), search, min(limit, MOST_ROWS))))
 
 
 def messages(
@@ -207,7 +207,7 @@ def messages(
     """
     _check_limit(limit, "messages")
     bounds = org, user, _id(chat), search, min(limit, MOST_ROWS)
-    return _frame(runtime().run(runtime().engine.store.arrow(query("said"), *bounds)))
+    return frame_of(runtime().run(runtime().engine.store.arrow(query("said"), *bounds)))
 
 
 def sql(query: str) -> pd.DataFrame:
@@ -221,7 +221,7 @@ def sql(query: str) -> pd.DataFrame:
 
         wb.sql("SELECT role, content, token_count FROM messages")
     """
-    return _frame(runtime().run(runtime().engine.store.read_only(query)))
+    return frame_of(runtime().run(runtime().engine.store.read_only(query)))
 
 
 async def usage_pieces(
@@ -336,7 +336,8 @@ def _with_floats(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({name: "category" for name in frame.columns if name in CATEGORIES})
 
 
-def _frame(table: pa.Table, tz: str = "UTC") -> pd.DataFrame:
+def frame_of(table: pa.Table, tz: str = "UTC") -> pd.DataFrame:
+    """Return a table of the store as a DataFrame, with plain Decimals and, if need be, times of another zone."""
     import pandas as pd  # with pyarrow 0.7 s: only whoever wants frames waits for it
     import pyarrow as pa
 
