@@ -993,6 +993,25 @@ def test_reading_down_again_ends_at_the_last_message(page: Page) -> None:
     assert not visible(page, ".wb-jump")
 
 
+def test_scrolling_down_moves_no_message_that_stays(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 160)
+    settle(page)
+    page.evaluate(SCROLL_UP)
+    came = page.evaluate(
+        """async () => {
+          const log = document.querySelector(".wb-log");
+          const there = new WeakSet(log.querySelectorAll("article"));
+          let fresh = 0, moved = 0;
+          const note = (node) => (there.has(node) ? moved++ : fresh++, there.add(node));
+          const observer = new MutationObserver((all) => all.forEach(({ addedNodes }) => addedNodes.forEach(note)));
+          observer.observe(log, { childList: true });
+          for (let n = 0; n < 100; n++) { log.scrollTop += 400; await wb.frame(); }
+          return { fresh, moved };
+        }"""
+    )
+    assert came == {"fresh": 100, "moved": 0}
+
+
 def test_focus_stays_inside_when_the_button_under_it_goes(page: Page) -> None:
     show(page)
     type_and_send(page, "hi")
