@@ -8,7 +8,7 @@ import { MessageView } from "./message.js";
 
 const NEAR = 24; // px from the bottom that still count as the bottom
 const MOST = 60; // messages in the document
-const STEP = 20; // that come and go at a time
+const STEP = 10; // that come and go at a time
 const AHEAD = 800; // px before the end of what is there at which more comes
 const QUIET_MS = 200; // screen readers need not be told what comes back
 
@@ -127,9 +127,13 @@ export class MessageLog {
     this.#to = Math.min(all.length, from + MOST);
     this.#first = all[from]?.id ?? null;
     this.#place = chat.earlier + from;
+    const shown = all.slice(this.#from, this.#to);
+    const ids = new Set(shown.map(({ id }) => id));
+    // first what goes: those that stay must stay where they are, for one that is moved is laid out anew
+    for (const [id, view] of this.#views) if (!ids.has(id)) view.element.remove();
     const kept = new Map();
     let before = this.#empty;
-    for (const message of all.slice(this.#from, this.#to)) {
+    for (const message of shown) {
       const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
@@ -139,7 +143,6 @@ export class MessageLog {
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }
-    for (const [id, view] of this.#views) if (!kept.has(id)) view.element.remove();
     this.#views = kept;
   }
 
