@@ -58,7 +58,7 @@ def as_markdown(messages: Sequence[Message], replies: Mapping[str, Reply]) -> st
         parts += [_quiet(line) for line in _attached(message)]
         parts.append(safe_html(message.content[-LONGEST:]))
         parts += [_quiet(line) for line in _footer(message, replies)]
-    return _one_block("".join(parts))
+    return one_block("".join(parts))
 
 
 def _quiet(line: str) -> str:
@@ -74,7 +74,8 @@ def _footer(message: Message, replies: Mapping[str, Reply]) -> list[str]:
     return [] if reply is None else [reply.footer]
 
 
-def _one_block(html: str) -> str:
+def one_block(html: str) -> str:
+    """Return HTML so that Markdown leaves it alone."""
     # to Markdown a blank line would end the HTML; between two dollar signs JupyterLab would look for a formula
     lines = html.replace("$", "&#36;").replace("\\", "&#92;").split("\n")
     inside = "".join(f"{line}\n" if line.strip() else "&#10;" for line in lines)
