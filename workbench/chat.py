@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from workbench.estimates import Estimate
     from workbench.notebook.widget import ChatWidget
     from workbench.runtime import Running
     from workbench.show import Display
@@ -134,6 +135,20 @@ class Chat:
     ) -> ReplyStream:
         """Return the reply as a stream of texts, for ``for`` or ``async for``; nothing is sent before it is read."""
         return ReplyStream(self, message, model, max_tokens, Nowhere(), attached=_blocks(attach))
+
+    def estimate(self, message: str, *, attach: Mapping[str, object] | Sequence[object] = ()) -> Estimate:
+        """Return about what asking this would use and cost, as the chat box says while one types. Nothing is sent.
+
+        Raises:
+            ConfigurationError: nobody could answer.
+        """
+        return self._runtime.run(self._estimate(message, _blocks(attach)))
+
+    async def _estimate(self, message: str, attached: Sequence[Block]) -> Estimate:
+        engine = self._runtime.engine
+        messages = await engine.store.messages(self._caller, self.id)
+        used = (await engine.store.chat_usage(self._caller, self.id)).to_pylist()
+        return await engine.estimate(self._info, messages, list(replies(self.id, used).values()), message, attached)
 
     # What was said --------------------------------------------------------------------------------------------------
 
