@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from workbench.attachments import summaries
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
-from workbench.exports import RETRYABLE, shown
+from workbench.exports import RETRYABLE, replies, shown
 from workbench.ids import new_id
 from workbench.local import embedded_model
 from workbench.notebook import desk
@@ -33,6 +33,7 @@ from workbench.notebook.messages import (
     Retry,
     Send,
     Stop,
+    Transcript,
     Variables,
     amount,
     counts,
@@ -44,7 +45,7 @@ from workbench.notebook.messages import (
     start_message,
     usage_message,
 )
-from workbench.notebook.transcript import last, replies
+from workbench.notebook.transcript import bundle, last
 from workbench.turns import LOCAL_MODEL, ChatInfo
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
         def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
 
         def turn_to(self, live: LiveChat) -> None: ...
+
+        def write_down(self, c: str, data: dict[str, str], display: bool) -> None: ...
 
 
 log = logging.getLogger("workbench.notebook")
@@ -231,6 +234,8 @@ class LiveChat:
                     listener.say(await self._context.variables(c))
                 case Attach(c=c, name=name):
                     listener.say(await self._context.attach(c, name))
+                case Transcript(c=c, display=display):
+                    listener.write_down(c, await self.transcript(), display)
                 case command:
                     await desk.do(self, listener, command)
         except WorkbenchError as error:
@@ -532,6 +537,11 @@ class LiveChat:
             "live": live,
             "cost_usd": amount(cost),
         }
+
+    async def transcript(self) -> dict[str, str]:
+        """Return what was said as text, by its MIME type; nothing of a chat that has not begun."""
+        messages, used = shown(await self._messages()), await self._replies()
+        return await asyncio.to_thread(bundle, messages, used)  # long ones take 0.1 s, and replies go on meanwhile
 
     async def _older(self, before: str) -> Json:
         messages = shown(await self._messages())

@@ -139,6 +139,13 @@ class Delete(_Command):
     chat_id: str
 
 
+class Transcript(_Command):
+    """A view wants what was said as text, for the notebook that is saved."""
+
+    display: bool = False
+    """It cannot write it there itself: the outputs are to be displayed anew."""
+
+
 class About(_Command):
     """The reader looks at the model and the system prompt of the chat."""
 
@@ -174,6 +181,7 @@ Command: TypeAlias = (
     | New
     | Rename
     | Delete
+    | Transcript
     | About
     | Set
     | Export

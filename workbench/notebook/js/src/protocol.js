@@ -16,6 +16,7 @@
 //     {t:'list', c, q, before}                 which chats there are; before is null or chats.next
 //     {t:'open', c, chat_id} {t:'new', c} {t:'rename', c, chat_id, title} {t:'delete', c, chat_id}
 //     {t:'about', c} {t:'set', c, model, system} {t:'export', c, kind:'markdown'|'notebook'}
+//     {t:'transcript', c, display}             what was said as text, for the notebook; display: show it there yourself
 //   send and edit may say attachments:[id], of attached messages, in order
 //
 //   Python -> JS
@@ -40,6 +41,7 @@
 //     {t:'chats', c, chats:[{chat_id, title, updated_at, turns, cost_usd, forked_from}], next}
 //     {t:'about', c, model, system, open, default, models:[{model, price}]}
 //     {t:'file', c, name, type, text} {t:'done', c}
+//     {t:'transcript', c, model_id, data:{mime type: text}}   model_id: of the widget, as its outputs name it
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
@@ -84,6 +86,7 @@ export const rename = (chatId, title) => ({ t: "rename", chat_id: chatId, title 
 export const remove = (chatId) => ({ t: "delete", chat_id: chatId });
 export const about = () => ({ t: "about" });
 export const set = (model, system) => ({ t: "set", model, system });
+export const transcript = (display = false) => ({ t: "transcript", display });
 export const exportAs = (kind) => ({ t: "export", kind });
 
 const REQUIRED = {
@@ -104,6 +107,7 @@ const REQUIRED = {
   about: { c: "string", models: "object" },
   file: { c: "string", name: "string", text: "string" },
   done: { c: "string" },
+  transcript: { c: "string", model_id: "string", data: "object" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

@@ -29,6 +29,7 @@ export class ChatView {
   #restoreScroll = null;
   #full = new ContextView();
   #context = null; // null on a page behind which there is no Python
+  #keeper = null; // null on a page that is no notebook
   #noteHidden = false;
   #desk = null;
   #chatId = "";
@@ -37,14 +38,15 @@ export class ChatView {
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies, assets, Context, desk}: what the title is, what stands before it, who
+   * options  {titleTag, lead, onEarlier, copies, assets, Context, desk, Keeper}: what the title is, what stands before it, who
    *          brings older messages and who loads what is needed seldom (else Python is asked), whether whole replies can be
-   *          copied, what knows prices and variables, the class of what else there is: branches, a list of chats, exports
+   *          copied, what knows prices and variables, the class of what else there is: branches, a list of chats, exports;
+   *          what keeps the saved notebook up to date
    */
   constructor(
     comm,
     element,
-    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null, desk = null } = {},
+    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null, desk = null, Keeper = null } = {},
   ) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
@@ -52,7 +54,8 @@ export class ChatView {
       changed: () => this.invalidate(),
       returned: (text, editOf) => (this.composer.restore(text, editOf), this.#context?.restore()),
       delivered: (text) => (this.composer.discard(text), this.#context?.discard()),
-      answered: (message) => this.#context?.answered(message),
+      answered: (message) => (this.#context?.answered(message), this.#keeper?.answered(message)),
+      said: () => this.#keeper?.said(),
     });
     provideMath(() => (assets ? assets("math.js") : this.#session.asset("math.js")));
     this.log = new MessageLog({
@@ -98,6 +101,7 @@ export class ChatView {
       this.composer.element,
       h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#context?.line.element ?? null, this.#full.element, this.#budget, this.#cost),
     );
+    if (Keeper) this.#keeper = new Keeper({ comm, inquire: (message) => this.#session.inquire(message), root: this.root });
     this.root.addEventListener("keydown", (event) => this.#onKey(event));
     for (const type of ["keyup", "keypress"]) this.root.addEventListener(type, (event) => event.stopPropagation());
     this.root.addEventListener("click", (event) => this.#onClick(event));
@@ -121,6 +125,7 @@ export class ChatView {
     this.composer.close(this.log.following ? null : this.log.element.scrollTop);
     this.log.close();
     this.#context?.close();
+    this.#keeper?.close();
     this.#session.close();
   }
 
