@@ -467,8 +467,11 @@ class LiveChat:
         return await self._engine.store.messages(self._caller, self._info.id)
 
     async def _replies(self) -> dict[str, Reply]:
-        rows = await self._engine.store.chat_usage(self._caller, self._info.id)
-        return replies(self._info.id, rows.to_pylist())
+        store, here = self._engine.store, self._info
+        rows = (await store.chat_usage(self._caller, here.id)).to_pylist()
+        if here.forked_from is not None:
+            rows += (await store.shared_usage(self._caller, here.id)).to_pylist()
+        return replies(here.id, rows)
 
     async def _past(self) -> Past:
         messages, used = await self._messages(), await self._replies()
