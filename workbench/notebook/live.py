@@ -225,8 +225,8 @@ class LiveChat:
                     listener.say({"t": "asset", "name": name}, [asset(name)])
                 case Older(before=before):
                     listener.say(await self._older(before))
-                case Estimate(c=c, text=text, attachments=attachments):
-                    listener.say(await self._context.estimate(c, text, attachments))
+                case Estimate(c=c, text=text, attachments=attachments, edit_of=edit_of):
+                    listener.say(await self._context.estimate(c, text, attachments, edit_of))
                 case Variables(c=c):
                     listener.say(await self._context.variables(c))
                 case Attach(c=c, name=name):

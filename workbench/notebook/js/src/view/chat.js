@@ -85,7 +85,8 @@ export class ChatView {
     });
     if (Context) {
       const changed = () => this.invalidate();
-      this.#context = new Context({ session: this.#session, input: this.composer.input, changed });
+      const { input } = this.composer;
+      this.#context = new Context({ session: this.#session, input, editing: () => this.composer.editing, changed });
     }
     this.root = h(
       "section",
