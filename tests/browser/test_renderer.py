@@ -567,7 +567,7 @@ def test_a_turn_from_send_to_footer(page: Page) -> None:
         output_tokens=2,
         cost_usd="0.003",
     )
-    assert reply.locator(".wb-footer").text_content() == "1,204 in · 2 out · $0.0030"
+    assert reply.locator(".wb-footer").text_content() == "claude-sonnet-5-5 · 1,204 in + 2 out tokens · $0.0030"
     assert page.locator(".wb-cost").text_content() == "$0.0030"
     end(page)
     assert reply.get_attribute("data-status") == "complete"
@@ -787,6 +787,20 @@ def test_enter_sends_and_shift_enter_begins_a_line(page: Page) -> None:
     assert sent(page, "send") == []
     page.keyboard.press("Enter")
     assert [m["text"] for m in sent(page, "send")] == ["one\ntwo"]
+
+
+def test_arrows_go_through_what_was_asked_and_back_to_the_draft(page: Page) -> None:
+    asked = {"u1": "one?", "u2": "two?\nplease"}
+    show(page, snap={"messages": [{"message_id": id, "role": "user", "text": text} for id, text in asked.items()]})
+    field, seen = page.locator(".wb-input"), []
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown"):
+        field.press(key)  # the second one only goes to the first line of the question
+        seen.append(field.input_value())
+    assert seen == ["two?\nplease", "two?\nplease", "one?", "one?", "two?\nplease", ""]
+    assert not visible(page, ".wb-editing")
+    field.fill("a draft")
+    field.press("ArrowUp")
+    assert field.input_value() == "a draft"
 
 
 def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:

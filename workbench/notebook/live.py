@@ -228,8 +228,8 @@ class LiveChat:
                     listener.say({"t": "asset", "name": name}, [asset(name)])
                 case Older(before=before):
                     listener.say(await self._older(before))
-                case Estimate(c=c, text=text, attachments=attachments):
-                    listener.say(await self._context.estimate(c, text, attachments))
+                case Estimate(c=c, text=text, attachments=attachments, edit_of=edit_of):
+                    listener.say(await self._context.estimate(c, text, attachments, edit_of))
                 case Variables(c=c):
                     listener.say(await self._context.variables(c))
                 case Attach(c=c, name=name):
@@ -472,8 +472,11 @@ class LiveChat:
         return await self._engine.store.messages(self._caller, self._info.id)
 
     async def _replies(self) -> dict[str, Reply]:
-        rows = await self._engine.store.chat_usage(self._caller, self._info.id)
-        return replies(self._info.id, rows.to_pylist())
+        store, here = self._engine.store, self._info
+        rows = (await store.chat_usage(self._caller, here.id)).to_pylist()
+        if here.forked_from is not None:
+            rows += (await store.shared_usage(self._caller, here.id)).to_pylist()
+        return replies(here.id, rows)
 
     async def _past(self) -> Past:
         messages, used = await self._messages(), await self._replies()

@@ -67,6 +67,8 @@ class Estimate(_Command):
 
     text: str
     attachments: list[str] = []
+    edit_of: str | None = None
+    """The question in whose place it would be asked, with what went with that one."""
 
 
 class Variables(_Command):

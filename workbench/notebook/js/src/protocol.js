@@ -7,7 +7,7 @@
 //     {t:'retry', c, message_id}               the assistant message to answer anew
 //     {t:'asset', c, name}                     a part of the front end that is loaded when it is needed first
 //     {t:'older', c, before}                   the messages before this one
-//     {t:'estimate', c, text, attachments:[id]}   what would it cost? }
+//     {t:'estimate', c, text, attachments:[id], edit_of?}   what would it cost, in place of that question? }
 //     {t:'variables', c}                          what is there?      } not waited for: whoever is busy does not answer
 //     {t:'attach', c, name}                       read this variable  }
 //     {t:'again', c, message_id}               another reply beside a complete one: in a branch
@@ -71,7 +71,7 @@ export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
 export const older = (before) => ({ t: "older", before });
 export const asset = (name) => ({ t: "asset", name });
-export const estimate = (text, attachments) => ({ t: "estimate", text, attachments });
+export const estimate = (text, attachments, editOf) => ({ t: "estimate", text, attachments, edit_of: editOf });
 export const variables = () => ({ t: "variables" });
 export const attach = (name) => ({ t: "attach", name });
 export const again = (messageId) => ({ t: "again", message_id: messageId });

@@ -14,6 +14,8 @@ import { Notice } from "./notice.js";
 // a phone has no Shift+Enter, and a button beside the text
 const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
 
+const HISTORY = { ArrowUp: -1, ArrowDown: 1 };
+
 export class ChatView {
   #comm;
   #session;
@@ -22,7 +24,7 @@ export class ChatView {
   #status = h("span", { class: "wb-status", role: "status" });
   #hint = h("span", { class: "wb-hint" });
   #budget = h("span", { class: "wb-budget", title: "What your budget has left" });
-  #cost = h("span", { class: "wb-cost", title: "What this chat has cost so far" });
+  #cost = h("span", { class: "wb-cost", title: "What this chat has cost so far, without what it shares with another branch" });
   #jump = h("button", { class: "wb-button wb-jump", type: "button", hidden: true, onclick: () => this.#toBottom() }, "↓ Latest");
   #frame = null;
   #width = 0;
@@ -88,7 +90,8 @@ export class ChatView {
     });
     if (Context) {
       const changed = () => this.invalidate();
-      this.#context = new Context({ session: this.#session, input: this.composer.input, changed });
+      const { input } = this.composer;
+      this.#context = new Context({ session: this.#session, input, editing: () => this.composer.editing, changed });
     }
     this.root = h(
       "section",
@@ -184,6 +187,19 @@ export class ChatView {
     if (question && this.#session.canSend) this.composer.edit(question.id, question.text);
   }
 
+  /** Go on to an earlier (-1) or later question, if the caret has nowhere to go; past the last one is the draft. */
+  #leaf(step) {
+    const { editing, input } = this.composer;
+    const { questions } = this.#session.chat;
+    const at = editing ? questions.findIndex(({ id }) => id === editing) : questions.length;
+    if (input.value !== (questions[at]?.text ?? "")) return false; // somebody is writing
+    const passed = step < 0 ? input.value.slice(0, input.selectionStart) : input.value.slice(input.selectionEnd);
+    if (passed.includes("\n")) return false;
+    if (questions[at + step]) this.#edit(questions[at + step]);
+    else if (step > 0) this.composer.cancelEdit();
+    return true;
+  }
+
   #page(id, index) {
     this.#paging = true;
     this.log.hold();
@@ -197,6 +213,7 @@ export class ChatView {
 
   #updateHead({ title, model, local, loaded }) {
     setText(this.#title, title || (loaded ? "New chat" : "Chat"));
+    this.#title.title = title; // it may be cut
     setText(this.#model, local ? EMBEDDED_MODEL : model);
     this.#model.title = local ? EMBEDDED_MODEL_DETAIL : `Model: ${model}`;
     this.#model.toggleAttribute("data-local", local);
@@ -254,9 +271,8 @@ export class ChatView {
       if (this.#desk?.isOpen) this.#desk.close();
       else if (this.composer.editing) this.composer.cancelEdit();
       else this.#session.stop();
-    } else if (event.key === "ArrowUp" && this.#desk && event.target === this.composer.input && !event.target.value) {
-      event.preventDefault();
-      this.#edit(this.#session.chat.lastQuestion);
+    } else if (event.key in HISTORY && this.#desk && event.target === this.composer.input) {
+      if (this.#leaf(HISTORY[event.key])) event.preventDefault();
     } else if (event.key === "Enter" && !event.shiftKey && !TOUCHED.matches && event.target === this.composer.input) {
       event.preventDefault();
       this.composer.submit();

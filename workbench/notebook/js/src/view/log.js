@@ -3,7 +3,7 @@
 // takes the next ones in at one end and leaves as many out at the other, and what is read stays where it is.
 
 import { h, setText } from "../dom.js";
-import { earlierLine, EMPTY, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
+import { earlierLine, EMPTY, EMPTY_DETAIL, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
 import { MessageView } from "./message.js";
 
 const NEAR = 24; // px from the bottom that still count as the bottom
@@ -16,7 +16,7 @@ export class MessageLog {
   #views = new Map(); // message id -> MessageView
   #pending = null;
   #waiting = h("div", { class: "wb-state wb-waiting", "data-kind": "waiting", hidden: true }, h("span"));
-  #empty = h("p", { class: "wb-empty" }, EMPTY);
+  #empty = h("div", { class: "wb-empty" }, h("strong", {}, EMPTY), ` ${EMPTY_DETAIL}`);
   #earlier;
   #following = true;
   #top = 0;
@@ -139,7 +139,7 @@ export class MessageLog {
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
       const onContinue = chat.unfinished && message === chat.messages.at(-1) ? this.onContinue : null;
-      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy });
+      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy, model: chat.model });
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }

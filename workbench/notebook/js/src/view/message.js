@@ -59,18 +59,19 @@ export class MessageView {
 
   /**
    * Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense, and
-   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now.
+   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers.
    */
-  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false }) {
+  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "" }) {
     const { role, status, text, footer, counts, attachments, error, stopReason, branch } = message;
-    const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch];
+    const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch, model];
     now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy);
     // of a long chat all messages but one are as they were, paint after paint
     if (now.every((each, n) => each === this.#now[n]) && this.#now.length > 0) return;
     this.#now = now;
     this.#id = message.id;
     if (this.#tools) {
-      this.#tools.act.hidden = pending || (role === "assistant" && status !== "complete");
+      // while a reply arrives its buttons take their room unseen, so that nothing jumps when they come
+      this.#tools.act.hidden = pending || (role === "assistant" && !["streaming", "complete"].includes(status));
       this.#tools.act.disabled = busy;
       this.#tools.pager.update(message.branch, busy);
     }
@@ -79,7 +80,7 @@ export class MessageView {
     if (role === "assistant") this.#updateReply(text, status);
     else this.#updateQuestion(message);
     this.#updateState(message, stopping, onRetry, onContinue);
-    this.#footer.update(live?.usage ? usageLine(live.usage) : message.footer, live ? null : message.counts);
+    this.#footer.update(live?.usage ? usageLine(model, live.usage) : message.footer, live ? null : message.counts);
   }
 
   #updateQuestion({ text, attachments = [] }) {
@@ -108,7 +109,7 @@ export class MessageView {
     // screen readers hear the reply once, when it is there
     this.element.ariaBusy = streaming ? "true" : null;
     this.#body.hidden = text === "";
-    this.#copy.hidden = streaming || text === "";
+    this.#copy.hidden = (streaming && !this.#tools) || text === "";
   }
 
   #updateState({ role, status, text, error, stopReason }, stopping, onRetry, onContinue) {
