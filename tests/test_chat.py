@@ -343,3 +343,14 @@ def test_a_chat_is_called_otherwise_before_and_after_its_first_turn(scripted: Sc
     assert wb.chats()["title"].tolist() == [wb.Chat.open(chat.id).title] == ["After"]
     with pytest.raises(wb.InvalidRequest, match="nothing"):
         chat.title = " "
+
+
+def test_what_asking_would_cost_is_told_and_nothing_is_sent(scripted: ScriptedUpstream) -> None:
+    chat = wb.Chat()
+    alone = chat.estimate("why?")
+    with_table = chat.estimate("why?", attach={"numbers": list(range(100))})
+
+    assert alone.model == "claude-sonnet-5-5"
+    assert 0 < alone.input_tokens < with_table.input_tokens
+    assert 0 < alone.cost_usd < with_table.cost_usd
+    assert (scripted.requests, chat.messages) == ([], [])

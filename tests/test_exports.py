@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import nbformat
 
+from workbench.attachments import attach
 from workbench.exports import as_markdown, as_notebook, file_name, shown
-from workbench.turns import ChatInfo, Message
+from workbench.turns import ChatInfo, Message, Reply, Usage
 
 CHAT = ChatInfo(id="c1", title="Squares", system="Be terse.\n\nUse Python.")
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -26,7 +28,7 @@ def answer(text: str, seq: int = 2, **more: Any) -> Message:
 
 def test_markdown_has_every_message_as_it_was_written() -> None:
     text = as_markdown(
-        CHAT, [question("Squares?"), answer(CODE), answer("Hal", 3, status="interrupted", model="local")]
+        CHAT, [question("Squares?"), answer(CODE), answer("Hal", 3, status="interrupted", model="local")], {}
     )
 
     assert text == (
@@ -36,7 +38,7 @@ def test_markdown_has_every_message_as_it_was_written() -> None:
 
 
 def test_a_notebook_runs_the_python_of_replies_and_nothing_else() -> None:
-    document = as_notebook(CHAT, [question("```python\nquestion\n```"), answer(CODE)])
+    document = as_notebook(CHAT, [question("```python\nquestion\n```"), answer(CODE)], {})
     nbformat.validate(nbformat.from_dict(document))
 
     assert [(cell["cell_type"], cell["source"]) for cell in document["cells"]][1:] == [
@@ -49,9 +51,40 @@ def test_a_notebook_runs_the_python_of_replies_and_nothing_else() -> None:
     ]
 
 
+def test_what_was_attached_and_what_a_reply_cost_are_in_both() -> None:
+    blocks = [*attach("my_list", [1, 2]).blocks, {"type": "text", "text": "Why?"}]
+    asked = Message(id="m1", chat_id="c1", seq=1, role="user", content="Why?", blocks=blocks, created_at=NOON)
+    used = Reply(
+        text="",
+        usage=Usage(uncached_input_tokens=1000, output_tokens=50),
+        cost_usd=Decimal("0.0025"),
+        chat_id="c1",
+        message_id="m2",
+        request_id="r1",
+        model="claude-sonnet-5-5",
+        status="complete",
+        stop_reason="end_turn",
+        ttft_ms=100,
+        duration_ms=1200,
+        created_at=NOON,
+    )
+    lines = [
+        "*Attached: my\\_list: list of 2 items*",
+        "*claude-sonnet-5-5 · 1,000 in + 50 out tokens · \\$0.0025 · 1.2 s*",
+    ]
+    said = [asked, answer("So.")]
+
+    text = as_markdown(CHAT, said, {"m2": used})
+    assert text.endswith(f"## You\n\n{lines[0]}\n\nWhy?\n\n## Claude (claude-sonnet-5-5)\n\nSo.\n\n{lines[1]}\n")
+    cells = as_notebook(CHAT, said, {"m2": used})["cells"][1:]
+    assert [cell["source"] for cell in cells] == [
+        *(f"## You\n\n{lines[0]}", "Why?", "## Claude (claude-sonnet-5-5)", "So.", lines[1]),
+    ]
+
+
 def test_code_within_a_list_or_without_a_language_stays_where_it_is() -> None:
     text = "- one\n\n  ```python\n  x = 1\n  ```\n\n```\nplain\n```"
-    cells = as_notebook(CHAT, [answer(text)])["cells"]
+    cells = as_notebook(CHAT, [answer(text)], {})["cells"]
 
     assert [cell["source"] for cell in cells[2:]] == [text]
 

@@ -115,3 +115,13 @@ def test_an_empty_ledger_says_so(no_key: Path) -> None:
 
 def test_another_org_sees_nothing_of_it(two_models: None) -> None:
     assert "Nothing was asked" in wb.UsagePanel(org="another").totals.value
+
+
+def test_where_there_are_no_widgets_it_is_totals_plot_and_table(two_models: None) -> None:
+    panel = wb.UsagePanel()
+    data = panel._repr_mimebundle_()
+
+    assert data["text/plain"] in panel.totals.value.replace("<strong>", "").replace("</strong>", "")
+    assert " calls · " in data["text/plain"] and data["text/plain"].startswith("$")
+    assert data["text/markdown"].count("<td>claude-") == panel.table.value.count("<td>claude-") > 0
+    assert "Most was spent on" in data["text/markdown"] and "$" not in data["text/markdown"]

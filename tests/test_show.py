@@ -83,6 +83,24 @@ class TestInANotebook:
         assert [m["content"][0]["text"] for m in scripted.last.body["messages"]] == ["Two"]
         assert scripted.last.body["model"] == "claude-haiku-5-5"
 
+    def test_the_magic_takes_a_system_prompt_and_sums_up_by_columns(self, scripted: ScriptedUpstream) -> None:
+        _, (unasked,), _, by_model = outputs(
+            "%load_ext workbench", "%chat_usage", '%%chat --system "Be terse."\nOne', "%chat_usage source, model"
+        )
+
+        assert unasked.evalue == "no chat has begun in this notebook; ask something in a cell that starts with %%chat"
+        assert "Be terse." in str(scripted.last.body["system"])
+        assert "magic  claude-sonnet-5-5" in by_model[0].data["text/plain"]
+
+    def test_what_is_asked_in_a_later_cell_is_in_the_text_of_the_box(self, scripted: ScriptedUpstream) -> None:
+        scripted.script(reply("Four"))
+        _, (box,), _ = outputs(
+            "import workbench as wb; chat = wb.Chat()", "chat.widget()", "chat.ask('What is 2+2?', show=False);"
+        )
+
+        assert box.data["text/plain"].startswith("You: What is 2+2?\n\nClaude: Four\n\nclaude-sonnet-5-5 · ")
+        assert "<p>Four</p>" in box.data["text/markdown"]
+
 
 def test_a_terminal_shows_the_text_as_it_comes_and_the_footer(
     scripted: ScriptedUpstream, capsys: pytest.CaptureFixture[str]

@@ -507,6 +507,20 @@ async def test_a_fork_has_the_first_turns_and_lives_on_its_own(store: Store) -> 
     assert ids == [(8, 8)]
 
 
+async def test_a_fork_of_a_fork_tells_what_the_replies_it_shares_used(store: Store) -> None:
+    chat = await two_turns(store)
+    fork = await store.fork(ADA, chat, 4)
+    await keep(store, a_turn(fork, "otherwise?", "Yes"))
+    last = await store.fork(ADA, fork, 4)
+    own = await keep(store, a_turn(last, "and now?", "No", started_at=datetime(2026, 11, 23, 13, tzinfo=UTC)))
+    shared = {row["message_id"]: row for row in (await store.shared_usage(ADA, last.id)).to_pylist()}
+    replies = [message for message in await store.messages(ADA, last.id) if message.role == "assistant"]
+
+    assert [shared.pop(reply.id)["uncached_input_tokens"] for reply in replies[:2]] == [10, 23]
+    assert (shared, replies[2].id) == ({}, own.message_id)
+    assert (await store.chat_usage(ADA, last.id))["message_id"].to_pylist() == [own.message_id]
+
+
 @pytest.mark.parametrize("at", [-2, 0, 1, 3, 5, 6])
 async def test_a_fork_is_made_after_a_whole_turn_only(store: Store, at: int) -> None:
     chat = await two_turns(store)

@@ -6,10 +6,14 @@ import contextvars
 import json
 import logging
 import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 from tests.faults.upstream import ScriptedUpstream, fault, reply, thinking, words
 from workbench import Chat, ChatWidget, runtime
@@ -113,6 +117,27 @@ def _workbench(upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.M
     yield
     ChatWidget.close_all()
     runtime.close()
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    """What runs the cells of a notebook, without a page."""
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+    shell.display_pub = CapturingDisplayPublisher()
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+def updates(shell: InteractiveShell) -> list[dict[str, Any]]:
+    return [output for output in shell.display_pub.outputs if output["update"]]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def page_of(chat: Chat | None = None) -> FakeComm:
@@ -841,11 +866,11 @@ def test_the_saved_output_holds_what_was_said(upstream: ScriptedUpstream) -> Non
     upstream.script(reply("It is **4**, or `x\n\ny`"))
     chat = Chat()
     widget = ChatWidget(chat)
-    widget.comm.turn("What is 2+2?")
+    footer = widget.comm.turn("What is 2+2?")["footer"]
     data, _ = widget._repr_mimebundle_()
 
     assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/plain", "text/markdown"}
-    assert data["text/plain"] == "You: What is 2+2?\n\nClaude: It is **4**, or `x\n\ny`"
+    assert data["text/plain"] == f"You: What is 2+2?\n\nClaude: It is **4**, or `x\n\ny`\n\n{footer}"
     assert "<strong>4</strong>" in data["text/markdown"]
     assert len(json.dumps(data)) < 2000
 
@@ -882,7 +907,22 @@ def test_the_saved_output_is_one_block_of_harmless_html(upstream: ScriptedUpstre
 
     assert all(line.strip() for line in markdown.split("\n"))  # a blank line would end the block
     tags = {tag.split(">")[0].split()[0] for tag in markdown.split("<")[1:]}
-    assert tags <= {"div", "/div", "p", "/p", "strong", "/strong", "a", "/a", "pre", "/pre", "code", "/code"}
+    assert tags <= {
+        "div",
+        "/div",
+        "p",
+        "/p",
+        "strong",
+        "/strong",
+        "a",
+        "/a",
+        "pre",
+        "/pre",
+        "code",
+        "/code",
+        "em",
+        "/em",
+    }
     assert 'href="javascript' not in markdown and "$" not in markdown
     assert "code\n&#10;&lt;form" in markdown
 
@@ -891,7 +931,56 @@ def test_the_saved_output_is_at_most_the_last_200_kb() -> None:
     def message(n: int, size: int) -> Message:
         return Message(id=f"m{n}", chat_id="c", seq=n, role="user", content="x" * size, created_at=datetime.now(UTC))
 
-    text = transcript.as_text([message(1, 10), message(2, 150_000), message(3, 100_000)])
+    three = [message(1, 10), message(2, 150_000), message(3, 100_000)]
+    text = transcript.as_text(three, {})
     assert text == f"(2 earlier messages are in the store)\n\nYou: {'x' * 100_000}"
-    assert len(transcript.as_text([message(1, 500_000)])) == 200_000 + len("You: ")
-    assert "2 earlier messages" in transcript.as_markdown([message(1, 10), message(2, 150_000), message(3, 100_000)])
+    assert len(transcript.as_text([message(1, 500_000)], {})) == 200_000 + len("You: ")
+    assert "2 earlier messages" in transcript.as_markdown(three, {})
+
+
+def test_the_saved_output_says_what_was_attached_and_what_it_cost(upstream: ScriptedUpstream) -> None:
+    chat = Chat()
+    asked = chat.ask("Why?", attach={"a_<b>": [1, 2]}, show=False)
+    data, _ = ChatWidget(chat)._repr_mimebundle_()
+
+    assert data["text/plain"].startswith("You: [a_<b>: list of 2 items]\nWhy?\n\nClaude: ")
+    assert data["text/plain"].endswith(f"\n\n{asked.footer}")
+    assert "<p><em>a_&lt;b&gt;: list of 2 items</em></p><p>Why?</p>" in data["text/markdown"]
+    assert f"<p><em>{asked.footer}</em></p>".replace("$", "&#36;") in data["text/markdown"]
+
+
+def test_a_view_that_can_write_is_told_what_to_and_nothing_is_displayed_anew(shell: InteractiveShell) -> None:
+    widget = ChatWidget()
+    shell.user_ns["widget"] = widget
+    shell.run_cell("display(widget)")
+    widget.comm.turn("hi")
+    c = widget.comm.ask("transcript")
+    answer = widget.comm.next("transcript")
+    shell.run_cell("pass")
+
+    assert (answer["c"], answer["model_id"]) == (c, widget.model_id)
+    assert answer["data"] == {k: v for k, v in widget._repr_mimebundle_()[0].items() if k.startswith("text/")}
+    assert updates(shell) == []
+
+
+def test_a_view_that_cannot_write_has_python_display_each_state_once(shell: InteractiveShell) -> None:
+    widget = ChatWidget()
+    shell.user_ns["widget"] = widget
+    shell.run_cell("display(widget, widget)")
+    for turn, question in enumerate(["first", "second"], 1):
+        widget.comm.turn(question)
+        widget.comm.ask("transcript", display=True)
+        widget.comm.ask("transcript", display=True)
+        until(lambda expected=2 * turn: len(updates(shell)) >= expected)
+
+    shown = [update["data"]["text/plain"] for update in updates(shell)]
+    assert [text.count("You: ") for text in shown] == [1, 1, 2, 2]
+
+
+def test_without_a_page_what_is_asked_in_cells_is_displayed_after_each(shell: InteractiveShell) -> None:
+    shell.user_ns["chat"] = Chat()
+    shell.run_cell("chat.widget()")
+    shell.run_cell("chat.ask('hi', show=False);")
+    shell.run_cell("pass")
+
+    assert [update["data"]["text/plain"].split("\n")[0] for update in updates(shell)] == ["You: hi"]

@@ -146,6 +146,22 @@ def test_an_edited_question_is_asked_in_a_branch_and_both_can_be_paged(upstream:
     assert do(page, "branch", message_id=second_question, index=1)["chat_id"] == branch["chat_id"]
 
 
+def test_replies_that_branches_share_have_their_footers_and_counts_in_each(upstream: ScriptedUpstream) -> None:
+    widget, page = talk(upstream, ("one?", "1"), ("two?", "2"), ("three?", "3"))
+    first, alone = now(page), widget.chat.id
+    branch = do(page, "edit", message_id=first["messages"][4]["message_id"], text="III?")
+    again = do(page, "again", message_id=branch["messages"][3]["message_id"])
+    footers = [entry["footer"] for entry in first["messages"]]
+
+    assert all(footers[1::2])
+    assert [entry["footer"] for entry in branch["messages"]][:4] == footers[:4]
+    assert [entry["footer"] for entry in again["messages"]][:2] == footers[:2]
+    assert [entry["counts"] for entry in again["messages"]][:2] == [entry["counts"] for entry in first["messages"]][:2]
+    assert all(entry["footer"] for entry in again["messages"][1::2])
+    spent = wb.usage(by="chat_id").set_index("chat_id")["calls"]
+    assert (spent[alone], spent[branch["chat_id"]], spent[again["chat_id"]]) == (3, 1, 1)
+
+
 def test_the_first_question_can_be_edited_too(upstream: ScriptedUpstream) -> None:
     widget = ChatWidget(Chat(system="Be terse.", model="claude-haiku-5-5"))
     first, page = widget.chat, widget.comm

@@ -282,6 +282,26 @@ def test_a_branch_sends_what_went_with_its_question_and_what_was_attached_since(
     assert edited["messages"][0]["attachments"][:1] == question["attachments"]
 
 
+def test_while_a_question_is_edited_the_estimate_is_of_what_is_sent_in_its_place(
+    upstream: ScriptedUpstream,  # noqa: F811
+    variables: dict[str, Any],
+) -> None:
+    variables["conf"] = {"a": "word " * 100}
+    page = page_of()
+    upstream.script(*(reply("Hello", usage=Usage(uncached_input_tokens=n, output_tokens=80)) for n in (500, 700)))
+    page.turn("one?")
+    first = estimate(page, "and?")["input_tokens"]
+    conf = attached(page, "conf")
+    mark = len(page.said)
+    page.ask("send", text="two?", attachments=[conf["attachment"]])
+    page.next("end", mark)
+    second = now(page)["messages"][2]["message_id"]
+
+    assert first == 500 + 80 + 9
+    assert estimate(page, "and?")["input_tokens"] == 700 + 80 + 9
+    assert estimate(page, "and?", edit_of=second)["input_tokens"] == first + conf["tokens"]
+
+
 def test_an_estimate_is_of_the_chat_that_is_shown(upstream: ScriptedUpstream) -> None:  # noqa: F811
     page = page_of(Chat(system="word " * 400))
     before = estimate(page, "and?")["input_tokens"]

@@ -2,7 +2,8 @@
 
 ``python -m tools.screenshots FOLDER [NOTEBOOK ...]``: the chat box is taken in the middle of a reply of the embedded
 model, in JupyterLab's light and dark theme, wide and as narrow as a phone. Notebooks are copied, run from top to bottom
-and taken in full length. ``--page``: the server's page instead, wide and light, as a phone and dark, and its list there.
+and taken in full length. ``--states``: instead, the chat box in each state people see it in, 480 and 900 px wide, light
+and dark. ``--page``: the server's page instead, wide and light, as a phone and dark, and its list there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from playwright.sync_api import sync_playwright
 
 from tests.browser.lab import FLAGS, JupyterLab, Notebook
+from tests.browser.states import PREPARE, STATES, THEMES, set_theme, set_width
 from tests.faults.upstream import ScriptedUpstream, Usage, reply
 from tests.server.live import LiveServer
 from workbench.store.backend import Statement
@@ -26,7 +28,7 @@ from workbench.store.backend import Statement
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+WIDTHS = (480, 900)
 CELL = """import workbench as wb
 
 chat = wb.Chat(system="You are a helpful teacher of Python.")
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("notebooks", type=Path, nargs="*", help="run and taken in full length")
     parser.add_argument("--scripted", action="store_true", help="a written reply instead of the embedded model's")
+    parser.add_argument("--states", action="store_true", help="the chat box in each of its states and nothing else")
     parser.add_argument("--page", action="store_true", help="the server's page and nothing else")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -68,14 +71,17 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         ScriptedUpstream() as upstream,
-        JupyterLab(Path(scratch), **(_asking(upstream) if options.scripted else NOBODY)) as lab,
+        JupyterLab(Path(scratch), **(_asking(upstream) if options.scripted or options.states else NOBODY)) as lab,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        for notebook in options.notebooks:
-            _notebook(lab, browser, notebook, options.folder)
-        for theme in THEMES:
-            _chat(lab, browser, theme, options.folder, upstream if options.scripted else None)
+        if options.states:
+            _states(lab, browser, options.folder, upstream)
+        else:
+            for notebook in options.notebooks:
+                _notebook(lab, browser, notebook, options.folder)
+            for theme in THEMES:
+                _chat(lab, browser, theme, options.folder, upstream if options.scripted else None)
         browser.close()
 
 
@@ -86,14 +92,31 @@ def _asking(upstream: ScriptedUpstream) -> dict[str, str]:
     return {"ANTHROPIC_API_KEY": "sk-ant-none", "ANTHROPIC_BASE_URL": upstream.url}
 
 
+def _states(lab: JupyterLab, browser: Browser, folder: Path, upstream: ScriptedUpstream) -> None:
+    """Take the chat box in each of its states."""
+    notebook = Notebook(lab, browser, lab.new_notebook("states.ipynb", ""), device_scale_factor=1.5)
+    notebook.page.evaluate("jupyterapp.shell.collapseLeft(); jupyterapp.shell.collapseRight()")
+    notebook.outputs(notebook.run(PREPARE))
+    for name, made in STATES.items():
+        box = made(notebook, upstream)
+        for theme in THEMES:
+            set_theme(notebook, theme)
+            for width in WIDTHS:
+                set_width(box, width)
+                box.screenshot(path=folder / f"{name}-{width}-{theme}.png")
+        upstream.release(1000)
+        notebook.clear()
+        upstream.reset()
+    notebook.close()
+
+
 def _chat(lab: JupyterLab, browser: Browser, theme: str, folder: Path, upstream: ScriptedUpstream | None) -> None:
     """Take the chat box in mid-reply, wide and narrow."""
     name = lab.new_notebook(f"chat-{theme}.ipynb", CELL)
     notebook = Notebook(lab, browser, name, viewport={"width": 1200, "height": 720})
     page = notebook.page
-    page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", THEMES[theme])
+    set_theme(notebook, theme)
     page.evaluate("jupyterapp.shell.collapseLeft(); jupyterapp.shell.collapseRight()")
-    page.locator(f"body[data-jp-theme-name='{THEMES[theme]}']").wait_for(state="attached")
     page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
     box = page.locator(".wb-chat")
     if upstream is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.attachments import attach as attachment_of
 from workbench.errors import InvalidRequest
-from workbench.exports import as_markdown, as_notebook, shown
+from workbench.exports import as_markdown, as_notebook, replies, shown
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from workbench.estimates import Estimate
     from workbench.notebook.widget import ChatWidget
     from workbench.runtime import Running
     from workbench.show import Display
@@ -174,6 +175,20 @@ class Chat:
         )
         return self._runtime.run(asked)
 
+    def estimate(self, message: str, *, attach: Mapping[str, object] | Sequence[object] = ()) -> Estimate:
+        """Return about what asking this would use and cost, as the chat box says while one types. Nothing is sent.
+
+        Raises:
+            ConfigurationError: nobody could answer.
+        """
+        return self._runtime.run(self._estimate(message, _blocks(attach)))
+
+    async def _estimate(self, message: str, attached: Sequence[Block]) -> Estimate:
+        engine = self._runtime.engine
+        messages = await engine.store.messages(self._caller, self.id)
+        used = (await engine.store.chat_usage(self._caller, self.id)).to_pylist()
+        return await engine.estimate(self._info, messages, list(replies(self.id, used).values()), message, attached)
+
     # What was said --------------------------------------------------------------------------------------------------
 
     @property
@@ -211,11 +226,15 @@ class Chat:
 
     def to_markdown(self) -> str:
         """Return the chat as Markdown, each message as it was written; to keep it, not to show text of others safely."""
-        return as_markdown(self._info, shown(self.messages))
+        return as_markdown(self._info, shown(self.messages), self._replies())
 
     def to_notebook(self) -> dict[str, Any]:
         """Return the chat as a Jupyter notebook, to be written with ``json.dump``: blocks of Python are code cells."""
-        return as_notebook(self._info, shown(self.messages))
+        return as_notebook(self._info, shown(self.messages), self._replies())
+
+    def _replies(self) -> dict[str, Reply]:
+        used = self._runtime.run(self._runtime.engine.store.chat_usage(self._caller, self.id))
+        return replies(self.id, used.to_pylist())
 
     def delete(self) -> None:
         """Delete the chat with its messages; what it cost stays in the ledger, and its forks stay too.

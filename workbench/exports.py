@@ -6,10 +6,11 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from workbench.turns import LOCAL_MODEL
+from workbench.attachments import summaries
+from workbench.turns import LOCAL_MODEL, Reply, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from markdown_it import MarkdownIt
@@ -40,23 +41,65 @@ def _asks_again(message: Message, question: Message, reply: Message) -> bool:
     return reply.status in RETRYABLE and (question.role, question.content) == ("user", message.content)
 
 
-def as_markdown(chat: ChatInfo, messages: Sequence[Message]) -> str:
-    """Return a chat as Markdown, each message as it was written under a heading that says whose it is."""
+def replies(chat_id: str, rows: Iterable[dict[str, Any]]) -> dict[str, Reply]:
+    """Return each reply by its id, without its text, from the rows of ``chat_usage.sql``."""
+    return {row["message_id"]: _reply(chat_id, row) for row in rows}
+
+
+def _reply(chat_id: str, row: dict[str, Any]) -> Reply:
+    counts = (
+        "uncached_input_tokens",
+        "cache_read_tokens",
+        "cache_write_5m_tokens",
+        "cache_write_1h_tokens",
+        "output_tokens",
+        "thinking_tokens",
+    )
+    return Reply(
+        text="",
+        usage=Usage(**{name: row[name] for name in counts}, estimated=row["usage_estimated"]),
+        chat_id=chat_id,
+        created_at=row["started_at"],
+        **{
+            name: row[name]
+            for name in (
+                "message_id",
+                "request_id",
+                "model",
+                "status",
+                "stop_reason",
+                "ttft_ms",
+                "duration_ms",
+                "cost_usd",
+            )
+        },
+    )
+
+
+def as_markdown(chat: ChatInfo, messages: Sequence[Message], replies: Mapping[str, Reply]) -> str:
+    """Return a chat as Markdown, each message as it was written under a heading that says whose it is.
+
+    With a question goes what was attached to it, in one line each; with a reply what it used and cost.
+    """
     parts = _head(chat)
     for message in messages:
-        parts += [f"## {_speaker(message)}", message.content.strip("\n")]
+        parts.append(f"## {_speaker(message)}")
+        parts += _attached(message)
+        parts.append(message.content.strip("\n"))
+        parts += _footer(message, replies)
     return "\n\n".join(parts) + "\n"
 
 
-def as_notebook(chat: ChatInfo, messages: Sequence[Message]) -> dict[str, Any]:
+def as_notebook(chat: ChatInfo, messages: Sequence[Message], replies: Mapping[str, Reply]) -> dict[str, Any]:
     """Return a chat as a Jupyter notebook, in nbformat 4.5: blocks of Python are code cells, all else is Markdown."""
     cells = [("markdown", "\n\n".join(_head(chat)))]
     for message in messages:
-        cells.append(("markdown", f"## {_speaker(message)}"))
+        cells.append(("markdown", "\n\n".join([f"## {_speaker(message)}", *_attached(message)])))
         if message.role == "user":
             cells.append(("markdown", message.content))
         else:
             cells += _pieces(message.content)
+        cells += [("markdown", line) for line in _footer(message, replies)]
     return {
         "cells": [_cell(f"cell-{n}", kind, source) for n, (kind, source) in enumerate(cells, 1) if source.strip()],
         "metadata": {
@@ -92,6 +135,20 @@ def _speaker(message: Message) -> str:
         return "You"
     name = "The embedded model" if message.model == LOCAL_MODEL else f"Claude ({message.model or 'model unknown'})"
     return name if message.status == "complete" else f"{name}, {message.status}"
+
+
+def _attached(message: Message) -> list[str]:
+    return [f"*Attached: {_plain(line)}*" for line in summaries(message.blocks)] if message.role == "user" else []
+
+
+def _footer(message: Message, replies: Mapping[str, Reply]) -> list[str]:
+    reply = replies.get(message.id)
+    return [] if reply is None else [f"*{_plain(reply.footer)}*"]
+
+
+def _plain(line: str) -> str:
+    """A line of ours in which no letter means anything to Markdown, such as the underscores of a variable's name."""
+    return re.sub(r"([\\`*_\[\]<>$])", r"\\\1", line)
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:

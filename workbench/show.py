@@ -104,7 +104,7 @@ def _kernel_shell() -> Any | None:
     return shell if shell is not None and hasattr(shell, "kernel") else None
 
 
-_shown: tuple[int, set[int]] = (0, set())
+_shown: tuple[int, set[str]] = (0, set())
 """A cell's number, and the replies that appeared while it ran."""
 
 
@@ -113,10 +113,10 @@ def _note_shown(shell: Any, reply: Reply) -> None:
     global _shown
     if _shown[0] != shell.execution_count:
         _shown = (shell.execution_count, set())
-    _shown[1].add(id(reply))
+    _shown[1].add(reply.message_id)  # a turn's reply is another object each time it is asked for
 
     def unless_shown(reply: Reply) -> None:
-        if _shown[0] != shell.execution_count or id(reply) not in _shown[1]:
+        if _shown[0] != shell.execution_count or reply.message_id not in _shown[1]:
             raise NotImplementedError  # IPython's word for: show it the ordinary way
 
     shell.display_formatter.ipython_display_formatter.for_type(Reply, unless_shown)

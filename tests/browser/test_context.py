@@ -337,6 +337,17 @@ def test_an_edited_question_takes_along_what_is_attached_and_gives_it_back_when_
     assert page.locator(".wb-chip").count() == 1
 
 
+def test_while_a_question_is_edited_the_price_is_asked_of_what_is_sent_in_its_place(page: Page) -> None:  # noqa: F811
+    show(page, snap={"messages": [TOLD]})
+    page.press(".wb-input", "ArrowUp")
+    price(page)
+    page.keyboard.press("Escape")
+    page.keyboard.type("why?")
+    price(page)
+
+    assert [(asked["text"], asked["edit_of"]) for asked in sent(page, "estimate")] == [("why?", "u1"), ("why?", None)]
+
+
 def test_each_chat_has_its_own_attachments_and_prices(page: Page) -> None:  # noqa: F811
     show(page)
     attach(page)

@@ -104,6 +104,23 @@ def test_a_formula_is_drawn_when_it_is_closed_while_the_reply_streams(page: Page
     assert page.locator(".wb-math").count() == 2
 
 
+def test_a_reply_that_streamed_has_no_more_formulas_than_one_at_once(page: Page) -> None:
+    text = ("$a$ " * 300 + "\n\n") * 2
+    one_message(page, text + "end.")
+    page.locator(".wb-math").last.wait_for()
+    assert page.locator(".wb-math").count() == 500
+
+    show(page)
+    start(page)
+    delta(page, text)
+    delta(page, "end.\n")
+    assert (
+        page.evaluate("wb.body(model).querySelectorAll('.wb-math').length") == 600
+    )  # bounded by what is read in one go
+    end(page)
+    assert page.evaluate("wb.body(model).querySelectorAll('.wb-math').length") == 500
+
+
 def test_it_is_asked_for_once_and_only_when_there_is_a_formula(browser: Browser) -> None:
     page = new_page(browser, {})
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.lab import JupyterLab, Notebook
 from tests.browser.test_lab import last_reply, send
-from tests.faults.upstream import fault, reply
+from tests.faults.upstream import reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,55 +280,3 @@ def test_a_chat_is_downloaded_as_python_has_it(
         notebook.value(f"print_ = __import__('json').dumps({exported}); print_")[1:-1].encode().decode("unicode_escape")
     )
     assert text == whole if ending == "md" else json.loads(text) == json.loads(whole)
-
-
-# --- For everybody ----------------------------------------------------------------------------------------------
-
-
-def violations(box: Locator) -> list[str]:
-    from axe_playwright_python.sync_playwright import Axe  # reads half a megabyte, and only these tests need it
-
-    found = Axe().run(box.page, context=".wb-chat", options={"resultTypes": ["violations"]}).response["violations"]
-    return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
-
-
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-@pytest.mark.parametrize("width", [320, 900])
-def test_axe_finds_nothing_in_the_box(
-    notebook: Notebook, lab_upstream: ScriptedUpstream, theme: str, width: int
-) -> None:
-    notebook.page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-    notebook.page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(state="attached")
-    box = show_box(notebook)
-    box.evaluate("(box, width) => (box.style.width = `${width}px`)", width)
-    talk(box, lab_upstream, ("one?", "1"))
-    lab_upstream.script(reply("I", stop_reason="max_tokens"), fault("401"))
-    box.locator(".wb-input").press("ArrowUp")
-    found = violations(box)
-    box.locator(".wb-input").press("Enter")
-    until_said(box, "one?", "I")
-    box.locator(".wb-message[data-role=user]").hover()
-    found += violations(box)
-    box.get_by_role("button", name="Chats", exact=True).click()
-    box.locator(".wb-item").first.wait_for()
-    found += violations(box)
-    box.get_by_role("button", name="Delete one?").first.click()
-    found += violations(box)
-    box.get_by_role("button", name="Keep").click()
-    box.get_by_role("button", name="Rename one?").first.click()
-    found += violations(box)
-    box.get_by_role("button", name="About this chat").click()
-    box.locator(".wb-fact").first.wait_for()
-    found += violations(box)
-    notebook.page.keyboard.press("Escape")
-    box.get_by_role("button", name="New chat").click()
-    box.locator(".wb-title", has_text="New chat").wait_for()
-    box.get_by_role("button", name="About this chat").click()
-    box.get_by_label("Model").wait_for()
-    found += violations(box)
-    overflowing = box.evaluate(
-        "box => [...box.querySelectorAll('.wb-desk, .wb-head, .wb-composer')].filter(e => e.scrollWidth > e.clientWidth).length"
-    )
-    notebook.page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
-
-    assert (found, overflowing) == ([], 0)

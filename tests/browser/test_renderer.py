@@ -271,6 +271,39 @@ def test_finished_blocks_are_left_alone(page: Page) -> None:
     assert page.evaluate("first === document.querySelector('.wb-md p') && first.isConnected")
 
 
+def test_what_is_still_written_grows_where_it_is(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "Some **bold** wor")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('.wb-md strong'))")
+    delta(page, "ds, and `co")
+    delta(page, "de` too.")
+    assert page.inner_text(".wb-md") == "Some bold words, and code too."
+    assert page.evaluate("getSelection().toString()") == "bold"
+
+    delta(page, "\n\n```text\n" + "wide " * 100 + "\n")
+    page.evaluate("() => { document.querySelector('.wb-md pre').scrollLeft = 50 }")
+    delta(page, "and more\n")
+    assert page.evaluate("document.querySelector('.wb-md pre').scrollLeft") == 50
+    assert page.locator(".wb-md pre").text_content().endswith("wide \nand more\n")
+
+
+def test_a_block_stays_where_it_is_when_it_ends(page: Page) -> None:
+    show(page)
+    start(page)
+    places = """
+    (selector) => [...document.querySelectorAll(selector)].map(
+      (e) => e.getBoundingClientRect().y + document.querySelector(".wb-log").scrollTop)
+    """
+    for block in ["- one\n- two\n  - three", "1. a\n\n2. b", "> quote\n>\n> - list", "| a |\n|---|\n| 1 |", "## Head"]:
+        delta(page, f"{block}\n\nW")
+        tail = page.evaluate(places, ".wb-tail *")
+        assert len(tail) > 1
+        delta(page, "ords.\n\nMore.\n")  # what was open is finished
+        assert set(tail) <= set(page.evaluate(places, ".wb-md > :not(.wb-tail), .wb-md > :not(.wb-tail) *"))
+        delta(page, "\n")
+
+
 def test_tables_keep_their_alignment_and_links_open_elsewhere(page: Page) -> None:
     one_message(
         page, "| a | n |\n|---|--:|\n| x | 1 |\n\n[link](https://example.org/x) ![pic](https://example.org/y.png)"
@@ -534,7 +567,7 @@ def test_a_turn_from_send_to_footer(page: Page) -> None:
         output_tokens=2,
         cost_usd="0.003",
     )
-    assert reply.locator(".wb-footer").text_content() == "1,204 in · 2 out · $0.0030"
+    assert reply.locator(".wb-footer").text_content() == "claude-sonnet-5-5 · 1,204 in + 2 out tokens · $0.0030"
     assert page.locator(".wb-cost").text_content() == "$0.0030"
     end(page)
     assert reply.get_attribute("data-status") == "complete"
@@ -756,6 +789,20 @@ def test_enter_sends_and_shift_enter_begins_a_line(page: Page) -> None:
     assert [m["text"] for m in sent(page, "send")] == ["one\ntwo"]
 
 
+def test_arrows_go_through_what_was_asked_and_back_to_the_draft(page: Page) -> None:
+    asked = {"u1": "one?", "u2": "two?\nplease"}
+    show(page, snap={"messages": [{"message_id": id, "role": "user", "text": text} for id, text in asked.items()]})
+    field, seen = page.locator(".wb-input"), []
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown"):
+        field.press(key)  # the second one only goes to the first line of the question
+        seen.append(field.input_value())
+    assert seen == ["two?\nplease", "two?\nplease", "one?", "one?", "two?\nplease", ""]
+    assert not visible(page, ".wb-editing")
+    field.fill("a draft")
+    field.press("ArrowUp")
+    assert field.input_value() == "a draft"
+
+
 def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:
     show(page)
     page.fill(".wb-input", "  \n ")
@@ -958,6 +1005,25 @@ def test_reading_down_again_ends_at_the_last_message(page: Page) -> None:
     )
     assert "message 160 " in last
     assert not visible(page, ".wb-jump")
+
+
+def test_scrolling_down_moves_no_message_that_stays(page: Page) -> None:
+    page.evaluate(LONG_CHAT, 160)
+    settle(page)
+    page.evaluate(SCROLL_UP)
+    came = page.evaluate(
+        """async () => {
+          const log = document.querySelector(".wb-log");
+          const there = new WeakSet(log.querySelectorAll("article"));
+          let fresh = 0, moved = 0;
+          const note = (node) => (there.has(node) ? moved++ : fresh++, there.add(node));
+          const observer = new MutationObserver((all) => all.forEach(({ addedNodes }) => addedNodes.forEach(note)));
+          observer.observe(log, { childList: true });
+          for (let n = 0; n < 100; n++) { log.scrollTop += 400; await wb.frame(); }
+          return { fresh, moved };
+        }"""
+    )
+    assert came == {"fresh": 100, "moved": 0}
 
 
 def test_focus_stays_inside_when_the_button_under_it_goes(page: Page) -> None:

@@ -72,14 +72,18 @@ class Context:
         self._past = None
         self._changes += 1
 
-    async def estimate(self, c: str, text: str, ids: Sequence[str]) -> Json:
-        """Return what sending this text would use and cost, about."""
+    async def estimate(self, c: str, text: str, ids: Sequence[str], edit_of: str | None = None) -> Json:
+        """Return what sending this text would use and cost, about; ``edit_of``: in the place of that question."""
         loop, past = asyncio.get_running_loop(), self._past
         if past is None or loop.time() - past.at > READ_AGAIN_SECONDS:
             changes = self._changes
             past = await self._read()
             self._past = past if changes == self._changes else None
-        told = await self._engine.estimate(self._chat, past.messages, past.replies, text, self.blocks(ids))
+        messages, attached = past.messages, self.blocks(ids)
+        at = next((n for n, message in enumerate(messages) if message.id == edit_of), None)
+        if at is not None:
+            messages, attached = messages[:at], [*messages[at].blocks[:-1], *attached]
+        told = await self._engine.estimate(self._chat, messages, past.replies, text, attached)
         return {
             "t": "estimate",
             "c": c,

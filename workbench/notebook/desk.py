@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest, ModelRetired, TurnRunning, WorkbenchError
-from workbench.exports import as_markdown, as_notebook, file_name, shown
+from workbench.exports import as_markdown, as_notebook, file_name, replies, shown
 from workbench.models import refuse_retired
 from workbench.notebook.messages import About, Branch, Delete, Export, List, New, Open, Rename, Set, amount
 from workbench.pricing import listed_models
@@ -171,8 +171,10 @@ async def _set(live: LiveChat, model: str | None, system: str | None) -> None:
 
 async def _file(live: LiveChat, kind: str) -> Json:
     info = live.info
-    messages = shown(await live.engine.store.messages(live.caller, info.id))
+    store = live.engine.store
+    messages = shown(await store.messages(live.caller, info.id))
+    used = replies(info.id, (await store.chat_usage(live.caller, info.id)).to_pylist())
     if kind == "markdown":
-        return {"name": file_name(info, "md"), "type": "text/markdown", "text": as_markdown(info, messages)}
-    text = json.dumps(as_notebook(info, messages), ensure_ascii=False, indent=1)
+        return {"name": file_name(info, "md"), "type": "text/markdown", "text": as_markdown(info, messages, used)}
+    text = json.dumps(as_notebook(info, messages, used), ensure_ascii=False, indent=1)
     return {"name": file_name(info, "ipynb"), "type": "application/x-ipynb+json", "text": text}

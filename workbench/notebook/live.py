@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from workbench.attachments import summaries
 from workbench.errors import InvalidRequest, StoreError, WorkbenchError
-from workbench.exports import RETRYABLE, shown
+from workbench.exports import RETRYABLE, replies, shown
 from workbench.ids import new_id
 from workbench.local import embedded_model
 from workbench.notebook import desk
@@ -33,6 +33,7 @@ from workbench.notebook.messages import (
     Retry,
     Send,
     Stop,
+    Transcript,
     Variables,
     amount,
     counts,
@@ -44,7 +45,7 @@ from workbench.notebook.messages import (
     start_message,
     usage_message,
 )
-from workbench.notebook.transcript import last, replies
+from workbench.notebook.transcript import bundle, last
 from workbench.turns import LOCAL_MODEL, ChatInfo
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
         def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
 
         def turn_to(self, live: LiveChat) -> None: ...
+
+        def write_down(self, c: str, data: dict[str, str], display: bool) -> None: ...
 
 
 log = logging.getLogger("workbench.notebook")
@@ -225,12 +228,14 @@ class LiveChat:
                     listener.say({"t": "asset", "name": name}, [asset(name)])
                 case Older(before=before):
                     listener.say(await self._older(before))
-                case Estimate(c=c, text=text, attachments=attachments):
-                    listener.say(await self._context.estimate(c, text, attachments))
+                case Estimate(c=c, text=text, attachments=attachments, edit_of=edit_of):
+                    listener.say(await self._context.estimate(c, text, attachments, edit_of))
                 case Variables(c=c):
                     listener.say(await self._context.variables(c))
                 case Attach(c=c, name=name):
                     listener.say(await self._context.attach(c, name))
+                case Transcript(c=c, display=display):
+                    listener.write_down(c, await self.transcript(), display)
                 case command:
                     await desk.do(self, listener, command)
         except WorkbenchError as error:
@@ -467,8 +472,11 @@ class LiveChat:
         return await self._engine.store.messages(self._caller, self._info.id)
 
     async def _replies(self) -> dict[str, Reply]:
-        rows = await self._engine.store.chat_usage(self._caller, self._info.id)
-        return replies(self._info.id, rows.to_pylist())
+        store, here = self._engine.store, self._info
+        rows = (await store.chat_usage(self._caller, here.id)).to_pylist()
+        if here.forked_from is not None:
+            rows += (await store.shared_usage(self._caller, here.id)).to_pylist()
+        return replies(here.id, rows)
 
     async def _past(self) -> Past:
         messages, used = await self._messages(), await self._replies()
@@ -532,6 +540,11 @@ class LiveChat:
             "live": live,
             "cost_usd": amount(cost),
         }
+
+    async def transcript(self) -> dict[str, str]:
+        """Return what was said as text, by its MIME type; nothing of a chat that has not begun."""
+        messages, used = shown(await self._messages()), await self._replies()
+        return await asyncio.to_thread(bundle, messages, used)  # long ones take 0.1 s, and replies go on meanwhile
 
     async def _older(self, before: str) -> Json:
         messages = shown(await self._messages())

@@ -67,6 +67,8 @@ class Estimate(_Command):
 
     text: str
     attachments: list[str] = []
+    edit_of: str | None = None
+    """The question in whose place it would be asked, with what went with that one."""
 
 
 class Variables(_Command):
@@ -139,6 +141,13 @@ class Delete(_Command):
     chat_id: str
 
 
+class Transcript(_Command):
+    """A view wants what was said as text, for the notebook that is saved."""
+
+    display: bool = False
+    """It cannot write it there itself: the outputs are to be displayed anew."""
+
+
 class About(_Command):
     """The reader looks at the model and the system prompt of the chat."""
 
@@ -174,6 +183,7 @@ Command: TypeAlias = (
     | New
     | Rename
     | Delete
+    | Transcript
     | About
     | Set
     | Export

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from datetime import timedelta
 from decimal import Decimal
-from html import escape
+from html import escape, unescape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import ipywidgets
 
 from workbench.ledger import usage
 from workbench.ledger.plots import GREY, INPUT
+from workbench.notebook.transcript import one_block
 from workbench.turns import DEFAULT_ID
 from workbench.wording import dollars
 
@@ -103,6 +105,13 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         self.table.value = _table(calls)
         by_day = {day: _spent(rows) for day, rows in calls.groupby("day")}
         self.plot.value = _bars(by_day) if by_day else ""
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """The panel, and what it showed when it was displayed for where there are no widgets: GitHub, nbconvert."""
+        data: dict[str, Any] = super()._repr_mimebundle_()
+        data["text/plain"] = unescape(re.sub(r"<[^>]*>", "", self.totals.value))
+        data["text/markdown"] = one_block(f"{self.totals.value}{self.plot.value}{self.table.value}")
+        return data
 
     def __repr__(self) -> str:
         return f"<UsagePanel of org {self._org!r}>"

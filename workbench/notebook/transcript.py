@@ -1,55 +1,21 @@
-"""A chat as people read it: which messages are shown, and how they look where no widget can be."""
+"""A chat as text where no widget can be: in a notebook that is saved."""
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
+from workbench.attachments import summaries
 from workbench.markdown import safe_html
-from workbench.turns import LOCAL_MODEL, Reply, Usage
+from workbench.turns import LOCAL_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
-    from workbench.turns import Message
+    from workbench.turns import Message, Reply
 
 LONGEST = 200_000
 """Characters of a transcript; it is saved in the notebook."""
-
-
-def replies(chat_id: str, rows: Iterable[dict[str, Any]]) -> dict[str, Reply]:
-    """Return each reply by its id, without its text, from the rows of ``chat_usage.sql``."""
-    return {row["message_id"]: _reply(chat_id, row) for row in rows}
-
-
-def _reply(chat_id: str, row: dict[str, Any]) -> Reply:
-    counts = (
-        "uncached_input_tokens",
-        "cache_read_tokens",
-        "cache_write_5m_tokens",
-        "cache_write_1h_tokens",
-        "output_tokens",
-        "thinking_tokens",
-    )
-    return Reply(
-        text="",
-        usage=Usage(**{name: row[name] for name in counts}, estimated=row["usage_estimated"]),
-        chat_id=chat_id,
-        created_at=row["started_at"],
-        **{
-            name: row[name]
-            for name in (
-                "message_id",
-                "request_id",
-                "model",
-                "status",
-                "stop_reason",
-                "ttft_ms",
-                "duration_ms",
-                "cost_usd",
-            )
-        },
-    )
 
 
 def last(messages: Sequence[Message], characters: int = LONGEST, count: int | None = None) -> Sequence[Message]:
@@ -61,26 +27,55 @@ def last(messages: Sequence[Message], characters: int = LONGEST, count: int | No
     return messages[min(at, max(0, len(messages) - 1)) :]
 
 
-def as_text(messages: Sequence[Message]) -> str:
-    """Return the end of a chat as plain text."""
+def bundle(messages: Sequence[Message], replies: Mapping[str, Reply]) -> dict[str, str]:
+    """Return the end of a chat by its MIME type; nothing when nothing was said."""
+    if not messages:
+        return {}
+    return {"text/plain": as_text(messages, replies), "text/markdown": as_markdown(messages, replies)}
+
+
+def as_text(messages: Sequence[Message], replies: Mapping[str, Reply]) -> str:
+    """Return the end of a chat as plain text, with what was attached, and what each reply used and cost."""
     kept = last(messages)
-    return "\n\n".join([*_left_out(messages, kept), *(f"{_speaker(m)}: {m.content[-LONGEST:]}" for m in kept)])
+    parts = _left_out(messages, kept)
+    for message in kept:
+        attached = "".join(f"[{line}]\n" for line in _attached(message))
+        parts.append(f"{_speaker(message)}: {attached}{message.content[-LONGEST:]}")
+        parts += _footer(message, replies)
+    return "\n\n".join(parts)
 
 
-def as_markdown(messages: Sequence[Message]) -> str:
-    """Return the end of a chat as Markdown that is safe to show.
+def as_markdown(messages: Sequence[Message], replies: Mapping[str, Reply]) -> str:
+    """Return the same as Markdown that is safe to show.
 
     A notebook that is trusted shows Markdown with whatever HTML, scripts and images are in it, so what a model wrote
     cannot be handed on as it is: it is rendered here, and what is returned is HTML that Markdown leaves alone.
     """
     kept = last(messages)
-    parts = [f"<p><em>{line}</em></p>" for line in _left_out(messages, kept)]
+    parts = [_quiet(line) for line in _left_out(messages, kept)]
     for message in kept:
-        parts += [f"<p><strong>{_speaker(message)}</strong></p>", safe_html(message.content[-LONGEST:])]
-    return _one_block("".join(parts))
+        parts.append(f"<p><strong>{_speaker(message)}</strong></p>")
+        parts += [_quiet(line) for line in _attached(message)]
+        parts.append(safe_html(message.content[-LONGEST:]))
+        parts += [_quiet(line) for line in _footer(message, replies)]
+    return one_block("".join(parts))
 
 
-def _one_block(html: str) -> str:
+def _quiet(line: str) -> str:
+    return f"<p><em>{escape(line)}</em></p>"
+
+
+def _attached(message: Message) -> list[str]:
+    return summaries(message.blocks) if message.role == "user" else []
+
+
+def _footer(message: Message, replies: Mapping[str, Reply]) -> list[str]:
+    reply = replies.get(message.id)
+    return [] if reply is None else [reply.footer]
+
+
+def one_block(html: str) -> str:
+    """Return HTML so that Markdown leaves it alone."""
     # to Markdown a blank line would end the HTML; between two dollar signs JupyterLab would look for a formula
     lines = html.replace("$", "&#36;").replace("\\", "&#92;").split("\n")
     inside = "".join(f"{line}\n" if line.strip() else "&#10;" for line in lines)

@@ -6,19 +6,23 @@ import logging
 from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import anywidget
 import traitlets
+from IPython.core.getipython import get_ipython
+from IPython.display import display
 
 from workbench.chat import Chat
-from workbench.exports import shown
+from workbench.errors import WorkbenchError
 from workbench.notebook.live import LiveChat
 from workbench.notebook.messages import PROTOCOL
-from workbench.notebook.transcript import as_markdown, as_text
 from workbench.runtime import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from IPython.display import DisplayHandle
 
 log = logging.getLogger("workbench.notebook")
 
@@ -54,6 +58,8 @@ class ChatWidget(anywidget.AnyWidget):
         self.chat = Chat() if chat is None else chat
         self._runtime = runtime()
         self._context = copy_context()
+        self._displays: list[DisplayHandle] = []
+        self._displayed: dict[str, Any] = {}
         super().__init__(chat_id=self.chat.id, height=height)
         self._live = LiveChat.of(self.chat, self._runtime.engine)
         self._live.join(self)
@@ -62,6 +68,7 @@ class ChatWidget(anywidget.AnyWidget):
     def close(self) -> None:
         """Take the box off the page; a reply that only this box shows is stopped, and recorded with what came."""
         self._live.leave(self)
+        _without_view.discard(self)
         super().close()
 
     def say(self, message: dict[str, Any], buffers: list[bytes] | None = None) -> None:
@@ -75,6 +82,14 @@ class ChatWidget(anywidget.AnyWidget):
         live.join(self)
         self._speak(self.set_trait, "chat_id", live.info.id)
 
+    def write_down(self, c: str, data: dict[str, str], display: bool) -> None:
+        """Give what was said to a view that writes it into the notebook; where none can, display it."""
+        if display:
+            self._speak(self._display_anew, data)
+        else:
+            text = {"text/plain": repr(self)} | data
+            self.say({"t": "transcript", "c": c, "model_id": self.model_id, "data": text})
+
     def _speak(self, work: Callable[..., object], *arguments: object) -> None:
         try:
             # ipykernel gives what the page says next to whoever spoke last: this speaks as the thread that heard last.
@@ -86,6 +101,7 @@ class ChatWidget(anywidget.AnyWidget):
     def _heard(self, _: object, message: object, buffers: object) -> None:
         # in a thread of a kernel's subshell: hand over and return, touch nothing else
         self._context = copy_context()
+        _without_view.discard(self)
         self._runtime.start(self._live.handle(self, message))
 
     @traitlets.observe("comm")
@@ -96,12 +112,38 @@ class ChatWidget(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The box, and what was said until now for where there are no widgets: GitHub, nbconvert."""
-        data, metadata = super()._repr_mimebundle_()  # type: ignore[misc]  # None only of a widget without a view
-        messages = shown(self.chat.messages)
-        data["text/plain"] = as_text(messages) or repr(self)
-        if messages:
-            data["text/markdown"] = as_markdown(messages)
-        return data, metadata
+        return self._bundle(self._runtime.run(self._live.transcript())), {}
+
+    def _bundle(self, said: dict[str, str]) -> dict[str, Any]:
+        data, _ = super()._repr_mimebundle_()  # type: ignore[misc]  # None only of a widget without a view
+        return {**data, "text/plain": repr(self), **said}
+
+    def _ipython_display_(self, **_: Any) -> None:
+        self._displayed, _ = self._repr_mimebundle_()
+        self._displays.append(display(self._displayed, raw=True, display_id=True))
+        _without_view.add(self)
+        if (shell := get_ipython()) is not None:
+            shell.events.register("post_run_cell", _catch_up)
+
+    def _display_anew(self, said: dict[str, str]) -> None:
+        data = self._bundle(said)
+        if data != self._displayed:
+            self._displayed = data
+            for shown in self._displays:
+                shown.update(data, raw=True)
 
     def __repr__(self) -> str:
         return f"<ChatWidget of {self.chat!r}>"
+
+
+_without_view: WeakSet[ChatWidget] = WeakSet()
+"""Displayed, and no page has said a word: a notebook is executed without one, as nbconvert and papermill do."""
+
+
+def _catch_up(_: object) -> None:
+    """After each cell, display anew what was said in chats that no page looks after."""
+    for widget in tuple(_without_view):
+        try:
+            widget._display_anew(widget._runtime.run(widget._live.transcript()))
+        except WorkbenchError:  # the cell itself went well
+            log.exception("A chat was not displayed anew")

@@ -280,6 +280,13 @@ class Store:
         """Return what each reply of a chat used and cost; of a fork only what it asked itself."""
         return await self.arrow(query("chat_usage"), chat_id, caller.org_id)
 
+    async def shared_usage(self, caller: Caller, chat_id: str) -> pa.Table:
+        """Return what the replies used and cost that a fork shares with the chats it was forked from, as ``chat_usage``.
+
+        Nothing is known of what was asked in a chat that has been deleted.
+        """
+        return await self.arrow(query("shared_usage"), chat_id, caller.org_id)
+
     async def chat_cost(self, caller: Caller, chat_id: str) -> Decimal | None:
         """Return what a chat has cost in US dollars, None when the price of a call was not known."""
         ((cost, unpriced),) = await self.backend.rows(query("chat_cost"), chat_id, caller.org_id)

@@ -80,8 +80,8 @@ export class ChatState {
     return this.messages[this.messages.findIndex((message) => message.id === id) - 1] ?? null;
   }
 
-  get lastQuestion() {
-    return this.messages.findLast(({ role }) => role === "user") ?? null;
+  get questions() {
+    return this.messages.filter(({ role }) => role === "user");
   }
 
   find(id) {

@@ -7,7 +7,7 @@
 //     {t:'retry', c, message_id}               the assistant message to answer anew
 //     {t:'asset', c, name}                     a part of the front end that is loaded when it is needed first
 //     {t:'older', c, before}                   the messages before this one
-//     {t:'estimate', c, text, attachments:[id]}   what would it cost? }
+//     {t:'estimate', c, text, attachments:[id], edit_of?}   what would it cost, in place of that question? }
 //     {t:'variables', c}                          what is there?      } not waited for: whoever is busy does not answer
 //     {t:'attach', c, name}                       read this variable  }
 //     {t:'again', c, message_id}               another reply beside a complete one: in a branch
@@ -16,6 +16,7 @@
 //     {t:'list', c, q, before}                 which chats there are; before is null or chats.next
 //     {t:'open', c, chat_id} {t:'new', c} {t:'rename', c, chat_id, title} {t:'delete', c, chat_id}
 //     {t:'about', c} {t:'set', c, model, system} {t:'export', c, kind:'markdown'|'notebook'}
+//     {t:'transcript', c, display}             what was said as text, for the notebook; display: show it there yourself
 //   send and edit may say attachments:[id], of attached messages, in order
 //
 //   Python -> JS
@@ -40,6 +41,7 @@
 //     {t:'chats', c, chats:[{chat_id, title, updated_at, turns, cost_usd, forked_from}], next}
 //     {t:'about', c, model, system, open, default, models:[{model, price}]}
 //     {t:'file', c, name, type, text} {t:'done', c}
+//     {t:'transcript', c, model_id, data:{mime type: text}}   model_id: of the widget, as its outputs name it
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
 // snap.asked is what was sent and has not begun; snap.earlier counts older messages that are only in the store. The
@@ -69,7 +71,7 @@ export const stop = (turn) => ({ t: "stop", turn });
 export const retry = (messageId) => ({ t: "retry", message_id: messageId });
 export const older = (before) => ({ t: "older", before });
 export const asset = (name) => ({ t: "asset", name });
-export const estimate = (text, attachments) => ({ t: "estimate", text, attachments });
+export const estimate = (text, attachments, editOf) => ({ t: "estimate", text, attachments, edit_of: editOf });
 export const variables = () => ({ t: "variables" });
 export const attach = (name) => ({ t: "attach", name });
 export const again = (messageId) => ({ t: "again", message_id: messageId });
@@ -84,6 +86,7 @@ export const rename = (chatId, title) => ({ t: "rename", chat_id: chatId, title 
 export const remove = (chatId) => ({ t: "delete", chat_id: chatId });
 export const about = () => ({ t: "about" });
 export const set = (model, system) => ({ t: "set", model, system });
+export const transcript = (display = false) => ({ t: "transcript", display });
 export const exportAs = (kind) => ({ t: "export", kind });
 
 const REQUIRED = {
@@ -104,6 +107,7 @@ const REQUIRED = {
   about: { c: "string", models: "object" },
   file: { c: "string", name: "string", text: "string" },
   done: { c: "string" },
+  transcript: { c: "string", model_id: "string", data: "object" },
 };
 
 /** Return the message if it is one of ours and has what we rely on, else null: a newer Python may say more. */

@@ -9,7 +9,7 @@ import { NOT_DELIVERED } from "./wording.js";
 const ANSWERS = ["chats", "about", "file", "done"];
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
-const INQUIRED = ["estimate", "variables", "attached"];
+const INQUIRED = ["estimate", "variables", "attached", "transcript"];
 
 export class Session {
   #comm;
@@ -23,9 +23,10 @@ export class Session {
 
   /**
    * comm      the anywidget model
-   * listener  {changed(), returned(text, editOf), delivered(text), answered(message)}: returned when a text could not be
+   * listener  {changed(), returned(text, editOf), delivered(text), answered(message), said()}: returned when a text could not be
    *           delivered and belongs back into the input, there to be asked in place of a question or (null) after all
-   *           others; delivered when it arrived after all; answered when Python answers an inquiry, or cannot
+   *           others; delivered when it arrived after all; answered when Python answers an inquiry, or cannot; said when a turn has ended, or
+   *           what was said is told anew
    */
   constructor(comm, listener) {
     this.#comm = comm;
@@ -174,6 +175,7 @@ export class Session {
     const verdict = this.chat.apply(message);
     if (verdict === "resync") this.#ask();
     if (verdict === "refused") this.#refused();
+    if (["end", "snap"].includes(message.t) && !this.chat.live) this.#listener.said();
     if (message.t === "start" && this.chat.stopping && !this.chat.pending) this.#link.post(stop(message.turn));
     this.#listener.changed();
   };

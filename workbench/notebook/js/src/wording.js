@@ -9,17 +9,25 @@ export function dollars(usd) {
   return `$${amount.toFixed(9).replace(/\.?0+$/, "")}`;
 }
 
+// made once: to make one takes a hundred times as long as to use it, and every paint of a reply formats five numbers
+const WHOLE = new Intl.NumberFormat("en-US");
+const FIXED = Object.fromEntries(
+  [2, 4].map((digits) => {
+    const options = { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven", useGrouping: false };
+    return [digits, new Intl.NumberFormat("en-US", options)];
+  }),
+);
+
 /** Rounded as Python rounds a Decimal, from its digits: 0.00155 as a binary number is less than that. */
-function fixed(usd, digits) {
-  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven", useGrouping: false };
-  return new Intl.NumberFormat("en-US", options).format(usd);
-}
+const fixed = (usd, digits) => FIXED[digits].format(usd);
 
-export const count = (n) => (n ?? 0).toLocaleString("en-US");
+export const count = (n) => WHOLE.format(n ?? 0);
 
-/** The footer of a reply that is still arriving. */
-export function usageLine({ input_tokens, output_tokens, cost_usd }) {
-  return `${count(input_tokens)} in · ${count(output_tokens)} out · ${dollars(cost_usd)}`;
+/** The footer of a reply that is still arriving: as Reply.footer in workbench/turns.py, so that nothing jumps at its end. */
+export function usageLine(model, { input_tokens, output_tokens, cache_read, cost_usd }) {
+  const name = model === "local" ? "local (embedded model)" : model;
+  const tokens = `${count(input_tokens)} in + ${count(output_tokens)} out tokens`;
+  return [name, tokens, cache_read ? `${count(cache_read)} from cache` : "", dollars(cost_usd)].filter(Boolean).join(" · ");
 }
 
 /** What sending would use and cost, about, as one line. */
@@ -68,7 +76,8 @@ export const BUDGET = "Budget";
 
 export const earlierLine = (n) => `Show ${count(n)} earlier message${n === 1 ? "" : "s"}`;
 
-export const EMPTY = "Ask anything. The reply, its tokens and its cost are kept in your ledger.";
+export const EMPTY = "Ask anything";
+export const EMPTY_DETAIL = "Type @ to attach a table, value or plot of this notebook. Every reply is kept with its tokens and cost.";
 export const THINKING = "thinking…";
 export const STOPPING = "stopping…";
 export const QUEUED = "kernel busy - queued";

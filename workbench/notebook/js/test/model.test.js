@@ -206,7 +206,7 @@ const idsOf = (messages) => messages.map(({ id }) => id);
 test("where branches part is told with the message", () => {
   const chat = chatAfter(TALK);
   assert.deepEqual(chat.messages.map(({ branch }) => branch), [null, null, { index: 0, count: 2 }, null]);
-  assert.deepEqual([chat.questionOf("a2").id, chat.lastQuestion.id], ["u2", "u2"]);
+  assert.deepEqual([chat.questionOf("a2").id, chat.questions.at(-1).id], ["u2", "u2"]);
   assert.equal(chatAfter({ ...TALK, messages: MESSAGES.slice(1), earlier: 1 }).questionOf("a1"), null);
 });
 

@@ -1,10 +1,11 @@
 // The widget's words, and the page's own where a kernel was meant. build.mjs gives the page these.
 
-import { count, dollars } from "../wording.js";
+import { usageLine } from "../wording.js";
 
 export * from "../wording.js";
 
 export const EMPTY = "What would you like to ask?";
+export const EMPTY_DETAIL = "";
 export const QUEUED = "waiting for the server";
 export const EMBEDDED_MODEL_DETAIL =
   "A very small model inside the server. It shows how the workbench works, not how Claude answers. " +
@@ -20,16 +21,9 @@ export const ENDED = {
 export function footer({ model, status, stop_reason, usage, cost_usd, duration_ms }) {
   if (!usage) return "";
   const ending = status !== "complete" ? status : { max_tokens: "cut at max_tokens", refusal: "refused" }[stop_reason];
-  return [
-    ending,
-    model === "local" ? "local (embedded model)" : model,
-    `${count(usage.input_tokens)} in + ${count(usage.output_tokens)} out tokens`,
-    usage.cache_read_tokens ? `${count(usage.cache_read_tokens)} from cache` : null,
-    dollars(cost_usd),
-    duration_ms === null ? null : `${(duration_ms / 1000).toFixed(1)} s`,
-  ]
-    .filter(Boolean)
-    .join(" · ");
+  const used = usageLine(model, { ...usage, cache_read: usage.cache_read_tokens, cost_usd });
+  const seconds = duration_ms === null ? null : `${(duration_ms / 1000).toFixed(1)} s`;
+  return [ending, used, seconds].filter(Boolean).join(" · ");
 }
 
 const NANO = 1_000_000_000n;

@@ -2,6 +2,7 @@
 
 import { Lexer, Marked, Parser, Renderer } from "marked";
 import { decorate } from "./decorate.js";
+import { tooManyFormulas } from "./math.js";
 import { sanitise } from "./sanitise.js";
 import { escape, TEX } from "./tex.js";
 
@@ -131,6 +132,7 @@ export class MarkdownStream {
   #source = "";
   #committed = 0; // characters of the source whose blocks are finished
   #links = {};
+  #done = []; // the tokens of the finished blocks
   #cache = new Map();
   #lexAgainAt = 0; // length of the open tail at which a long one is looked at again
   #painted = -1;
@@ -177,6 +179,7 @@ export class MarkdownStream {
       const done = defines(rest) ? lex(text.slice(0, length), this.#links) : tokens.slice(0, count);
       this.#links = done.links ?? tokens.links;
       this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
+      this.#done.push(...done);
       this.#committed += rawLength(open, length);
     }
     if (restLength > LONGEST_OPEN_TAIL) {
@@ -194,10 +197,28 @@ export class MarkdownStream {
     else patch(this.#tail, plain(text));
   }
 
-  /** The text is complete: render the whole of it once, so that it equals a one-shot rendering. */
+  /** The text is complete: bring the element to what a rendering of the whole would be. */
   finish() {
-    patch(this.#root, render(this.#source, this.#cache));
+    if (!this.#finishTail()) patch(this.#root, render(this.#source, this.#cache));
     this.#cache.clear();
+    this.#done = [];
+  }
+
+  /** Render what is open, if the finished blocks are those of the whole text; return whether they are. */
+  #finishTail() {
+    const text = this.#source.replace(/\r\n?/g, "\n");
+    if (this.#done.length === 0 || tooManyFormulas(this.#root) || longestLine(text) > LONGEST_LINE) return false;
+    try {
+      const tokens = lex(text);
+      const rest = tokens.splice(this.#done.length);
+      // a link defined below may be used above
+      if (Object.keys(tokens.links).length > 0 || JSON.stringify(tokens) !== JSON.stringify(this.#done)) return false;
+      patch(this.#tail, fragmentOf(rest, tokens.links, { closed: true, cache: this.#cache }));
+    } catch {
+      return false; // render() meets the same, and says so
+    }
+    this.#tail.replaceWith(...this.#tail.childNodes);
+    return true;
   }
 }
 
@@ -209,12 +230,35 @@ function rawLength(source, length) {
   return at;
 }
 
-/** Give an element the children of a fragment; equal ones stay, so that selections and scroll positions survive. */
+/**
+ * Give an element the children of a fragment. What is the same stays, down to a text to which words were added, so that
+ * selections and scroll positions survive, and little is laid out again.
+ */
 function patch(element, fragment) {
-  const old = [...element.childNodes];
-  const fresh = [...fragment.childNodes];
-  let same = 0;
-  while (same < old.length && same < fresh.length && old[same].isEqualNode(fresh[same])) same++;
-  for (const node of old.slice(same)) node.remove();
-  element.append(...fresh.slice(same));
+  let old = element.firstChild;
+  for (const fresh of [...fragment.childNodes]) {
+    const next = old?.nextSibling ?? null;
+    if (!old) element.append(fresh);
+    else if (!old.isEqualNode(fresh)) {
+      if (old.nodeType === Node.TEXT_NODE && fresh.nodeType === Node.TEXT_NODE) retext(old, fresh.data);
+      else if (alike(old, fresh)) patch(old, fresh);
+      else old.replaceWith(fresh);
+    }
+    old = next;
+  }
+  while (old) {
+    const next = old.nextSibling;
+    old.remove();
+    old = next;
+  }
+}
+
+function retext(node, text) {
+  if (text.startsWith(node.data)) node.appendData(text.slice(node.length));
+  else node.data = text;
+}
+
+/** Whether two elements differ in their children at most. A formula is one thing with its TeX. */
+function alike(one, other) {
+  return !one.dataset?.tex && one.nodeType === Node.ELEMENT_NODE && one.cloneNode().isEqualNode(other.cloneNode());
 }

@@ -41,6 +41,9 @@ export function typesetAll(fragment) {
   }
 }
 
+/** Whether a reply that was rendered in parts shows more than if it had been rendered at once. */
+export const tooManyFormulas = (element) => element.querySelectorAll(".wb-math, .wb-tex").length > MOST;
+
 function wait(code) {
   if (waiting.size > MOST) for (const old of waiting) if (!old.isConnected) waiting.delete(old);
   waiting.add(code);

@@ -3,10 +3,14 @@
 
 import createDOMPurify from "dompurify";
 
-// an instance of our own: nobody else on the page can add hooks or settings to it
-const purify = createDOMPurify(window);
+/** An instance of our own: nobody else on the page can add hooks or settings to it, which are read once. */
+function purifier(settings) {
+  const purify = createDOMPurify(window);
+  purify.setConfig(settings);
+  return purify;
+}
 
-const MARKDOWN = {
+const markdown = purifier({
   ALLOWED_TAGS: (
     "p br hr h1 h2 h3 h4 h5 h6 strong em del a code pre blockquote ul ol li table thead tbody tr th td"
   ).split(" "),
@@ -17,18 +21,15 @@ const MARKDOWN = {
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
-};
+});
 
-const HIGHLIGHTED = {
+const coloured = purifier({
   ALLOWED_TAGS: ["span"],
   ALLOWED_ATTR: ["class"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
-};
-
-// an instance of its own, for its hook is not for the others
-const purifyMath = createDOMPurify(window);
+});
 
 const LENGTH = /^\d{0,2}(?:\.\d+)?(?:em|ex|pt|px|%)?$/; // nothing moves backwards, and nothing far
 const NAME = /^[a-z-]{1,24}$/;
@@ -65,7 +66,7 @@ const VALUES = {
   width: LENGTH,
 };
 
-const MATH = {
+const math = purifier({
   ALLOWED_TAGS: (
     "math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup mover munder munderover mmultiscripts " +
     "mprescripts mtable mtr mtd mpadded mphantom mstyle menclose"
@@ -75,9 +76,9 @@ const MATH = {
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
-};
+});
 
-purifyMath.addHook("uponSanitizeAttribute", (_, attribute) => {
+math.addHook("uponSanitizeAttribute", (_, attribute) => {
   const { attrName: name, attrValue: value } = attribute;
   if (name === "class") attribute.attrValue = value.split(/\s+/).filter((each) => CLASSES.has(each)).join(" ");
   attribute.keepAttr = name === "class" ? attribute.attrValue !== "" : Object.hasOwn(VALUES, name) && VALUES[name].test(value);
@@ -85,12 +86,12 @@ purifyMath.addHook("uponSanitizeAttribute", (_, attribute) => {
 
 /** Return the MathML of a formula as a fragment of one `math`; null if it is none. */
 export function sanitiseMath(mathml) {
-  const fragment = purifyMath.sanitize(mathml, MATH);
+  const fragment = math.sanitize(mathml);
   return fragment.childNodes.length === 1 && fragment.firstChild.nodeName === "math" ? fragment : null;
 }
 
 /** Return rendered Markdown as a fragment that can run nothing and load nothing. */
-export const sanitise = (html) => purify.sanitize(html, MARKDOWN);
+export const sanitise = (html) => markdown.sanitize(html);
 
 /** Return highlighted code as a fragment of text and spans. */
-export const sanitiseHighlighted = (html) => purify.sanitize(html, HIGHLIGHTED);
+export const sanitiseHighlighted = (html) => coloured.sanitize(html);

@@ -14,6 +14,8 @@ import { Notice } from "./notice.js";
 // a phone has no Shift+Enter, and a button beside the text
 const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
 
+const HISTORY = { ArrowUp: -1, ArrowDown: 1 };
+
 export class ChatView {
   #comm;
   #session;
@@ -22,13 +24,14 @@ export class ChatView {
   #status = h("span", { class: "wb-status", role: "status" });
   #hint = h("span", { class: "wb-hint" });
   #budget = h("span", { class: "wb-budget", title: "What your budget has left" });
-  #cost = h("span", { class: "wb-cost", title: "What this chat has cost so far" });
+  #cost = h("span", { class: "wb-cost", title: "What this chat has cost so far, without what it shares with another branch" });
   #jump = h("button", { class: "wb-button wb-jump", type: "button", hidden: true, onclick: () => this.#toBottom() }, "↓ Latest");
   #frame = null;
   #width = 0;
   #restoreScroll = null;
   #full = new ContextView();
   #context = null; // null on a page behind which there is no Python
+  #keeper = null; // null on a page that is no notebook
   #noteHidden = false;
   #desk = null;
   #chatId = "";
@@ -37,14 +40,15 @@ export class ChatView {
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies, assets, Context, desk}: what the title is, what stands before it, who
+   * options  {titleTag, lead, onEarlier, copies, assets, Context, desk, Keeper}: what the title is, what stands before it, who
    *          brings older messages and who loads what is needed seldom (else Python is asked), whether whole replies can be
-   *          copied, what knows prices and variables, the class of what else there is: branches, a list of chats, exports
+   *          copied, what knows prices and variables, the class of what else there is: branches, a list of chats, exports;
+   *          what keeps the saved notebook up to date
    */
   constructor(
     comm,
     element,
-    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null, desk = null } = {},
+    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null, desk = null, Keeper = null } = {},
   ) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
@@ -52,7 +56,8 @@ export class ChatView {
       changed: () => this.invalidate(),
       returned: (text, editOf) => (this.composer.restore(text, editOf), this.#context?.restore()),
       delivered: (text) => (this.composer.discard(text), this.#context?.discard()),
-      answered: (message) => this.#context?.answered(message),
+      answered: (message) => (this.#context?.answered(message), this.#keeper?.answered(message)),
+      said: () => this.#keeper?.said(),
     });
     provideMath(() => (assets ? assets("math.js") : this.#session.asset("math.js")));
     this.log = new MessageLog({
@@ -85,7 +90,8 @@ export class ChatView {
     });
     if (Context) {
       const changed = () => this.invalidate();
-      this.#context = new Context({ session: this.#session, input: this.composer.input, changed });
+      const { input } = this.composer;
+      this.#context = new Context({ session: this.#session, input, editing: () => this.composer.editing, changed });
     }
     this.root = h(
       "section",
@@ -98,6 +104,7 @@ export class ChatView {
       this.composer.element,
       h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#context?.line.element ?? null, this.#full.element, this.#budget, this.#cost),
     );
+    if (Keeper) this.#keeper = new Keeper({ comm, inquire: (message) => this.#session.inquire(message), root: this.root });
     this.root.addEventListener("keydown", (event) => this.#onKey(event));
     for (const type of ["keyup", "keypress"]) this.root.addEventListener(type, (event) => event.stopPropagation());
     this.root.addEventListener("click", (event) => this.#onClick(event));
@@ -121,6 +128,7 @@ export class ChatView {
     this.composer.close(this.log.following ? null : this.log.element.scrollTop);
     this.log.close();
     this.#context?.close();
+    this.#keeper?.close();
     this.#session.close();
   }
 
@@ -179,6 +187,19 @@ export class ChatView {
     if (question && this.#session.canSend) this.composer.edit(question.id, question.text);
   }
 
+  /** Go on to an earlier (-1) or later question, if the caret has nowhere to go; past the last one is the draft. */
+  #leaf(step) {
+    const { editing, input } = this.composer;
+    const { questions } = this.#session.chat;
+    const at = editing ? questions.findIndex(({ id }) => id === editing) : questions.length;
+    if (input.value !== (questions[at]?.text ?? "")) return false; // somebody is writing
+    const passed = step < 0 ? input.value.slice(0, input.selectionStart) : input.value.slice(input.selectionEnd);
+    if (passed.includes("\n")) return false;
+    if (questions[at + step]) this.#edit(questions[at + step]);
+    else if (step > 0) this.composer.cancelEdit();
+    return true;
+  }
+
   #page(id, index) {
     this.#paging = true;
     this.log.hold();
@@ -192,6 +213,7 @@ export class ChatView {
 
   #updateHead({ title, model, local, loaded }) {
     setText(this.#title, title || (loaded ? "New chat" : "Chat"));
+    this.#title.title = title; // it may be cut
     setText(this.#model, local ? EMBEDDED_MODEL : model);
     this.#model.title = local ? EMBEDDED_MODEL_DETAIL : `Model: ${model}`;
     this.#model.toggleAttribute("data-local", local);
@@ -249,9 +271,8 @@ export class ChatView {
       if (this.#desk?.isOpen) this.#desk.close();
       else if (this.composer.editing) this.composer.cancelEdit();
       else this.#session.stop();
-    } else if (event.key === "ArrowUp" && this.#desk && event.target === this.composer.input && !event.target.value) {
-      event.preventDefault();
-      this.#edit(this.#session.chat.lastQuestion);
+    } else if (event.key in HISTORY && this.#desk && event.target === this.composer.input) {
+      if (this.#leaf(HISTORY[event.key])) event.preventDefault();
     } else if (event.key === "Enter" && !event.shiftKey && !TOUCHED.matches && event.target === this.composer.input) {
       event.preventDefault();
       this.composer.submit();

@@ -153,6 +153,7 @@ export class Composer {
   /** Make the input as high as its text. */
   fit() {
     this.input.style.height = "auto";
-    if (this.input.scrollHeight) this.input.style.height = `${this.input.scrollHeight + 2}px`; // 2: its border
+    const { scrollHeight, offsetHeight, clientHeight } = this.input;
+    if (scrollHeight) this.input.style.height = `${scrollHeight + offsetHeight - clientHeight}px`; // with its border
   }
 }

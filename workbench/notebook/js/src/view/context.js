@@ -8,17 +8,20 @@ import { EstimateView } from "./estimate.js";
 export class Context {
   #session;
   #input;
+  #editing;
   #estimates;
   #attachments;
   #sent = []; // what went with the last message
   #restored = false; // that is in the draft again
   line = new EstimateView();
 
-  constructor({ session, input, changed }) {
+  /** `editing()`: the id of the question in whose place is asked, or null. */
+  constructor({ session, input, editing, changed }) {
     const inquire = (message) => session.inquire(message);
     this.#session = session;
     this.#input = input;
-    this.#estimates = new Estimates({ ask: (text, attachments) => inquire(estimate(text, attachments)), changed });
+    this.#editing = editing;
+    this.#estimates = new Estimates({ ask: (text, attachments) => inquire(estimate(text, attachments, editing())), changed });
     this.#attachments = new Attachments({ input, inquire, changed });
     input.before(this.#attachments.button);
     input.setAttribute("aria-describedby", this.line.element.id);
@@ -56,7 +59,7 @@ export class Context {
   reckon() {
     const { chat, link } = this.#session;
     const attachments = this.#attachments.list.map(({ attachment }) => attachment);
-    const state = [chat.chatId, chat.messages.length, chat.messages.at(-1)?.status, chat.model];
+    const state = [chat.chatId, chat.messages.length, chat.messages.at(-1)?.status, chat.model, this.#editing()];
     this.#estimates.update({ text: this.#input.value, attachments, state, ready: chat.loaded && !chat.busy && link === "ready" });
   }
 

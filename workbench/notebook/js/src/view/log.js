@@ -3,12 +3,12 @@
 // takes the next ones in at one end and leaves as many out at the other, and what is read stays where it is.
 
 import { h, setText } from "../dom.js";
-import { earlierLine, EMPTY, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
+import { earlierLine, EMPTY, EMPTY_DETAIL, QUEUED, STOPPING, THINKING, UNDELIVERED } from "../wording.js";
 import { MessageView } from "./message.js";
 
 const NEAR = 24; // px from the bottom that still count as the bottom
 const MOST = 60; // messages in the document
-const STEP = 20; // that come and go at a time
+const STEP = 10; // that come and go at a time
 const AHEAD = 800; // px before the end of what is there at which more comes
 const QUIET_MS = 200; // screen readers need not be told what comes back
 
@@ -16,7 +16,7 @@ export class MessageLog {
   #views = new Map(); // message id -> MessageView
   #pending = null;
   #waiting = h("div", { class: "wb-state wb-waiting", "data-kind": "waiting", hidden: true }, h("span"));
-  #empty = h("p", { class: "wb-empty" }, EMPTY);
+  #empty = h("div", { class: "wb-empty" }, h("strong", {}, EMPTY), ` ${EMPTY_DETAIL}`);
   #earlier;
   #following = true;
   #top = 0;
@@ -127,19 +127,22 @@ export class MessageLog {
     this.#to = Math.min(all.length, from + MOST);
     this.#first = all[from]?.id ?? null;
     this.#place = chat.earlier + from;
+    const shown = all.slice(this.#from, this.#to);
+    const ids = new Set(shown.map(({ id }) => id));
+    // first what goes: those that stay must stay where they are, for one that is moved is laid out anew
+    for (const [id, view] of this.#views) if (!ids.has(id)) view.element.remove();
     const kept = new Map();
     let before = this.#empty;
-    for (const message of all.slice(this.#from, this.#to)) {
+    for (const message of shown) {
       const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
       const onContinue = chat.unfinished && message === chat.messages.at(-1) ? this.onContinue : null;
-      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy });
+      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy, model: chat.model });
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }
-    for (const [id, view] of this.#views) if (!kept.has(id)) view.element.remove();
     this.#views = kept;
   }
 

@@ -24,6 +24,7 @@ export class MessageView {
   #attachedNow = ""; // and what is attached
   #tools = null;
   #id = null;
+  #now = []; // what is on screen was made from
 
   /**
    * copies  whether its text can be copied as it was written
@@ -58,13 +59,19 @@ export class MessageView {
 
   /**
    * Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense, and
-   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now.
+   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers.
    */
-  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false }) {
-    const { role, status, text } = message;
+  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "" }) {
+    const { role, status, text, footer, counts, attachments, error, stopReason, branch } = message;
+    const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch, model];
+    now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy);
+    // of a long chat all messages but one are as they were, paint after paint
+    if (now.every((each, n) => each === this.#now[n]) && this.#now.length > 0) return;
+    this.#now = now;
     this.#id = message.id;
     if (this.#tools) {
-      this.#tools.act.hidden = pending || (role === "assistant" && status !== "complete");
+      // while a reply arrives its buttons take their room unseen, so that nothing jumps when they come
+      this.#tools.act.hidden = pending || (role === "assistant" && !["streaming", "complete"].includes(status));
       this.#tools.act.disabled = busy;
       this.#tools.pager.update(message.branch, busy);
     }
@@ -73,7 +80,7 @@ export class MessageView {
     if (role === "assistant") this.#updateReply(text, status);
     else this.#updateQuestion(message);
     this.#updateState(message, stopping, onRetry, onContinue);
-    this.#footer.update(live?.usage ? usageLine(live.usage) : message.footer, live ? null : message.counts);
+    this.#footer.update(live?.usage ? usageLine(model, live.usage) : message.footer, live ? null : message.counts);
   }
 
   #updateQuestion({ text, attachments = [] }) {
@@ -102,27 +109,27 @@ export class MessageView {
     // screen readers hear the reply once, when it is there
     this.element.ariaBusy = streaming ? "true" : null;
     this.#body.hidden = text === "";
-    this.#copy.hidden = streaming || text === "";
+    this.#copy.hidden = (streaming && !this.#tools) || text === "";
   }
 
   #updateState({ role, status, text, error, stopReason }, stopping, onRetry, onContinue) {
     const action = onRetry ? ["retry", "Retry", onRetry] : onContinue ? ["continue", "Continue", onContinue] : null;
-    const say = (kind, ...parts) => this.#show(kind, parts, action, error?.retryAfter);
+    const say = (kind, said, title = "") => this.#show(kind, said, title, action, error?.retryAfter);
     if (role === "assistant" && status === "complete") say("note", STOPPED_FOR[stopReason] ?? "");
-    else if (role !== "assistant") say("");
+    else if (role !== "assistant") say("", "");
     else if (status === "streaming") say("waiting", stopping ? STOPPING : text === "" ? THINKING : "");
-    else if (error) say("error", h("strong", {}, error.error), ` ${errorLine(error)}`);
+    else if (error) say("error", ` ${errorLine(error)}`, error.error);
     else say(status === "interrupted" ? "note" : "error", ENDED[status] ?? "");
   }
 
-  #show(kind, parts, action, seconds) {
-    const next = h("div", { class: "wb-state", "data-kind": kind }, h("span", {}, ...parts));
+  #show(kind, said, title, action, seconds) {
     const [name, label, onclick] = action ?? [];
-    if (action) next.append(h("button", { class: `wb-button wb-${name}`, type: "button" }, label));
-    next.hidden = next.textContent === "";
-    const key = next.outerHTML;
+    const key = JSON.stringify([kind, said, title, name]);
     if (key !== this.#said) {
       this.#said = key;
+      const next = h("div", { class: "wb-state", "data-kind": kind }, h("span", {}, title && h("strong", {}, title), said));
+      if (action) next.append(h("button", { class: `wb-button wb-${name}`, type: "button" }, label));
+      next.hidden = next.textContent === "";
       this.#state.replaceWith(next);
       this.#state = next;
       if (action) enableAfter(next.lastChild, seconds);

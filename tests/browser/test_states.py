@@ -1,0 +1,244 @@
+"""What must hold in every state of the chat box, in a real JupyterLab: for everybody, in both themes, at any width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.lab import SECONDS, JupyterLab, Notebook
+from tests.browser.states import (
+    ANSWER,
+    BILLED,
+    PREPARE,
+    QUESTION,
+    STATES,
+    THEMES,
+    ask,
+    branch,
+    code,
+    empty,
+    error,
+    set_theme,
+    set_width,
+    show_box,
+    typing,
+)
+from tests.faults.upstream import fault, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Locator
+
+    from tests.faults.upstream import ScriptedUpstream
+
+WIDTHS = (320, 480, 900)
+
+
+@pytest.fixture(scope="module")
+def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
+    notebook = Notebook(lab, browser, lab.new_notebook("states.ipynb", ""))
+    notebook.outputs(notebook.run(PREPARE))
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
+    lab_upstream.reset()
+    yield shared_notebook
+    lab_upstream.release(1000)
+    shared_notebook.page.wait_for_function("!document.querySelector('.wb-stop')?.checkVisibility()")
+    shared_notebook.clear()
+    set_theme(shared_notebook, "light")
+    assert lab_upstream.crashes == []
+
+
+# --- What people open in these states ---------------------------------------------------------------------------
+
+
+def waiting(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """Nothing has come yet."""
+    upstream.script(reply("Hello", pause_before=True))
+    box = show_box(notebook)
+    box.locator(".wb-input").fill(QUESTION)
+    box.locator(".wb-input").press("Enter")
+    box.locator(".wb-waiting", has_text="thinking…").wait_for()
+    upstream.wait_for(lambda u: u.paused, SECONDS)  # or the next test would be asked
+    return box
+
+
+def stopped(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    upstream.script(reply(ANSWER, pause_after=40))
+    box = show_box(notebook)
+    ask(box, QUESTION, "streaming").get_by_text("another separator").wait_for()
+    box.locator(".wb-input").press("Escape")
+    box.get_by_text("Stopped before its end.").wait_for()
+    return box
+
+
+def cut(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """At its upper bound of tokens."""
+    upstream.script(reply(ANSWER, stop_reason="max_tokens"))
+    box = show_box(notebook)
+    ask(box, QUESTION).get_by_role("button", name="Continue").wait_for()
+    return box
+
+
+def refused(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """Before anything came."""
+    upstream.script(fault("401"))
+    box = show_box(notebook)
+    ask(box, QUESTION, "failed")
+    return box
+
+
+def editing(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    box = branch(notebook, upstream)
+    box.locator(".wb-input").press("ArrowUp")
+    box.locator(".wb-editing").wait_for()
+    box.locator(".wb-message[data-role=user]").last.hover()
+    return box
+
+
+def choosing(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """A variable from the list."""
+    box = empty(notebook, upstream)
+    box.get_by_role("button", name="Attach").click()
+    box.get_by_role("option", name="orders").wait_for()
+    return box
+
+
+def previewing(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """What is sent of a variable."""
+    box = typing(notebook, upstream)
+    box.locator(".wb-chip-open").click()
+    box.locator(".wb-preview").wait_for()
+    return box
+
+
+def counting(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """What a reply was billed for."""
+    box = code(notebook, upstream)
+    box.locator(".wb-counts summary").click()
+    box.get_by_role("columnheader", name="Billed as").wait_for()
+    return box
+
+
+def listing(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    box = code(notebook, upstream)
+    box.get_by_role("button", name="Chats", exact=True).click()
+    return box
+
+
+def renaming(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    box = listing(notebook, upstream)
+    box.get_by_role("button", name="Rename").first.click()
+    box.get_by_label("Title").wait_for()
+    return box
+
+
+def deleting(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    box = listing(notebook, upstream)
+    box.get_by_role("button", name="Delete").first.click()
+    box.get_by_role("alert").filter(has_text="gone for good").wait_for()
+    return box
+
+
+def reading_about(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    box = error(notebook, upstream)
+    box.get_by_role("button", name="About this chat").click()
+    box.locator(".wb-fact").first.wait_for()
+    return box
+
+
+def setting_up(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """The model and the system prompt of a new chat."""
+    box = empty(notebook, upstream)
+    box.get_by_role("button", name="About this chat").click()
+    box.get_by_label("Model").wait_for()
+    return box
+
+
+OPENED = [
+    waiting,
+    stopped,
+    cut,
+    refused,
+    editing,
+    choosing,
+    previewing,
+    counting,
+    renaming,
+    deleting,
+    reading_about,
+    setting_up,
+]
+EVERY = STATES | {made.__name__: made for made in OPENED}
+
+
+# --- What must hold ---------------------------------------------------------------------------------------------
+
+
+def violations(box: Locator) -> list[str]:
+    from axe_playwright_python.sync_playwright import Axe  # reads half a megabyte, and only these tests need it
+
+    found = Axe().run(box.page, context=".wb-chat", options={"resultTypes": ["violations"]}).response["violations"]
+    return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
+
+
+CLIPPED = """
+(box) => {
+  const { left, right } = box.getBoundingClientRect();
+  const scrolls = "pre, input, .wb-table, .wb-preview, .wb-math-display, .wb-bar, .wb-hidden, .wb-hidden *";
+  return [...box.querySelectorAll("*")].filter((element) => {
+    const seen = element.getBoundingClientRect();
+    if (seen.width === 0 || element.closest(scrolls)) return false;
+    const { overflowX, textOverflow } = getComputedStyle(element);
+    const cut = element.clientWidth > 0 && element.scrollWidth > element.clientWidth && overflowX !== "visible";
+    const told = textOverflow === "ellipsis" && element.closest("[title]")?.title.includes(element.textContent);
+    return seen.left < left || seen.right > right || (cut && !told);
+  }).map((element) => `${element.className}: ${element.textContent.slice(0, 60)}`);
+}
+"""
+
+
+@pytest.mark.parametrize("state", EVERY)
+def test_axe_finds_nothing_and_nothing_is_clipped(
+    state: str, notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    box = EVERY[state](notebook, lab_upstream)
+    found = {}
+    for width in WIDTHS:
+        set_width(box, width)
+        found[width] = box.evaluate(CLIPPED)
+    for theme in THEMES:
+        set_theme(notebook, theme)
+        found[theme] = violations(box)
+
+    assert found == {place: [] for place in (*WIDTHS, *THEMES)}
+
+
+PLACES = """
+(box) => [".wb-message:last-of-type .wb-body", ".wb-composer", ".wb-foot"].map((place) => {
+  const { top, bottom } = box.querySelector(place).getBoundingClientRect();
+  return [Math.round(top - box.getBoundingClientRect().top), Math.round(bottom - top)];
+})
+"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_jumps_when_a_turn_ends(width: int, notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    lab_upstream.script(reply([ANSWER], usage=BILLED), reply([ANSWER, " "], usage=BILLED, pause_after=1))
+    box = show_box(notebook)
+    set_width(box, width)
+    ask(box, QUESTION)
+    answer = ask(box, QUESTION, "streaming")
+    answer.get_by_text("what each part gives.").wait_for()
+    answer.get_by_text("from cache").wait_for()
+    before = box.evaluate(PLACES)
+    lab_upstream.release()
+    answer.and_(box.page.locator("[data-status=complete]")).wait_for()
+
+    assert box.evaluate(PLACES) == before
