@@ -40,7 +40,18 @@ from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
-    from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
+    from workbench.ledger import (
+        calls,
+        chats,
+        cost_by_class,
+        demo_data,
+        history_costs,
+        messages,
+        plots,
+        sql,
+        usage,
+        usage_table,
+    )
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -74,6 +85,7 @@ __all__ = [
     "WorkbenchError",
     "calls",
     "chats",
+    "cost_by_class",
     "demo_data",
     "history_costs",
     "load_ipython_extension",
@@ -89,6 +101,7 @@ _LAZY = {
     "ReplyStream": "workbench.chat",
     "calls": "workbench.ledger",
     "chats": "workbench.ledger",
+    "cost_by_class": "workbench.ledger",
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
     "messages": "workbench.ledger",
