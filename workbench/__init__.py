@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         sql,
         usage,
         usage_table,
+        why,
     )
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
@@ -94,6 +95,7 @@ __all__ = [
     "sql",
     "usage",
     "usage_table",
+    "why",
 ]
 
 _LAZY = {
@@ -109,6 +111,7 @@ _LAZY = {
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",
     "usage_table": "workbench.ledger",
+    "why": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
     "ChatWidget": "workbench.notebook.widget",
     "UsagePanel": "workbench.notebook.panel",

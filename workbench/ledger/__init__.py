@@ -1,6 +1,7 @@
 """What was said and what it cost, as DataFrames."""
 
 from workbench.ledger import plots
+from workbench.ledger.changes import why
 from workbench.ledger.classes import cost_by_class
 from workbench.ledger.demo import demo_data
 from workbench.ledger.frames import calls, chats, messages, sql, usage, usage_table
@@ -17,4 +18,5 @@ __all__ = [
     "sql",
     "usage",
     "usage_table",
+    "why",
 ]
