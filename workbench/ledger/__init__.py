@@ -4,6 +4,7 @@ from workbench.ledger import plots
 from workbench.ledger.changes import why
 from workbench.ledger.classes import cost_by_class
 from workbench.ledger.demo import demo_data
+from workbench.ledger.forecasts import forecast
 from workbench.ledger.frames import calls, chats, messages, sql, usage, usage_table
 from workbench.ledger.policies import history_costs
 
@@ -12,6 +13,7 @@ __all__ = [
     "chats",
     "cost_by_class",
     "demo_data",
+    "forecast",
     "history_costs",
     "messages",
     "plots",
