@@ -84,7 +84,7 @@ def why(
         wb.why(before=("2026-10-01", "2026-11-01"), after=("2026-11-01", "2026-12-01"))
 
     Source: A. F. Shorrocks, Decomposition procedures for distributional analysis: a unified framework based on the
-    Shapley value, Journal of Economic Inequality 11 (2013) 99-126, https://doi.org/10.1007/s10888-011-9214-z
+    Shapley value, Journal of Economic Inequality 11 (2013) 99-126, doi:10.1007/s10888-011-9214-z
     """
     import pandas as pd  # on use: 0.7 s
 
