@@ -96,7 +96,7 @@ async def compare_chats(small: Store, large: Store) -> tuple[float, float]:
 
 async def compare_sums(store: Store, sqlite: Path) -> tuple[float, float]:
     """Return the medians in seconds: by our store, by SQLite. They alternate, so that both share the load."""
-    sql = usage_query(["day", "model"])
+    sql, _ = usage_query(["day", "model"])
     times: tuple[list[float], list[float]] = ([], [])
     with closing(sqlite3.connect(sqlite)) as connection:
         for _ in range(SUMMINGS):
