@@ -112,10 +112,8 @@ def spent_by(
     """Return what was spent by the values of the groups, in their order, and those values as a table."""
     import pyarrow as pa
 
-    zone = _zone(tz)
-    statement, values = _statement(by, where or {}, tz)
-    bounds = moment_of(since, zone), moment_of(until, zone)
-    found = runtime().run(runtime().engine.store.arrow(statement, org, *bounds, _id(chat), *values))
+    chosen, parameters = calls_where(since, until, where, chat=chat, tz=tz, org=org)
+    found = runtime().run(runtime().engine.store.arrow(_statement(by, chosen, tz), *parameters))
     groups: dict[tuple[Any, ...], Spent] = {}
     prices: dict[tuple[Any, ...], dict[str, Decimal] | None] = {}
     for row in found.to_pylist():
@@ -127,11 +125,25 @@ def spent_by(
     return groups, pa.table(keys, names=list(by))
 
 
-def _statement(by: Sequence[str], where: Where, tz: str) -> tuple[str, tuple[object, ...]]:
-    """The query for the sums of calls that have the same group and the same price, and its values from $5 on."""
-    usage_query(by)  # refuses a group that there is not
+def calls_where(
+    since: Moment | None,
+    until: Moment | None,
+    where: Where | None,
+    *,
+    chat: Chat | str | None = None,
+    tz: str = "UTC",
+    org: str = DEFAULT_ID,
+) -> tuple[str, tuple[object, ...]]:
+    """Return FROM and WHERE of a query over the calls that ``wb.usage`` would return, and its parameters."""
+    zone = _zone(tz)
     calls, values = usage_query([], where)
     _, _, chosen = calls.rpartition("ORDER BY")[0].partition("\nFROM usage")
+    return f"FROM usage{chosen}", (org, moment_of(since, zone), moment_of(until, zone), _id(chat), *values)
+
+
+def _statement(by: Sequence[str], chosen: str, tz: str) -> str:
+    """The query for the sums of calls that have the same group and the same price."""
+    usage_query(by)  # refuses a group that there is not
     above = "".join(f" WHEN input_tokens > {start} THEN {start + 1}" for start in reversed(tier_starts()))
     since = "".join(
         f" WHEN started_at >= TIMESTAMPTZ '{change.isoformat()}' THEN {n}"
@@ -152,7 +164,7 @@ def _statement(by: Sequence[str], where: Where, tz: str) -> tuple[str, tuple[obj
         sums,
         "CAST(SUM(cost_usd) AS DECIMAL(18, 9)) AS cost_usd",
     ]
-    return f"SELECT {', '.join(columns)}\nFROM usage{chosen}\nGROUP BY {groups}\nORDER BY {groups}", values
+    return f"SELECT {', '.join(columns)}\n{chosen}\nGROUP BY {groups}\nORDER BY {groups}"
 
 
 def _add(spent: Spent, row: Mapping[str, Any], prices: dict[tuple[Any, ...], dict[str, Decimal] | None]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from workbench.ledger import usage
-from workbench.ledger.plots import GREY, INPUT
+from workbench.ledger.drawing import GREY, INPUT
 from workbench.turns import DEFAULT_ID
 from workbench.wording import dollars
 

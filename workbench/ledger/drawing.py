@@ -1,0 +1,148 @@
+"""What all plots have in common: colours that mean something, findings as titles, names on the data."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from workbench.ledger.demo import DEMO_ORG
+from workbench.turns import DEFAULT_ID
+from workbench.wording import dollars
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, each bound to one meaning everywhere
+INPUT, CACHE_WRITE, CACHE_READ, OUTPUT = "#0072B2", "#CC79A7", "#56B4E9", "#E69F00"
+SAVING, LOSS, GREY = "#009E73", "#D55E00", "#5F6368"
+AS_TEXT = {CACHE_READ: "#1F78A8", OUTPUT: "#946300", CACHE_WRITE: "#A3487B", SAVING: "#007A59", LOSS: "#B84E00"}
+"""The same hues darkened until they read on white, 4.5 to 1."""
+INCHES = 6.4
+"""640 pixels."""
+TITLE_LETTERS, SUBTITLE_LETTERS = 60, 88
+"""That fit in a line."""
+
+
+def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]]:
+    """Return a figure with axes below each other."""
+    from matplotlib import pyplot as plt  # on use: 0.5 s
+    from matplotlib.ticker import MaxNLocator
+
+    drawn, axes = plt.subplots(rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False)
+    for each in axes.flat:
+        each.spines[["top", "right", "left"]].set_visible(False)
+        each.spines["bottom"].set_color("#BBBBBB")
+        each.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+        each.set_axisbelow(True)
+        each.tick_params(length=0, labelsize=9, colors=GREY)
+        each.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        each.tick_params(axis="x", pad=7)
+    return drawn, tuple(axes.flat)
+
+
+def head(axes: Axes, finding: str, subtitle: str) -> None:
+    """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin."""
+    # a line may end with a dot, but not begin with one
+    under = _even_lines(subtitle.replace(" ·", "\u00a0·"), SUBTITLE_LETTERS)
+    title = "\n".join(_even_lines(finding, TITLE_LETTERS))
+    # parse_math: a pair of dollar signs would be read as mathematics
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=9 + 13 * len(under), parse_math=False)
+    axes.annotate(
+        "\n".join(under), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", va="bottom",
+        fontsize=9, color=GREY, parse_math=False,
+    )  # fmt: skip
+
+
+def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
+    """Return the end of a subtitle: whose calls, how many, where days begin."""
+    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
+    unknown = f"{unpriced:,.0f} more of unknown price not shown" if unpriced else ""
+    parts = [whose, f"{calls - unpriced:,.0f} calls", unknown, f"days of {tz}" if tz else ""]
+    return " · ".join(filter(None, parts))
+
+
+def describe(drawn: Figure, *axes: Axes) -> None:
+    """Say in words what the figure shows, for those who cannot see it."""
+    drawn.set_label("; ".join(each.get_title(loc="left").replace("\n", " ") for each in axes))
+
+
+def end_labels(axes: Axes, x: Any, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines or bars at their ends, the names kept apart where they come close."""
+    gap = 0.07 * axes.get_ylim()[1]
+    lowest = float("-inf")
+    for value, label, colour in sorted(ends):
+        lowest = max(value, lowest + gap)
+        axes.annotate(
+            label, (x, lowest), fontsize=9, color=colour, va="center", parse_math=False, annotation_clip=False
+        )
+
+
+def side_labels(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
+    """Name the parts of stacked bars beside them, in the order in which they lie, each with its colour."""
+    for n, (label, colour) in enumerate(labels):
+        place: dict[str, Any] = {
+            "xy": (1, 0),
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+            "va": "center",
+        }
+        axes.annotate("\u25a0", xytext=(6, 10 + 26 * n), fontsize=11, color=colour, **place)
+        words = AS_TEXT.get(colour, colour)
+        axes.annotate(label, xytext=(18, 10 + 26 * n), fontsize=9, color=words, parse_math=False, **place)
+
+
+def dollar_axis(axes: Axes) -> None:
+    """Write amounts of US dollars at the y axis, which begins at zero."""
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: as_dollars(value))
+
+
+def day_axis(axes: Axes) -> None:
+    """Write at most six days at the x axis."""
+    from matplotlib.dates import AutoDateLocator, num2date
+
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=6))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(lambda value, _: day_name(num2date(value).date()))  # type: ignore[no-untyped-call]
+
+
+def day_name(day: date) -> str:
+    """Return a day as people write it, without its year.
+
+    >>> from datetime import date
+    >>> day_name(date(2026, 11, 4))
+    '4 Nov'
+    """
+    return f"{day.day} {day:%b}"
+
+
+def as_dollars(amount: float) -> str:
+    """Return a float as an amount of US dollars, for people."""
+    return dollars(Decimal(str(round(amount, 9))))
+
+
+def many(count: float) -> str:
+    """Return a count as people say it.
+
+    >>> [many(n) for n in (950, 12_300, 4_560_000, 78_900_000)]
+    ['950', '12,300', '4.6 million', '79 million']
+    >>> many(2_000_000)
+    '2 million'
+    """
+    if count < 1e6:
+        return f"{count:,.0f}"
+    size, word = (count / 1e9, "billion") if count >= 1e9 else (count / 1e6, "million")
+    digits = f"{size:.1f}".removesuffix(".0") if size < 9.95 else f"{size:,.0f}"
+    return f"{digits} {word}"
+
+
+def _even_lines(text: str, letters: int) -> list[str]:
+    """As few lines as fit, none much shorter than the others."""
+    lines = wrap(text, letters)
+    while letters > 10 and len(narrower := wrap(text, letters - 1)) == len(lines):
+        lines, letters = narrower, letters - 1
+    return lines
