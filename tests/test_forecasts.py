@@ -11,6 +11,7 @@ import pytest
 
 import workbench as wb
 from tests.test_classes import call, write
+from workbench import runtime
 from workbench.ledger.forecasts import History, month_end, month_totals, percent
 from workbench.turns import Usage
 
@@ -166,6 +167,7 @@ def test_a_budget_that_is_passed_says_when_it_was(no_key: Path) -> None:
     spend(BEGIN, 41)
     found = wb.forecast(budget="30", now="2026-11-11")
     assert (found.odds_over, found.over_on, found.over_from) == (1.0, date(2026, 11, 8), date(2026, 11, 8))
+    assert str(found).endswith("The budget of $30 was passed on 8 November.")
 
 
 def test_the_budget_is_the_orgs_own_if_it_is_one_a_month(no_key: Path) -> None:
@@ -185,3 +187,12 @@ def test_too_little_history_is_refused(no_key: Path) -> None:
     # of what ended long ago nobody knows whether it begins again
     with pytest.raises(wb.InvalidRequest, match="has 0 whole days"):
         wb.forecast(now="2027-03-01")
+
+
+def test_postgresql_says_the_same(no_key: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spend(BEGIN, 41)
+    here = wb.forecast(budget=100, now="2026-11-11T12:00")
+    runtime.close()
+    monkeypatch.setenv("WORKBENCH_STORE", postgres_url)
+    spend(BEGIN, 41)
+    assert wb.forecast(budget=100, now="2026-11-11T12:00") == here

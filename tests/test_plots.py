@@ -13,6 +13,7 @@ import pytest
 import workbench as wb
 from tests.faults.upstream import Usage, reply
 from tests.test_classes import call, write
+from workbench.ledger import drawing
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs
 from workbench.turns import Usage as Counts
 
@@ -163,6 +164,23 @@ def test_what_nobody_knows_is_no_bar_of_zero(ten_days: None) -> None:
     assert words(axes) == ["?"]
 
 
+def test_calls_that_cost_nothing_say_so_and_one_day_is_named_once(no_key: Path) -> None:
+    write([call(NOON, "local", Counts(output_tokens=5))])
+    axes = wb.plots.spend()
+    assert title(axes) == "$0 in 1 day: nobody charged for them"
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels() if label.get_text()].count("20 Nov") == 1
+
+
+def test_every_text_has_a_contrast_of_4_5_to_1() -> None:
+    def luminance(colour: str) -> float:
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in mpl.colors.to_rgb(colour)]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    for colour in (*drawing.AS_TEXT.values(), drawing.INPUT, drawing.GREY):
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5, colour
+
+
 def test_days_begin_where_people_are(ten_days: None) -> None:
     axes = wb.plots.spend(tz="Pacific/Kiritimati", now=NOON)  # it is 2 in the morning of the next day
     assert "16 Nov cost $12" in title(axes)
@@ -210,7 +228,7 @@ def test_why_is_a_waterfall_from_one_period_to_the_other(ten_days: None) -> None
     assert sum(bar.get_width() for name, bar in bars.items() if name not in ("before", "after")) == pytest.approx(
         9, abs=0.1
     )
-    assert "before: 2026-11-12 to 2026-11-14 · after: 2026-11-14 to 2026-11-16 · 5 calls" in subtitle(axes)
+    assert "before: 2026-11-12 until 2026-11-14 · after: 2026-11-14 until 2026-11-16 · 5 calls" in subtitle(axes)
 
 
 def test_burn_down_gives_the_odds_and_says_what_is_an_estimate(no_key: Path) -> None:
@@ -225,6 +243,7 @@ def test_burn_down_gives_the_odds_and_says_what_is_an_estimate(no_key: Path) -> 
     assert {"budget $50", f"~${found.expected_usd:.0f}", f"${found.low_usd:.0f}"} <= set(words(axes))
     assert "band: 8 of 10 simulated months · 39 calls · days of UTC" in subtitle(axes)
     assert "budget" not in title(wb.plots.burn_down(now=NOON))
+    assert title(wb.plots.burn_down(budget=20, now=NOON)).endswith("; the budget of $20 was passed on 11 Nov")
 
 
 @pytest.mark.parametrize("plot", ["spend", "tokens", "cache_hits", "latency", "burn_down"])

@@ -104,9 +104,12 @@ def dollar_axis(axes: Axes) -> None:
 
 def day_axis(axes: Axes) -> None:
     """Write at most six days at the x axis."""
-    from matplotlib.dates import AutoDateLocator, num2date
+    from matplotlib.dates import AutoDateLocator, DayLocator, num2date
 
-    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=6))  # type: ignore[no-untyped-call]
+    first, last = axes.get_xlim()
+    # of a few days it would name hours
+    days: Any = DayLocator() if last - first < 6 else AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(days)
     axes.xaxis.set_major_formatter(lambda value, _: day_name(num2date(value).date()))  # type: ignore[no-untyped-call]
 
 

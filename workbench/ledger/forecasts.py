@@ -108,8 +108,12 @@ class Forecast:
         said = f"{month} ends between {dollars(self.low_usd)} and {dollars(self.high_usd)} with odds of 80%"
         said += f", about {dollars(self.expected_usd)}; {dollars(self.spent_usd)} so far"
         if self.budget_usd is not None and self.odds_over is not None:
-            said += f". The budget of {dollars(self.budget_usd)} is passed with odds of {percent(self.odds_over)}"
-            said += f", on {self.over_on.day} {self.over_on:%B}" if self.over_on else ""
+            said += f". The budget of {dollars(self.budget_usd)} "
+            on = f"{self.over_on.day} {self.over_on:%B}" if self.over_on else ""
+            if self.spent_usd > self.budget_usd:
+                said += f"was passed on {on}"
+            else:
+                said += f"is passed with odds of {percent(self.odds_over)}" + (f", about {on}" if on else "")
         if self.unpriced_calls:
             said += f". {self.unpriced_calls:,} calls have no known price and are not counted"
         return f"{said}."

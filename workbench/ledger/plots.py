@@ -227,14 +227,18 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     axes.set_ylim(0, 1.12 * max(high[-1], limit or 0) or 1)
     axes.set_xlim(days.day.iloc[0], at[-1])
     finding = f"{found.now:%B} ends at about {dollars(found.expected_usd)}"
-    if limit is not None:
+    if found.budget_usd is not None and limit is not None:
         axes.axhline(limit, color=LOSS, linewidth=1.5)
         axes.annotate(
             f"budget {dollars(found.budget_usd)}", (days.day.iloc[0], limit), (4, 3), textcoords="offset points",
             fontsize=9, color=AS_TEXT[LOSS], parse_math=False,
         )  # fmt: skip
-        finding += f" and passes the budget of {dollars(found.budget_usd)} with odds of {percent(found.odds_over or 0)}"
-        finding += f", about {day_name(found.over_on)}" if found.over_on else ""
+        if found.spent_usd > found.budget_usd and found.over_on:
+            finding += f"; the budget of {dollars(found.budget_usd)} was passed on {day_name(found.over_on)}"
+        else:
+            odds = percent(found.odds_over or 0)
+            finding += f" and passes the budget of {dollars(found.budget_usd)} with odds of {odds}"
+            finding += f", about {day_name(found.over_on)}" if found.over_on else ""
     whole = [(found.low_usd, GREY, ""), (found.expected_usd, "black", "~"), (found.high_usd, GREY, "")]
     end_labels(axes, at[-1] + one / 4, [(float(usd), f"{about}{dollars(usd)}", colour) for usd, colour, about in whole])
     dollar_axis(axes)
@@ -483,13 +487,14 @@ def _stacked_days(
 
     at = date2num(days)  # type: ignore[no-untyped-call]
     below = np.zeros(len(at))
+    # a white line between the parts, which are alike in grey; of very many days it would leave nothing
+    line = 0.6 if at[-1] - at[0] < 150 else 0
     for colour, values in parts.values():
         above = below + values.to_numpy(dtype=float)
         # one artist for all days: a patch for each would take half a second
         corners = [at - 0.45, below, at - 0.45, above, at + 0.45, above, at + 0.45, below]
         bars: Any = np.stack(corners, axis=1).reshape(-1, 4, 2)
-        # a white line between the parts, which are alike in grey
-        axes.add_collection(PolyCollection(bars, facecolor=colour, edgecolor="white", linewidth=0.6))
+        axes.add_collection(PolyCollection(bars, facecolor=colour, edgecolor="white", linewidth=line))
         if today in days.to_numpy():
             unfinished = bars[days == today]
             axes.add_collection(
@@ -507,7 +512,8 @@ def _spend_finding(axes: Axes, costs: pd.DataFrame, shares: dict[str, float]) ->
     known = costs.dropna(subset=["cost"])
     if known.empty:
         return "What these calls cost is not known"
-    finding = f"{dollars(sum(known.cost_usd, Decimal(0)))} in {len(costs)} days"
+    count = "1 day" if len(costs) == 1 else f"{len(costs)} days"
+    finding = f"{dollars(sum(known.cost_usd, Decimal(0)))} in {count}"
     most, usual = known.nlargest(1, "cost").iloc[0], float(known.cost[known.cost > 0].median())
     if len(known) >= 7 and most.cost > UNUSUAL * usual:
         said = f"{day_name(most.day)} {dollars(most.cost_usd)}"
@@ -576,7 +582,7 @@ def _steps(shown: pd.DataFrame, begin: Decimal) -> list[tuple[str, Decimal, Deci
 
 def _period(period: Sequence[Moment | None]) -> str:
     since, until = period
-    return f"{since or 'the beginning'} to {until or 'now'}"
+    return f"{since or 'the beginning'} until {until or 'now'}"
 
 
 def _change_finding(shown: pd.DataFrame, old: Decimal, new: Decimal) -> str:
