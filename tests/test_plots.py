@@ -210,8 +210,17 @@ def test_latency_compares_the_medians_of_models(ten_days: None) -> None:
     write([call(NOON, "claude-haiku-5-5", Counts(output_tokens=1), ttft_ms=200)])
     axes = wb.plots.latency(where={"model": [OPUS, "claude-haiku-5-5"]})
     assert title(axes) == f"{OPUS} begins after 0.8 s, 4.0 times as late as claude-haiku-5-5 (medians)"
-    assert words(axes)[0] == "claude-haiku-5-5 half within 0.2 s 95% within 0.2 s"
+    assert words(axes)[0] == "claude-haiku-5-5 half 0.2 s, 95% 0.2 s"
     assert subtitle(axes) == "seconds to the first token, part of the calls · 11 calls"
+
+    long = "claude-of-a-very-long-name-indeed"
+    write([call(NOON, model, Counts(output_tokens=1), ttft_ms=820) for model in (long, "a", "b", "b", "b")])
+    axes = wb.plots.latency()
+    assert len(axes.lines) == 4 * 3
+    assert subtitle(axes).endswith("2 models with fewer calls not shown")
+    axes = wb.plots.latency(where={"model": [OPUS, long]})
+    assert title(axes) == "Half of the replies begin within 0.82 s, whichever the model"
+    assert words(axes)[1] == "claude-of-a-very-long-nam… half 0.82 s, 95% 0.82 s"
 
 
 def test_why_is_a_waterfall_from_one_period_to_the_other(ten_days: None) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from workbench.ledger.demo import DEMO_ORG
 from workbench.turns import DEFAULT_ID
-from workbench.wording import dollars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito, each bound to one meaning everywhere
@@ -96,10 +95,21 @@ def side_labels(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
         axes.annotate(label, xytext=(18, 10 + 26 * n), fontsize=9, color=words, parse_math=False, **place)
 
 
-def dollar_axis(axes: Axes) -> None:
-    """Write amounts of US dollars at the y axis, which begins at zero."""
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(lambda value, _: as_dollars(value))
+def dollar_axis(axis: Axis) -> None:
+    """Write amounts of US dollars at an axis, all with as many decimals as tell them apart."""
+    axis.set_major_formatter(lambda value, _: tick(value, axis.get_majorticklocs().tolist()))
+
+
+def tick(amount: float, others: Sequence[float]) -> str:
+    """Return an amount of US dollars as it is written at an axis beside the others.
+
+    >>> [tick(amount, (0, 0.005, 0.01, 0.015)) for amount in (0, 0.005, 0.01)]
+    ['$0', '$0.005', '$0.010']
+    >>> [tick(amount, (0, 2.5, 5)) for amount in (2.5, 5)], tick(5, (0, 5, 10))
+    (['$2.50', '$5.00'], '$5')
+    """
+    digits = next((n for n in (0, 2, 3, 4, 5, 6) if all(abs(round(each, n) - each) < 1e-9 for each in others)), 9)
+    return "$0" if abs(amount) < 1e-9 else f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
 
 
 def day_axis(axes: Axes) -> None:
@@ -121,11 +131,6 @@ def day_name(day: date) -> str:
     '4 Nov'
     """
     return f"{day.day} {day:%b}"
-
-
-def as_dollars(amount: float) -> str:
-    """Return a float as an amount of US dollars, for people."""
-    return dollars(Decimal(str(round(amount, 9))))
 
 
 def many(count: float) -> str:

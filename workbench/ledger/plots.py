@@ -25,7 +25,6 @@ from workbench.ledger.drawing import (
     LOSS,
     OUTPUT,
     SAVING,
-    as_dollars,
     day_axis,
     day_name,
     describe,
@@ -56,6 +55,12 @@ if TYPE_CHECKING:
 
 UNUSUAL = 3
 """Times the median of days with calls from which on a day is called out."""
+DENSE = 150
+"""Days from which on bars are so thin that they are not told apart."""
+ALIKE = 1.25
+"""Times another median up to which nobody notices the difference."""
+MOST_LETTERS = 26
+"""Of a model's name beside a plot; claude-sonnet-4-5-20250929 fits."""
 MOST_MODELS = 4
 """Lines that can be told apart in one plot."""
 
@@ -102,7 +107,8 @@ def spend(
     hatched = _stacked_days(axes, costs.day, shown, _today(now, tz))
     for day in costs.day[costs.cost.isna()]:
         axes.annotate("?", (day, 0), ha="center", va="bottom", fontsize=9, color=GREY)
-    dollar_axis(axes)
+    axes.set_ylim(bottom=0)
+    dollar_axis(axes.yaxis)
     side_labels(axes, [(f"{name}\n{shares[name]:.0%}", colour) for name, (colour, _) in shown.items()])
     counted = scope(org, costs.calls.sum(), costs.unpriced_calls.sum(), tz)
     head(axes, _spend_finding(axes, costs, shares), f"US dollars a day by class of tokens · {counted}{hatched}")
@@ -241,7 +247,8 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
             finding += f", about {day_name(found.over_on)}" if found.over_on else ""
     whole = [(found.low_usd, GREY, ""), (found.expected_usd, "black", "~"), (found.high_usd, GREY, "")]
     end_labels(axes, at[-1] + one / 4, [(float(usd), f"{about}{dollars(usd)}", colour) for usd, colour, about in whole])
-    dollar_axis(axes)
+    axes.set_ylim(bottom=0)
+    dollar_axis(axes.yaxis)
     day_axis(axes)
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
     counted = scope(org, calls.calls.sum(), found.unpriced_calls, "UTC")
@@ -286,10 +293,10 @@ def latency(
         axes.step(line.ttft_ms / 1000, line.part, where="post", **style)
         half, most = middles[model], _by_then(line, 0.95)
         axes.plot([half, most], [0.5, 0.95], "o", color="black", markersize=4.5)
-        y = 0.97 - 0.27 * n
+        y = 0.97 - 0.25 * n
         axes.plot([1.02, 1.09], [y, y], transform=axes.transAxes, clip_on=False, **style)
         axes.annotate(
-            f"{model}\nhalf within {_seconds(half)}\n95% within {_seconds(most)}", (1.02, y - 0.02), (0, -2),
+            f"{_short(model)}\nhalf {_seconds(half)}, 95% {_seconds(most)}", (1.02, y - 0.02), (0, -2),
             xycoords="axes fraction", textcoords="offset points", va="top", fontsize=9, annotation_clip=False,
         )  # fmt: skip
     axes.set_xscale("log")
@@ -352,7 +359,7 @@ def why(
     axes.grid(visible=True, axis="x", color="#DDDDDD", linewidth=0.8)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlim(0, 1.12 * float(max(max(begin, end) for _, begin, end in steps)))
-    axes.xaxis.set_major_formatter(lambda value, _: as_dollars(value))
+    dollar_axis(axes.xaxis)
     periods = " · ".join(f"{name}: {_period(each)}" for name, each in (("before", before), ("after", after)))
     calls = sum(int(usage(*each, by="month", where=where, tz=tz, org=org).calls.sum()) for each in (before, after))
     unpriced = f" · {split.sentence.iloc[-1].removeprefix('unknown: ')}" if split.usd.isna().any() else ""
@@ -400,7 +407,8 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
     asked = priced_as or calls.model.iloc[-1]
     whose = "the embedded model, which is free" if asked == LOCAL_MODEL else f"list prices of {asked}"
     head(money, f"{dollars(so_far[-1])} so far, {dollars(costs[-1])} for the last turn", f"US dollars so far · {whose}")
-    dollar_axis(money)
+    money.set_ylim(bottom=0)
+    dollar_axis(money.yaxis)
     for axes in (tokens, money):
         _turn_axis(axes, len(calls), 0.4, len(calls) + 0.6)
     describe(drawn, tokens, money)
@@ -439,7 +447,8 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     limit = shape.get("limit", 20)
     finding = f"A sliding window costs {ratio:.1f} times as much as dropping blocks"
     head(axes, finding, f"US dollars so far · list prices of {model}, at most {limit} messages sent, {turns} turns")
-    dollar_axis(axes)
+    axes.set_ylim(bottom=0)
+    dollar_axis(axes.yaxis)
     _turn_axis(axes, turns, 1, turns * 1.62)
     describe(drawn, axes)
     return axes
@@ -487,14 +496,16 @@ def _stacked_days(
 
     at = date2num(days)  # type: ignore[no-untyped-call]
     below = np.zeros(len(at))
-    # a white line between the parts, which are alike in grey; of very many days it would leave nothing
-    line = 0.6 if at[-1] - at[0] < 150 else 0
+    dense = at[-1] - at[0] > DENSE
     for colour, values in parts.values():
         above = below + values.to_numpy(dtype=float)
         # one artist for all days: a patch for each would take half a second
         corners = [at - 0.45, below, at - 0.45, above, at + 0.45, above, at + 0.45, below]
         bars: Any = np.stack(corners, axis=1).reshape(-1, 4, 2)
-        axes.add_collection(PolyCollection(bars, facecolor=colour, edgecolor="white", linewidth=line))
+        axes.add_collection(PolyCollection(bars, facecolor=colour, edgecolor="white", linewidth=0 if dense else 0.6))
+        if dense:
+            # a white line between parts that are alike in grey; around every bar it would leave nothing of them
+            axes.step(at, above, where="mid", color="white", linewidth=0.8)
         if today in days.to_numpy():
             unfinished = bars[days == today]
             axes.add_collection(
@@ -572,7 +583,13 @@ def _wait_finding(middles: dict[str, float], lines: dict[str, pd.DataFrame]) -> 
         most = _seconds(_by_then(lines[fast], 0.95))
         return f"Half of the replies of {fast} begin within {_seconds(middles[fast])}, 95% within {most}"
     ratio = middles[slow] / middles[fast]
+    if ratio < ALIKE:
+        return f"Half of the replies begin within {_seconds(middles[slow])}, whichever the model"
     return f"{slow} begins after {_seconds(middles[slow])}, {ratio:.1f} times as late as {fast} (medians)"
+
+
+def _short(model: str) -> str:
+    return model if len(model) <= MOST_LETTERS else f"{model[: MOST_LETTERS - 1]}…"
 
 
 def _steps(shown: pd.DataFrame, begin: Decimal) -> list[tuple[str, Decimal, Decimal]]:
