@@ -177,6 +177,13 @@ def test_the_budget_is_the_orgs_own_if_it_is_one_a_month(no_key: Path) -> None:
     assert (found.budget_usd, found.odds_over, found.over_on) == (None, None, None)
 
 
+@pytest.mark.parametrize("budget", ["much", -1, float("nan"), "Infinity"])
+def test_a_budget_is_an_amount(no_key: Path, budget: float | str) -> None:
+    spend(BEGIN, 15)
+    with pytest.raises(wb.InvalidRequest, match=r"the budget is .*; give US dollars a month, such as 60"):
+        wb.forecast(budget=budget, now="2026-10-16")
+
+
 def test_too_little_history_is_refused(no_key: Path) -> None:
     with pytest.raises(wb.InvalidRequest, match="has 0 whole days since its first call of the last 56"):
         wb.forecast()

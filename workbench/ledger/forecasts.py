@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.budgets import ends
 from workbench.errors import InvalidRequest
+from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.frames import moment_of, usage
 from workbench.runtime import runtime
 from workbench.store.queries import query
@@ -133,6 +134,7 @@ def forecast(
 
     Raises:
         InvalidRequest: there are fewer than 14 whole days since the first call of the last eight weeks: nobody can say.
+            Or the budget is no amount.
 
     Every remaining day is drawn from the days there were, recent ones more often: its weekday's usual part of a mean day,
     times the level (with a trend as far as the days bear it out), times how much one of the past days differed from what
@@ -152,7 +154,7 @@ def forecast(
             f"org {org!r} has {len(history.days)} whole days since its first call of the last {MOST_DAYS}; "
             f"a forecast needs {LEAST_DAYS}: ask again later, or see wb.usage(by='day')"
         )
-    limit = runtime().run(_budget_of(org)) if budget is None else Decimal(str(budget))
+    limit = runtime().run(_budget_of(org)) if budget is None else _dollars(budget)
     totals = month_totals(history)
     low, expected, high = month_end(totals)
     odds, on, early = _overrun(history, totals, limit)
@@ -175,11 +177,11 @@ def forecast(
 
 
 async def spend_history(backend: Backend, now: datetime, org: str | None = None) -> History:
-    """Return what an org has spent by day until ``now``, which is of UTC; of all orgs together without one."""
+    """Return what an org has spent by day until ``now``, which is of UTC; of all orgs but the synthetic without one."""
     today = now.date()
     midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
     since = min(midnight - timedelta(days=MOST_DAYS), midnight.replace(day=1))
-    rows = await backend.rows(query("daily_spend"), org, since, now, (now - midnight).total_seconds())
+    rows = await backend.rows(query("daily_spend"), org, since, now, (now - midnight).total_seconds(), DEMO_ORG)
     found = {date(1970, 1, 1) + timedelta(days=day): amounts for day, *amounts in rows}
     nothing = [Decimal(0), Decimal(0), 0]
     first = min(found, default=today)
@@ -316,6 +318,16 @@ def _drivers(org: str, since: date, until: datetime) -> pd.DataFrame:
         for name, usd, cost in spent.nlargest(DRIVERS, "cost")[[kind, "cost_usd", "cost"]].itertuples(index=False):
             rows.append((kind, name, usd, cost / total if total else None))
     return pd.DataFrame(rows, columns=["kind", "name", "usd", "share"])
+
+
+def _dollars(budget: Decimal | float | str) -> Decimal:
+    try:
+        amount = Decimal(str(budget))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise InvalidRequest(f"the budget is {budget!r}; give US dollars a month, such as 60")
+    return amount
 
 
 async def _budget_of(org: str) -> Decimal | None:

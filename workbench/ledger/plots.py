@@ -336,8 +336,9 @@ def why(
     if not old and not new:
         raise InvalidRequest("neither period has a call that cost anything; choose others")
     known = split.dropna(subset=["usd"])
-    # what rounds to nothing beside the larger bill is left out, and said to be
-    shown = known[known.usd.map(lambda usd: abs(usd) >= max(old, new) / 1000)]
+    # what is nothing beside the larger bill is left out, and said to be
+    seen = known.usd.map(lambda usd: abs(usd) >= max(old, new) / 1000)
+    shown, small = known[seen], known.factor[~seen & known.usd.map(lambda usd: dollars(abs(usd)) != "$0")]
     steps = [("before", Decimal(0), old), *_steps(shown, old), ("after", Decimal(0), new)]
     drawn, (axes,) = figure(height=1.4 + 0.3 * len(steps))
     for n, (name, begin, end) in enumerate(steps):
@@ -363,7 +364,9 @@ def why(
     periods = " · ".join(f"{name}: {_period(each)}" for name, each in (("before", before), ("after", after)))
     calls = sum(int(usage(*each, by="month", where=where, tz=tz, org=org).calls.sum()) for each in (before, after))
     unpriced = f" · {split.sentence.iloc[-1].removeprefix('unknown: ')}" if split.usd.isna().any() else ""
-    head(axes, _change_finding(shown, old, new), f"US dollars · {periods} · {scope(org, calls, tz=tz)}{unpriced}")
+    hidden = f" · too little to show: {', '.join(small)}" if len(small) else ""
+    counted = scope(org, calls, tz=tz)
+    head(axes, _change_finding(shown, old, new), f"US dollars · {periods} · {counted}{unpriced}{hidden}")
     describe(drawn, axes)
     return axes
 
