@@ -44,13 +44,13 @@ def title(axes: Axes) -> str:
 
 def words(axes: Axes) -> list[str]:
     """What is written in the plot, colours and the subtitle left out."""
-    texts = [text.get_text().replace("\n", " ").replace("\u00a0", " ") for text in axes.texts]
+    texts = [text.get_text().replace("\n", " ") for text in axes.texts]
     return [text for text in texts if text not in ("\u25a0", subtitle(axes))]
 
 
 def subtitle(axes: Axes) -> str:
     (text,) = [text.get_text() for text in axes.texts if getattr(text, "xyann", None) == (0, 6)]
-    return text.replace("\n", " ").replace("\u00a0", " ")
+    return text.replace("\n", " ")
 
 
 def heights(axes: Axes) -> list[list[float]]:
@@ -238,6 +238,18 @@ def test_why_is_a_waterfall_from_one_period_to_the_other(ten_days: None) -> None
         9, abs=0.1
     )
     assert "before: 2026-11-12 until 2026-11-14 · after: 2026-11-14 until 2026-11-16 · 5 calls" in subtitle(axes)
+
+
+def test_a_waterfall_below_zero_is_seen_to_its_end(no_key: Path) -> None:
+    ago = NOON - timedelta(days=5)
+    write([call(ago, OPUS, Counts(uncached_input_tokens=1000)) for _ in range(100)])
+    write([call(NOON, OPUS, Counts(uncached_input_tokens=1_000_000))])
+    axes = wb.plots.why((None, "2026-11-18"), ("2026-11-18", None))
+    left, right = axes.get_xlim()
+    assert min(bar.get_x() + min(bar.get_width(), 0) for bar in axes.patches) < 0
+    for bar in axes.patches:
+        assert left < bar.get_x() < right and left < bar.get_x() + bar.get_width() < right
+    assert title(axes).startswith("$3.60 more, most of all by input length (+$202), while volume went the other way")
 
 
 def test_burn_down_gives_the_odds_and_says_what_is_an_estimate(no_key: Path) -> None:

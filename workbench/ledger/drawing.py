@@ -23,7 +23,7 @@ AS_TEXT = {CACHE_READ: "#1F78A8", OUTPUT: "#946300", CACHE_WRITE: "#A3487B", SAV
 """The same hues darkened until they read on white, 4.5 to 1."""
 INCHES = 6.4
 """640 pixels."""
-TITLE_LETTERS, SUBTITLE_LETTERS = 60, 88
+TITLE_LETTERS, SUBTITLE_LETTERS = 60, 86
 """That fit in a line."""
 
 
@@ -46,9 +46,7 @@ def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]
 
 def head(axes: Axes, finding: str, subtitle: str) -> None:
     """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin."""
-    # a line may end with a dot, but not begin with one
-    under = _even_lines(subtitle.replace(" ·", "\u00a0·"), SUBTITLE_LETTERS)
-    title = "\n".join(_even_lines(finding, TITLE_LETTERS))
+    under, title = _even_lines(subtitle, SUBTITLE_LETTERS), "\n".join(_even_lines(finding, TITLE_LETTERS))
     # parse_math: a pair of dollar signs would be read as mathematics
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=9 + 13 * len(under), parse_math=False)
     axes.annotate(
@@ -150,7 +148,23 @@ def many(count: float) -> str:
 
 def _even_lines(text: str, letters: int) -> list[str]:
     """As few lines as fit, none much shorter than the others."""
-    lines = wrap(text, letters)
-    while letters > 10 and len(narrower := wrap(text, letters - 1)) == len(lines):
+    lines = _lines(text, letters)
+    while letters > 10 and len(narrower := _lines(text, letters - 1)) == len(lines):
         lines, letters = narrower, letters - 1
+    return lines
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    """The text in lines that end where its parts do, which have dots between them.
+
+    >>> _lines("US dollars · 6,698 calls", 15), _lines("no parts at all", 8)
+    (['US dollars ·', '6,698 calls'], ['no parts', 'at all'])
+    """
+    lines: list[str] = []
+    for part in text.split(" · "):
+        if lines and len(lines[-1]) + len(part) + 3 <= letters - 2:
+            lines[-1] += f" · {part}"
+        else:
+            lines[-1:] = [f"{line} ·" for line in lines[-1:]]
+            lines += wrap(part, letters)
     return lines

@@ -247,7 +247,6 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
             finding += f", about {day_name(found.over_on)}" if found.over_on else ""
     whole = [(found.low_usd, GREY, ""), (found.expected_usd, "black", "~"), (found.high_usd, GREY, "")]
     end_labels(axes, at[-1] + one / 4, [(float(usd), f"{about}{dollars(usd)}", colour) for usd, colour, about in whole])
-    axes.set_ylim(bottom=0)
     dollar_axis(axes.yaxis)
     day_axis(axes)
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
@@ -331,6 +330,8 @@ def why(
     Raises:
         InvalidRequest: neither period has a call of known price.
     """
+    from matplotlib.ticker import MaxNLocator  # on use, as all of matplotlib
+
     split = changes.why(before, after, where, tz=tz, org=org)
     old, new = split.attrs["before_usd"], split.attrs["after_usd"]
     if not old and not new:
@@ -358,8 +359,10 @@ def why(
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color="#DDDDDD", linewidth=0.8)
-    axes.locator_params(axis="x", nbins=5)
-    axes.set_xlim(0, 1.12 * float(max(max(begin, end) for _, begin, end in steps)))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    # fewer calls can take more away than there was, and longer ones bring it back
+    ends = [float(end) for _, begin, end in steps]
+    axes.set_xlim(1.12 * min(0.0, *ends), 1.14 * max(ends))
     dollar_axis(axes.xaxis)
     periods = " · ".join(f"{name}: {_period(each)}" for name, each in (("before", before), ("after", after)))
     calls = sum(int(usage(*each, by="month", where=where, tz=tz, org=org).calls.sum()) for each in (before, after))
