@@ -58,7 +58,7 @@ def test_it_shows_totals_a_row_for_each_day_and_model_and_a_plot(two_models: Non
     rows = panel.table.value.split("<tr>")[2:]
     assert [row.split("</td>")[0].removeprefix("<td>") for row in rows] == [days_ago(n) for n in range(3)]
     assert "<td>claude-sonnet-5-5</td><td>1</td><td>1,000</td><td>42</td><td>$0.0024</td>" in rows[0]
-    words = f"US dollars by day. Most was spent on {days_ago(0)}: $0.0024."
+    words = "$0.0025 in 3 days, 80% of it for new input"
     assert panel.plot.value.startswith(f'<img alt="{words}" src="data:image/png;base64,iVBOR')
 
 

@@ -41,7 +41,20 @@ from workbench.turns import Message, Reply, Usage
 if TYPE_CHECKING:
     from workbench.asking import ask_ledger
     from workbench.chat import Chat, ReplyStream, count_tokens
-    from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
+    from workbench.ledger import (
+        calls,
+        chats,
+        cost_by_class,
+        demo_data,
+        forecast,
+        history_costs,
+        messages,
+        plots,
+        sql,
+        usage,
+        usage_table,
+        why,
+    )
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -76,8 +89,10 @@ __all__ = [
     "ask_ledger",
     "calls",
     "chats",
+    "cost_by_class",
     "count_tokens",
     "demo_data",
+    "forecast",
     "history_costs",
     "load_ipython_extension",
     "messages",
@@ -85,6 +100,7 @@ __all__ = [
     "sql",
     "usage",
     "usage_table",
+    "why",
 ]
 
 _LAZY = {
@@ -94,6 +110,7 @@ _LAZY = {
     "calls": "workbench.ledger",
     "chats": "workbench.ledger",
     "count_tokens": "workbench.chat",
+    "cost_by_class": "workbench.ledger",
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
     "messages": "workbench.ledger",
@@ -101,6 +118,8 @@ _LAZY = {
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",
     "usage_table": "workbench.ledger",
+    "why": "workbench.ledger",
+    "forecast": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
     "ChatWidget": "workbench.notebook.widget",
     "UsagePanel": "workbench.notebook.panel",

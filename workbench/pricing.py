@@ -17,6 +17,8 @@ from workbench.turns import LOCAL_MODEL, Usage
 from workbench.wording import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from genai_prices.types import ModelInfo
 
 MILLION = Decimal(1_000_000)
@@ -130,9 +132,12 @@ def price_of(model: str, at: datetime, *, input_tokens: int = 0, fast: bool = Fa
     )
 
 
+_CHEAPER_READS = date(2026, 10, 7)
+
+
 def _correction(model: str, at: datetime) -> Decimal | None:
     """Cache-read prices that the table holds only in their newest form."""
-    if model == "claude-sonnet-5-5" and at.astimezone(UTC).date() < date(2026, 10, 7):
+    if model == "claude-sonnet-5-5" and at.astimezone(UTC).date() < _CHEAPER_READS:
         return Decimal("0.20")
     return None
 
@@ -177,6 +182,47 @@ def costs_by_class(model: str, usage: Usage, at: datetime) -> dict[str, Decimal]
         return None
     terms = Usage(service_tier=usage.service_tier, inference_geo=usage.inference_geo)
     return {name: plain(cost_of(replace(terms, **{name: getattr(usage, name)}), price)) for name in CLASSES}
+
+
+def unit_costs(model: str, at: datetime, *, input_tokens: int = 0, terms: Usage) -> dict[str, Decimal] | None:
+    """Return what one token of each class, and one web search, costs in US dollars; None without a price.
+
+    Args:
+        model: The model that was asked for.
+        at: When the calls were sent.
+        input_tokens: Any length of prompt above the same of ``tier_starts()`` as theirs.
+        terms: Their service tier, speed and place; its counts are not looked at.
+    """
+    price = price_of(model, at, input_tokens=input_tokens, fast=terms.speed == "fast")
+    if price is None:
+        return None
+    bare = Usage(service_tier=terms.service_tier, inference_geo=terms.inference_geo)
+    one: dict[str, Any] = dict.fromkeys(CLASSES, 1)
+    return {name: plain(cost_of(replace(bare, **{name: one[name]}), price)) for name in CLASSES}
+
+
+@lru_cache(maxsize=1)
+def tier_starts() -> tuple[int, ...]:
+    """Return the lengths of a prompt, in tokens, above which some model has other prices; shortest first."""
+    return tuple(sorted({tier.start for _, price in _listed() for tier in getattr(price.input_mtok, "tiers", ())}))
+
+
+@lru_cache(maxsize=1)
+def price_changes() -> tuple[datetime, ...]:
+    """Return the moments at which the price of some model changed, oldest first."""
+    days = {getattr(constraint, "start_date", None) for constraint, _ in _listed()} | {_CHEAPER_READS}
+    return tuple(datetime(day.year, day.month, day.day, tzinfo=UTC) for day in sorted(filter(None, days)))
+
+
+def _listed() -> Iterator[tuple[Any, Any]]:
+    """Every price of the table, and from when on it holds if it has not always."""
+    from genai_prices.data_snapshot import get_snapshot  # 0.4 s
+
+    claude = next(p for p in get_snapshot().providers if p.id == "anthropic")
+    for model in claude.models:
+        prices: Any = model.prices
+        for price in prices if isinstance(prices, list) else [prices]:
+            yield getattr(price, "constraint", None), getattr(price, "prices", price)
 
 
 def listed_models(at: datetime) -> dict[str, Price]:

@@ -248,7 +248,7 @@ def test_the_usage_panel_shows_what_was_spent_and_filters_it(
     notebook.run("wb.Chat().ask('what is this?', show=False, model='claude-opus-4-6')\nwb.UsagePanel()")
     table = notebook.page.locator("table.wb-usage")
     table.get_by_text("claude-opus-4-6").wait_for()
-    picture = notebook.page.locator(".jp-OutputArea img[alt*='Most was spent on']")
+    picture = notebook.page.locator(".jp-OutputArea img[alt*=' of it for ']")
     assert picture.evaluate("image => image.naturalWidth") > 500
 
     notebook.page.get_by_label("model", exact=True).select_option("claude-opus-4-6")

@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,13 @@ from server.gateway import Gateway
 from server.metrics import Metrics, error_types
 from tests.faults.upstream import Usage, fault, reply
 from tests.server.live import PATIENCE, LiveServer, events
+from tests.test_classes import call
 from workbench.claude import Claude
 from workbench.errors import BudgetExceeded, RateLimited, StoreError
+from workbench.ledger.demo import DEMO_ORG
+from workbench.store import bulk
 from workbench.turns import Caller
+from workbench.turns import Usage as TurnUsage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
     from server.auth import Callers
     from tests.faults.upstream import ScriptedUpstream
+    from workbench.store import Store
     from workbench.turns import LiveTurn
 
 MODEL = "claude-haiku-5-5"
@@ -50,6 +56,7 @@ NAMES = {
     "upstream_errors_total",
     "client_disconnects_total",
     "usage_estimated_total",
+    "forecast_usd",
     "holds_open",
     "store_queue",
     "store_commit_seconds",
@@ -341,3 +348,36 @@ def test_the_types_of_errors_are_those_the_server_answers_with() -> None:
         "connection_failed",
         "broke_off",
     }
+
+
+def bounds(metrics: Metrics) -> list[float | None]:
+    names = ("low", "expected", "high")
+    return [metrics.registry.get_sample_value("workbench_forecast_usd", {"bound": name}) for name in names]
+
+
+async def test_how_the_month_ends_is_foreseen_for_all_orgs_together(file_store: Store) -> None:
+    metrics, now = Metrics(MODEL), datetime.now(UTC)
+    await metrics.look_into(file_store.backend)
+    assert bounds(metrics) == [None, None, None]  # nobody can say yet
+
+    usage = TurnUsage(uncached_input_tokens=250_000)
+    calls = [call(now - timedelta(days=n), "claude-opus-5-5", usage, org_id=f"org{n % 2}") for n in range(1, 60)]
+    calls += [call(now - timedelta(days=n), "claude-opus-5-5", usage, org_id=DEMO_ORG) for n in range(1, 60)]
+    await bulk.add(file_store.backend, {"usage": calls})
+    await metrics.look_into(file_store.backend)
+    assert bounds(metrics) == [None, None, None]  # asked a moment ago
+
+    metrics = Metrics(MODEL)
+    await metrics.look_into(file_store.backend)
+    low, expected, high = bounds(metrics)
+    month = (now.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+    assert low is not None and expected is not None and high is not None
+    assert now.day - 1 <= low <= expected <= high
+    assert expected == pytest.approx(month.day, rel=0.1)  # a dollar a day, the synthetic ones not counted
+    text = metrics.text().decode()
+    assert "org0" not in text
+
+    file_store.close()
+    metrics = Metrics(MODEL)
+    await metrics.look_into(file_store.backend)
+    assert bounds(metrics) == [None, None, None]

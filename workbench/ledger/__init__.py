@@ -1,8 +1,24 @@
 """What was said and what it cost, as DataFrames."""
 
 from workbench.ledger import plots
+from workbench.ledger.changes import why
+from workbench.ledger.classes import cost_by_class
 from workbench.ledger.demo import demo_data
+from workbench.ledger.forecasts import forecast
 from workbench.ledger.frames import calls, chats, messages, sql, usage, usage_table
 from workbench.ledger.policies import history_costs
 
-__all__ = ["calls", "chats", "demo_data", "history_costs", "messages", "plots", "sql", "usage", "usage_table"]
+__all__ = [
+    "calls",
+    "chats",
+    "cost_by_class",
+    "demo_data",
+    "forecast",
+    "history_costs",
+    "messages",
+    "plots",
+    "sql",
+    "usage",
+    "usage_table",
+    "why",
+]

@@ -1,0 +1,170 @@
+"""What all plots have in common: colours that mean something, findings as titles, names on the data."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from workbench.ledger.demo import DEMO_ORG
+from workbench.turns import DEFAULT_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, each bound to one meaning everywhere
+INPUT, CACHE_WRITE, CACHE_READ, OUTPUT = "#0072B2", "#CC79A7", "#56B4E9", "#E69F00"
+SAVING, LOSS, GREY = "#009E73", "#D55E00", "#5F6368"
+AS_TEXT = {CACHE_READ: "#1F78A8", OUTPUT: "#946300", CACHE_WRITE: "#A3487B", SAVING: "#007A59", LOSS: "#B84E00"}
+"""The same hues darkened until they read on white, 4.5 to 1."""
+INCHES = 6.4
+"""640 pixels."""
+TITLE_LETTERS, SUBTITLE_LETTERS = 60, 86
+"""That fit in a line."""
+
+
+def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]]:
+    """Return a figure with axes below each other."""
+    from matplotlib import pyplot as plt  # on use: 0.5 s
+    from matplotlib.ticker import MaxNLocator
+
+    drawn, axes = plt.subplots(rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False)
+    for each in axes.flat:
+        each.spines[["top", "right", "left"]].set_visible(False)
+        each.spines["bottom"].set_color("#BBBBBB")
+        each.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+        each.set_axisbelow(True)
+        each.tick_params(length=0, labelsize=9, colors=GREY)
+        each.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        each.tick_params(axis="x", pad=7)
+    return drawn, tuple(axes.flat)
+
+
+def head(axes: Axes, finding: str, subtitle: str) -> None:
+    """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin."""
+    under, title = _even_lines(subtitle, SUBTITLE_LETTERS), "\n".join(_even_lines(finding, TITLE_LETTERS))
+    # parse_math: a pair of dollar signs would be read as mathematics
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=9 + 13 * len(under), parse_math=False)
+    axes.annotate(
+        "\n".join(under), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", va="bottom",
+        fontsize=9, color=GREY, parse_math=False,
+    )  # fmt: skip
+
+
+def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
+    """Return the end of a subtitle: whose calls, how many, where days begin."""
+    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
+    unknown = f"{unpriced:,.0f} more of unknown price not shown" if unpriced else ""
+    parts = [whose, f"{calls - unpriced:,.0f} calls", unknown, f"days of {tz}" if tz else ""]
+    return " · ".join(filter(None, parts))
+
+
+def describe(drawn: Figure, *axes: Axes) -> None:
+    """Say in words what the figure shows, for those who cannot see it."""
+    drawn.set_label("; ".join(each.get_title(loc="left").replace("\n", " ") for each in axes))
+
+
+def end_labels(axes: Axes, x: Any, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines or bars at their ends, the names kept apart where they come close."""
+    gap = 0.07 * axes.get_ylim()[1]
+    lowest = float("-inf")
+    for value, label, colour in sorted(ends):
+        lowest = max(value, lowest + gap)
+        axes.annotate(
+            label, (x, lowest), fontsize=9, color=colour, va="center", parse_math=False, annotation_clip=False
+        )
+
+
+def side_labels(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
+    """Name the parts of stacked bars beside them, in the order in which they lie, each with its colour."""
+    for n, (label, colour) in enumerate(labels):
+        place: dict[str, Any] = {
+            "xy": (1, 0),
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+            "va": "center",
+        }
+        axes.annotate("\u25a0", xytext=(6, 10 + 26 * n), fontsize=11, color=colour, **place)
+        words = AS_TEXT.get(colour, colour)
+        axes.annotate(label, xytext=(18, 10 + 26 * n), fontsize=9, color=words, parse_math=False, **place)
+
+
+def dollar_axis(axis: Axis) -> None:
+    """Write amounts of US dollars at an axis, all with as many decimals as tell them apart."""
+    axis.set_major_formatter(lambda value, _: tick(value, axis.get_majorticklocs().tolist()))
+
+
+def tick(amount: float, others: Sequence[float]) -> str:
+    """Return an amount of US dollars as it is written at an axis beside the others.
+
+    >>> [tick(amount, (0, 0.005, 0.01, 0.015)) for amount in (0, 0.005, 0.01)]
+    ['$0', '$0.005', '$0.010']
+    >>> [tick(amount, (0, 2.5, 5)) for amount in (2.5, 5)], tick(5, (0, 5, 10))
+    (['$2.50', '$5.00'], '$5')
+    """
+    digits = next((n for n in (0, 2, 3, 4, 5, 6) if all(abs(round(each, n) - each) < 1e-9 for each in others)), 9)
+    return "$0" if abs(amount) < 1e-9 else f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
+
+
+def day_axis(axes: Axes) -> None:
+    """Write at most six days at the x axis."""
+    from matplotlib.dates import AutoDateLocator, DayLocator, num2date
+
+    first, last = axes.get_xlim()
+    # of a few days it would name hours
+    days: Any = DayLocator() if last - first < 6 else AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(days)
+    axes.xaxis.set_major_formatter(lambda value, _: day_name(num2date(value).date()))  # type: ignore[no-untyped-call]
+
+
+def day_name(day: date) -> str:
+    """Return a day as people write it, without its year.
+
+    >>> from datetime import date
+    >>> day_name(date(2026, 11, 4))
+    '4 Nov'
+    """
+    return f"{day.day} {day:%b}"
+
+
+def many(count: float) -> str:
+    """Return a count as people say it.
+
+    >>> [many(n) for n in (950, 12_300, 4_560_000, 78_900_000)]
+    ['950', '12,300', '4.6 million', '79 million']
+    >>> many(2_000_000)
+    '2 million'
+    """
+    if count < 1e6:
+        return f"{count:,.0f}"
+    size, word = (count / 1e9, "billion") if count >= 1e9 else (count / 1e6, "million")
+    digits = f"{size:.1f}".removesuffix(".0") if size < 9.95 else f"{size:,.0f}"
+    return f"{digits} {word}"
+
+
+def _even_lines(text: str, letters: int) -> list[str]:
+    """As few lines as fit, none much shorter than the others."""
+    lines = _lines(text, letters)
+    while letters > 10 and len(narrower := _lines(text, letters - 1)) == len(lines):
+        lines, letters = narrower, letters - 1
+    return lines
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    """The text in lines that end where its parts do, which have dots between them.
+
+    >>> _lines("US dollars · 6,698 calls", 15), _lines("no parts at all", 8)
+    (['US dollars ·', '6,698 calls'], ['no parts', 'at all'])
+    """
+    lines: list[str] = []
+    for part in text.split(" · "):
+        if lines and len(lines[-1]) + len(part) + 3 <= letters - 2:
+            lines[-1] += f" · {part}"
+        else:
+            lines[-1:] = [f"{line} ·" for line in lines[-1:]]
+            lines += wrap(part, letters)
+    return lines
