@@ -40,7 +40,20 @@ from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream, count_tokens
-    from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
+    from workbench.ledger import (
+        cache_doctor,
+        calls,
+        chats,
+        demo_data,
+        history_costs,
+        history_lab,
+        messages,
+        plots,
+        sql,
+        usage,
+        usage_table,
+        what_if,
+    )
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -72,32 +85,38 @@ __all__ = [
     "Usage",
     "UsagePanel",
     "WorkbenchError",
+    "cache_doctor",
     "calls",
     "chats",
     "count_tokens",
     "demo_data",
     "history_costs",
+    "history_lab",
     "load_ipython_extension",
     "messages",
     "plots",
     "sql",
     "usage",
     "usage_table",
+    "what_if",
 ]
 
 _LAZY = {
     "Chat": "workbench.chat",
     "ReplyStream": "workbench.chat",
+    "cache_doctor": "workbench.ledger",
     "calls": "workbench.ledger",
     "chats": "workbench.ledger",
     "count_tokens": "workbench.chat",
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
+    "history_lab": "workbench.ledger",
     "messages": "workbench.ledger",
     "plots": "workbench.ledger",
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",
     "usage_table": "workbench.ledger",
+    "what_if": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
     "ChatWidget": "workbench.notebook.widget",
     "UsagePanel": "workbench.notebook.panel",

@@ -1,8 +1,23 @@
 """What was said and what it cost, as DataFrames."""
 
 from workbench.ledger import plots
+from workbench.ledger.caching import cache_doctor
 from workbench.ledger.demo import demo_data
 from workbench.ledger.frames import calls, chats, messages, sql, usage, usage_table
 from workbench.ledger.policies import history_costs
+from workbench.ledger.whatif import history_lab, what_if
 
-__all__ = ["calls", "chats", "demo_data", "history_costs", "messages", "plots", "sql", "usage", "usage_table"]
+__all__ = [
+    "cache_doctor",
+    "calls",
+    "chats",
+    "demo_data",
+    "history_costs",
+    "history_lab",
+    "messages",
+    "plots",
+    "sql",
+    "usage",
+    "usage_table",
+    "what_if",
+]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +45,7 @@ SHORTEST = (
 USUAL_SHORTEST = 1024
 
 
+@lru_cache(maxsize=256)
 def shortest_cached(model: str) -> int:
     """Return how many tokens a prompt needs to be kept in the prompt cache.
 
