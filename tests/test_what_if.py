@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
 from tests.faults.upstream import Usage, fault, reply
 from tests.test_replay import HAIKU, SONNET, chat_of
 from workbench import tokens
+from workbench.cli import app
 from workbench.ledger import caching
 from workbench.ledger.caching import EVICTED, GAP, MODEL, NOT_ASKED, SHORT, TRIMMED, misses
 from workbench.ledger.retokenising import token_ratio
+from workbench.wording import dollars, exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 
     from tests.faults.upstream import ScriptedUpstream
     from workbench.ledger.replay import Chat
+
+mpl.use("agg")
 
 DEMO = "synthetic-demo"
 NOVEMBER = {"since": "2026-11-01", "org": DEMO}
@@ -42,6 +49,14 @@ def demo_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         wb.demo_data(date(2026, 11, 20))
         yield
         runtime.close()
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    yield
+    from matplotlib import pyplot as plt
+
+    plt.close("all")
 
 
 def row(frame: pd.DataFrame, scenario: str) -> pd.Series:
@@ -151,6 +166,52 @@ def test_the_doctor_sums_up_what_misses_cost(demo_ledger: None) -> None:
         wb.cache_doctor(by="model")
 
 
+def test_bars_say_what_would_have_been_cheaper(demo_ledger: None) -> None:
+    axes = wb.plots.what_if([HAIKU, "claude-opus-5-5"], **NOVEMBER)
+    frame = wb.what_if([HAIKU, "claude-opus-5-5"], **NOVEMBER)
+
+    haiku, was = frame.iloc[1], frame.iloc[0]
+    finding = f"{HAIKU}: {dollars(haiku.low_usd)} to {dollars(haiku.high_usd)} instead of {dollars(was.likely_usd)}"
+    assert axes.get_title(loc="left") == axes.figure.get_label() == finding
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(frame.likely_usd.astype(float).tolist())
+    whiskers = [list(line.get_xdata()) for line in axes.lines[:2]]
+    assert whiskers == [[float(row.low_usd), float(row.high_usd)] for _, row in frame[1:].iterrows()]
+    labels = [text.get_text() for text in axes.texts]
+    assert labels[0] == f"as it was: {dollars(was.likely_usd)}"
+    assert "US dollars, likely and from least to most · 3,863 calls · 1 Nov to 19 Nov 2026 · synthetic data" in labels
+    assert wb.plots.what_if(history="sliding", **NOVEMBER).get_title(loc="left") == (
+        "None of these would certainly have cost less than $44"
+    )
+
+
+def test_policies_are_drawn_for_real_chats_too(demo_ledger: None) -> None:
+    month = wb.plots.history_lab(**NOVEMBER)
+    assert len(month.patches) == 10
+    assert month.get_title(loc="left") == "At best $2.17 of $44 saved; whole chat, no cache: 1.7 times as much"
+    assert "blocks of 20, a cache of 5 minutes: $44 (as it was)" in [text.get_text() for text in month.texts]
+
+    longest = wb.usage(**NOVEMBER).chat_id.value_counts().index[0]
+    chat = wb.plots.history_lab(longest, org=DEMO)
+    costs = wb.usage(chat=longest, org=DEMO).cost.cumsum()
+    assert len(chat.lines) == 4
+    assert list(chat.lines[3].get_ydata()) == pytest.approx(costs.tolist())
+    assert any("(as it was)" in text.get_text() for text in chat.texts)
+
+
+def test_the_command_prints_ranges_and_reasons(demo_ledger: None) -> None:
+    arguments = ["what-if", "--model", HAIKU, "--since", "2026-11-01", "--org", DEMO]
+    shown = CliRunner().invoke(app, arguments, prog_name="workbench", env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    assert "least" in shown.output and "as it was: recorded: 3,863 calls of 3 models" in shown.output
+
+    rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"], prog_name="workbench").output)
+    assert [row["scenario"] for row in rows] == ["as it was", HAIKU]
+    assert rows[0]["likely_usd"] == exact(wb.usage(**NOVEMBER).cost_usd.sum())
+    assert rows[0]["model"] is None
+    wrong = CliRunner().invoke(app, ["what-if", "--cache", "2h"], prog_name="workbench")
+    assert wrong.exit_code == 2 and "there is no cache '2h'" in wrong.output
+
+
 # By hand ----------------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +300,8 @@ def test_what_there_is_not(no_key: Path) -> None:
 def test_an_empty_ledger_has_the_same_columns(no_key: Path) -> None:
     frame = wb.what_if()
     assert frame.scenario.tolist() == ["as it was"]
+    with pytest.raises(wb.InvalidRequest, match="no calls whose price is known"):
+        wb.plots.what_if()
     assert (
         wb.cache_doctor().columns.tolist() == wb.cache_doctor(since=datetime(2026, 1, 1, tzinfo=UTC)).columns.tolist()
     )

@@ -182,3 +182,6 @@ def _dollar_axis(axes: Axes) -> None:
 def _describe(figure: Figure, *axes: Axes) -> None:
     """Say in words what the figure shows, for those who cannot see it."""
     figure.set_label("; ".join(ax.get_title(loc="left") for ax in axes))
+
+
+from workbench.ledger.whatif_plots import history_lab, what_if  # noqa: F401  # which draw with what is above

@@ -104,6 +104,19 @@ def what_if(
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching; half of every token's price in batches from
     https://platform.claude.com/docs/en/build-with-claude/batch-processing
     """
+    past = Past.read(scope_of(since, until, chat, org))
+    return _frame(outcomes(past, model, cache, history, batch, limit))
+
+
+def outcomes(
+    past: Past,
+    model: Some = None,
+    cache: Some = None,
+    history: Some = None,
+    batch: bool = False,
+    limit: int | None = None,
+) -> list[Outcome]:
+    """Return what was and what would have been, as :func:`what_if` does."""
     most = _limit(limit)
     changes: dict[str, list[Any]] = {
         "model": _several(model),
@@ -114,14 +127,11 @@ def what_if(
     for name in changes["model"]:
         refuse_retired(name, datetime.now(UTC).date())
         list_price(name)
-    past = Past.read(scope_of(since, until, chat, org))
+    was = past.outcome(Scenario())
     if any(changes.values()):
-        scenarios = [Scenario(limit=most, **change) for change in _combinations(changes)]
-        outcomes = [past.outcome(scenario) for scenario in scenarios]
-    else:
-        outcomes = [past.outcome(scenario) for scenario in _usual(past, most)]
-        outcomes = [outcome for outcome in outcomes if not outcome.unchanged]
-    return _frame([past.outcome(Scenario()), *outcomes])
+        return [was, *(past.outcome(Scenario(limit=most, **change)) for change in _combinations(changes))]
+    usual = [past.outcome(scenario) for scenario in _usual(past, most)]
+    return [was, *(outcome for outcome in usual if not outcome.unchanged)]
 
 
 def history_lab(
@@ -154,20 +164,34 @@ def history_lab(
 
         wb.history_lab(since="2026-11-01")
     """
-    most = _limit(limit)
-    past = Past.read(scope_of(since, until, chat, org))
-    policies = [Scenario(history=history, cache=cache, limit=most) for history in POLICIES for cache in CACHES]
-    outcomes = [past.outcome(scenario) for scenario in (Scenario(), *policies)]
-    was = outcomes[0]
-    cheapest = min(outcomes, key=lambda outcome: outcome.likely)
-    saved = was.likely - cheapest.likely
-    worth = saved > WORTH_IT * was.likely and cheapest.high < was.likely
-    best = cheapest if worth else was
-    verdict = _recommendation(was, cheapest, worth=worth)
-    frame = _frame([replace(o, why=f"{verdict}; {o.why}" if o is best else o.why) for o in outcomes])
-    frame.insert(len(frame.columns) - 1, "longest_input_tokens", [outcome.longest for outcome in outcomes])
-    frame.insert(len(frame.columns) - 1, "recommended", [outcome is best for outcome in outcomes])
+    tried = policies(Past.read(scope_of(since, until, chat, org)), limit)
+    best, verdict = recommended(tried)
+    frame = _frame([replace(o, why=f"{verdict}; {o.why}") if o is best else o for o in tried])
+    frame.insert(len(frame.columns) - 1, "longest_input_tokens", [outcome.longest for outcome in tried])
+    frame.insert(len(frame.columns) - 1, "recommended", [outcome is best for outcome in tried])
     return frame
+
+
+def policies(past: Past, limit: int | None = None) -> list[Outcome]:
+    """Return what was and what each history with each cache would have cost."""
+    most = _limit(limit)
+    tried = [Scenario(history=history, cache=cache, limit=most) for history in POLICIES for cache in CACHES]
+    return [past.outcome(scenario) for scenario in (Scenario(), *tried)]
+
+
+def recommended(tried: Sequence[Outcome]) -> tuple[Outcome, str]:
+    """Return the outcome to go for, of which the first is what was, and the reason in words."""
+    was, cheapest = tried[0], min(tried, key=lambda outcome: outcome.likely)
+    saved, name = was.likely - cheapest.likely, in_words(cheapest.scenario)
+    if not was.likely:
+        return was, "Recommended: nothing, these calls cost nothing"
+    if saved > WORTH_IT * was.likely and cheapest.high < was.likely:
+        forgets = ", and forgets nothing" if cheapest.scenario.history == WHOLE else ""
+        return cheapest, f"Recommended: {name} would have saved {dollars(saved)}, {saved / was.likely:.0%}{forgets}"
+    if saved <= 0:
+        return was, "Recommended: go on so, nothing else would have been cheaper"
+    small = f"would have saved only {dollars(saved)}, {saved / was.likely:.1%}"
+    return was, f"Recommended: go on so; the cheapest, {name}, {small}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +221,7 @@ class Past:
         self.unpriced = sum(call.cost_usd is None for call in calls)
         self.calls = [call for call in calls if call.cost_usd is not None]
         self.models = Counter(call.model for call in self.calls if call.input_tokens)
+        self.days = (min(c.at for c in self.calls), max(c.at for c in self.calls)) if self.calls else None
         self.was = sum((call.cost_usd for call in self.calls if call.cost_usd is not None), Decimal(0))
         self.alone = sum(call.in_period and call.cost_usd is not None for c in chats if not c.id for call in c.calls)
         self.missed = max(evicted_share(chats), LEAST_MISSED)
@@ -349,20 +374,6 @@ def _usual(past: Past, limit: int) -> list[Scenario]:
         *(Scenario(history=history, limit=limit) for history in POLICIES),
         Scenario(batch=True),
     ]
-
-
-def _recommendation(was: Outcome, cheapest: Outcome, *, worth: bool) -> str:
-    saved, name = was.likely - cheapest.likely, in_words(cheapest.scenario)
-    if not was.likely:
-        return "Recommended: nothing, these calls cost nothing"
-    if worth:
-        forgets = ", and forgets nothing" if cheapest.scenario.history == WHOLE else ""
-        return f"Recommended: {name} would have saved {dollars(saved)}, {saved / was.likely:.0%}{forgets}"
-    if saved <= 0:
-        return "Recommended: go on so, nothing else would have been cheaper"
-    return (
-        f"Recommended: go on so; the cheapest, {name}, would have saved only {dollars(saved)}, {saved / was.likely:.1%}"
-    )
 
 
 def _several(value: Some) -> list[str]:
