@@ -13,7 +13,7 @@ import workbench as wb
 from tests.faults.upstream import reply
 from workbench import runtime
 from workbench.ledger import demo
-from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE
+from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs
 from workbench.ledger.recorded import Scope, chats_of
 from workbench.ledger.replay import LIKELY, Assumptions, Call, Chat, Scenario, recorded_chats, replay
 from workbench.turns import Usage
@@ -172,6 +172,25 @@ def test_a_cache_that_fails_now_and_then() -> None:
     assert counts(chat_of(9, cache="off"), Scenario(cache="5m"), Assumptions(missed=0.1))[1] == (0, 900, 2100, 0)
 
 
+@pytest.mark.parametrize("policy", [WHOLE, SLIDING, BLOCKS])
+def test_a_chat_costs_what_the_formula_for_chats_of_its_shape_says(policy: str) -> None:
+    turns, at = 40, datetime.now(UTC)
+    calls = [
+        Call(
+            id=str(n), model=SONNET, source="ask", at=at, ended=at, count=2 * n, cost_usd=Decimal(1),
+            usage=Usage(uncached_input_tokens=1200 + 750 * n + 420, output_tokens=330),
+        )
+        for n in range(turns)
+    ]  # fmt: skip
+    chat = Chat(id="c", calls=calls, sizes=[420, 330] * turns)
+    formula = history_costs(turns)
+
+    for cache, cached in (("off", False), ("5m", True)):
+        replayed = replay([replace(chat, cache="unlike any")], Scenario(history=policy, cache=cache))
+        expected = formula[(formula.policy == policy) & (formula.cached == cached)]
+        assert [would.cost_usd for would in replayed] == list(expected.cost_usd)
+
+
 def test_calls_without_a_chat_know_models_and_batches_and_no_history() -> None:
     alone = Chat(id="", calls=chat_of(cache="off").calls)
 
@@ -191,6 +210,12 @@ def test_without_a_price_there_is_no_cost() -> None:
     chat = chat_of(9)
     chat.calls[1] = replace(chat.calls[1], cost_usd=None)
     assert [would.cost_usd for would in replay([chat], Scenario(model=HAIKU))][1] is None
+
+
+def test_what_no_price_is_known_of_stays_as_it_was() -> None:
+    chat = chat_of(9)
+    chat.calls[:] = [replace(call, model="somebody-elses") for call in chat.calls]
+    assert [would.cost_usd for would in replay([chat], Scenario(cache="off"))] == [1, 1]
 
 
 # Through the engine -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import workbench as wb
 from tests.faults.upstream import Usage, fault, reply
 from tests.test_replay import HAIKU, SONNET, chat_of
-from workbench import tokens
+from workbench import runtime, tokens
 from workbench.cli import app
 from workbench.ledger import caching
 from workbench.ledger.caching import EVICTED, GAP, MODEL, NOT_ASKED, SHORT, TRIMMED, misses
@@ -40,8 +40,6 @@ NOVEMBER = {"since": "2026-11-01", "org": DEMO}
 @pytest.fixture(scope="module")
 def demo_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The demo ledger, written once."""
-    from workbench import runtime
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_STORE", str(tmp_path_factory.mktemp("demo") / "store.duckdb"))
         patch.setenv("CLAUDE_MODEL", "local")
@@ -279,8 +277,30 @@ def test_one_chat_with_a_failed_turn_and_a_model_without_a_price(scripted: Scrip
     assert frame.likely_usd[0] == Decimal("0.008")  # 3000 x 2 + 200 x 10
     assert frame.likely_usd[1] == Decimal("0.0004")  # 3000 x 0.10 + 200 x 0.50
     assert frame.calls[0] == 3
-    assert wb.what_if(HAIKU).why[0] == "recorded: 3 calls of 1 models; 1 more whose price is not known are left out"
+    batch = wb.what_if(batch=True, chat=chat).iloc[1]
+    assert (batch.low_usd, batch.high_usd) == (Decimal("0.008"), Decimal("0.008"))
+    assert batch.why.startswith("people wait for every one of these calls")
+    assert wb.what_if(HAIKU).why[0] == "recorded: 3 calls of 1 model; 1 more whose price is not known are left out"
     assert wb.what_if(HAIKU, since="2020-01-01", until="2020-01-02").likely_usd.tolist() == [0, 0]
+
+
+def test_postgresql_tells_the_same(
+    scripted: ScriptedUpstream, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[pd.DataFrame]:
+        scripted.cache.clear()
+        chat = wb.Chat("You are terse.")
+        for n in range(3):
+            scripted.script(reply("Four it is"))
+            chat.ask(f"{n}" * 3000)
+        return [wb.what_if([HAIKU, "claude-sonnet-4-6"]), wb.history_lab(chat, limit=2), wb.cache_doctor(by="reason")]
+
+    in_a_file = told()
+    runtime.close()
+    monkeypatch.setenv("WORKBENCH_STORE", postgres_url)
+    for ours, theirs in zip(told(), in_a_file, strict=True):
+        assert ours.equals(theirs)
+        assert len(ours) > 0
 
 
 def test_what_there_is_not(no_key: Path) -> None:

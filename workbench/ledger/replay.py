@@ -163,8 +163,9 @@ def replay(
     """Yield every call as it would have been, chat by chat, in order.
 
     A call that used nothing, since it failed before it was answered, stays so. So does, in history and caching, one
-    without a chat; whether such prompts have a beginning in common is not known. One without a price keeps none,
-    whoever would have answered it: there would be nothing to compare with.
+    without a chat; whether such prompts have a beginning in common is not known. One without a cost keeps none, whoever
+    would have answered it: there would be nothing to compare with. One whose cost is known but not the price of its model
+    stays as it was.
 
     Example:
         >>> from datetime import UTC
@@ -255,7 +256,7 @@ def _cached(
     if cache == OFF or model == LOCAL_MODEL or length < max(shortest_cached(model), assumed.shortest):
         return usage
     read = 0
-    if kept is not None and kept.first == first and call.count - kept.count <= LOOKBACK and call.at < kept.until:
+    if kept is not None and kept.first == first and 0 < call.count - kept.count <= LOOKBACK and call.at < kept.until:
         read = round(min(kept.tokens, length) * (1 - assumed.missed))
     written = length - read
     return replace(
@@ -285,8 +286,9 @@ def _priced(call: Call, model: str, usage: Usage, first: int, *, recorded: bool)
     if recorded or call.cost_usd is None:
         return Replayed(call, usage, call.cost_usd, first, recorded)
     price = price_of(model, call.at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
-    cost = None if price is None else cost_of(usage, price).quantize(LEDGER_DIGITS)
-    return Replayed(call, usage, cost, first, recorded)
+    if price is None:  # imported with its cost, of a model that is in no table
+        return Replayed(call, call.usage, call.cost_usd, call.first, True)
+    return Replayed(call, usage, cost_of(usage, price).quantize(LEDGER_DIGITS), first, False)
 
 
 # Reading the ledger ---------------------------------------------------------------------------------------------------

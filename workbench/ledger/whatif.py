@@ -279,7 +279,8 @@ class Past:
             return self._what_was()
         recorded = sum(would.recorded for would in likely)
         if recorded == len(likely):
-            return "nothing would have been sent otherwise"
+            waited = "people wait for every one of these calls, so no batch; " if scenario.batch else ""
+            return f"{waited}nothing would have been sent otherwise"
         reasons = list[str]()
         if scenario.model is not None:
             reasons += self._why_model(scenario.model, likely, ratios)
@@ -301,7 +302,8 @@ class Past:
         return "; ".join(reasons)
 
     def _what_was(self) -> str:
-        parts = [f"recorded: {len(self.calls):,} calls of {len(self.models)} models"]
+        models = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
+        parts = [f"recorded: {len(self.calls):,} calls of {models}"]
         if self.alone:
             parts.append(f"{self.alone:,} of them without a chat, which only another model or batches would change")
         if self.unpriced:
