@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import ask, demo, demo_data, doctor, lab, serve, store, tables, tenants
+from workbench.cli import ask, demo, demo_data, doctor, lab, serve, store, tables, tenants, what_if
 from workbench.cli.terminal import complain
 from workbench.errors import InvalidRequest, WorkbenchError
 
@@ -91,6 +91,7 @@ def options(
 app.command(epilog=ask.EXAMPLES)(ask.ask)
 app.command()(tables.usage)
 app.command()(tables.chats)
+app.command()(what_if.what_if)
 app.command()(serve.serve)
 app.command(context_settings={"ignore_unknown_options": True})(lab.lab)
 app.command()(demo.demo)

@@ -48,7 +48,7 @@ def usage(
     groups = [] if by == "call" else list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     frame = usage(since, until, groups).drop(columns="cost")  # for plots; as text the exact one is enough
     if as_json or as_csv:
-        (_print_json if as_json else _print_csv)(frame)
+        (print_json if as_json else _print_csv)(frame)
     elif frame.empty:
         note("No calls" + (" in that time." if since or until else ' yet; make one: workbench ask "What is 2+2?"'))
     else:
@@ -87,7 +87,7 @@ def chats(
 
     frame = chats(search, limit=limit + 1)  # one more, to know whether there are more
     if as_json:
-        _print_json(frame[:limit])
+        print_json(frame[:limit])
     elif frame.empty:
         note(f"No chat holds {search!r}." if search else 'No chats yet; begin one: workbench ask "What is 2+2?"')
     else:
@@ -124,7 +124,7 @@ def print_usage(rows: Sequence[Row], groups: Sequence[str]) -> None:
     """Print usage as a table with its totals."""
     single = "calls" not in rows[0]
     shown = rows[-MOST_CALLS:] if single else rows
-    table = _table()
+    table = new_table()
     for group in groups:
         table.add_column(group.replace("_", " "), footer="total" if group == groups[0] else "", no_wrap=True)
     numbers = ({} if single else {"calls": "calls"}) | COUNTS
@@ -136,19 +136,20 @@ def print_usage(rows: Sequence[Row], groups: Sequence[str]) -> None:
         table.add_row(*labels, *(f"{row[name]:,}" for name in numbers), _cost(row))
     show(table)
     if len(shown) < len(rows):
-        _remark(f"The newest {len(shown):,} of {len(rows):,} calls; --json and --csv have all of them.")
+        remark(f"The newest {len(shown):,} of {len(rows):,} calls; --json and --csv have all of them.")
     if unpriced := sum(map(_unpriced, rows)):
-        _remark(f"* without {unpriced:,} {'call' if unpriced == 1 else 'calls'} whose price is not known")
+        remark(f"* without {unpriced:,} {'call' if unpriced == 1 else 'calls'} whose price is not known")
 
 
-def _remark(text: str) -> None:
+def remark(text: str) -> None:
+    """Print a line that matters less than the table above it."""
     from rich.text import Text
 
     show(Text(text, style="dim"))
 
 
 def _print_chats(rows: Sequence[Row]) -> None:
-    table = _table(totals=False)
+    table = new_table(totals=False)
     for title in ("id", "used last", "title"):
         table.add_column(title, no_wrap=True)
     for title in ("turns", "tokens", "cost"):
@@ -165,7 +166,8 @@ def _print_chats(rows: Sequence[Row]) -> None:
     show(table)
 
 
-def _table(*, totals: bool = True) -> Table:
+def new_table(*, totals: bool = True) -> Table:
+    """Return an empty table as all of them look, with a row for totals or without."""
     from rich import box
     from rich.table import Table
 
@@ -211,7 +213,8 @@ def _plain(value: Any) -> Any:
     return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
 
 
-def _print_json(frame: pd.DataFrame) -> None:
+def print_json(frame: pd.DataFrame) -> None:
+    """Print rows as JSON, exact amounts as texts."""
     write_json([{name: _portable(value, name) for name, value in row.items()} for row in rows_of(frame)])
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from workbench.pricing import Price
 
-WHOLE, SLIDING, BLOCKS = "whole chat", "sliding window", "blocks"
+WHOLE, SLIDING, BLOCKS = POLICIES = "whole chat", "sliding window", "blocks"
 
 
 def history_costs(
@@ -65,19 +65,28 @@ def history_costs(
 
     price = list_price(model)
     lengths = (system_tokens, question_tokens, reply_tokens)
+    rows = [
+        (policy, cached, *row)
+        for policy in POLICIES
+        for cached in (False, True)
+        for row in _turns(turns, start_of(policy, limit), cached, lengths, price)
+    ]
+    names = ["policy", "cached", "turn", "messages", "input_tokens", "cache_read_tokens", "cost_usd", "cost_so_far_usd"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def start_of(policy: str, limit: int) -> Callable[[int], int]:
+    """Return what tells a policy's first message sent, of so many messages with the question.
+
+    >>> [start_of(policy, 20)(25) for policy in POLICIES]
+    [0, 6, 10]
+    """
     starts: dict[str, Callable[[int], int]] = {
         WHOLE: lambda count: 0,
         SLIDING: lambda count: max(0, (count - limit + 1) // 2 * 2),
         BLOCKS: lambda count: first_sent(count, limit),
     }
-    rows = [
-        (policy, cached, *row)
-        for policy, start in starts.items()
-        for cached in (False, True)
-        for row in _turns(turns, start, cached, lengths, price)
-    ]
-    names = ["policy", "cached", "turn", "messages", "input_tokens", "cache_read_tokens", "cost_usd", "cost_so_far_usd"]
-    return pd.DataFrame(rows, columns=names)
+    return starts[policy]
 
 
 def list_price(model: str) -> Price:

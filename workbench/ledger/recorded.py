@@ -1,0 +1,49 @@
+"""The stored chats of a period, as a replay needs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from workbench.ledger.frames import moment_of
+from workbench.ledger.replay import recorded_chats
+from workbench.runtime import runtime
+from workbench.store.queries import query
+from workbench.turns import DEFAULT_ID
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from workbench.chat import Chat as AnyChat
+    from workbench.ledger.frames import Moment
+    from workbench.ledger.replay import Chat
+
+
+class Scope(NamedTuple):
+    """Whose calls, and which: those from ``since`` on and before ``until``, or of one chat."""
+
+    org: str = DEFAULT_ID
+    since: datetime | None = None
+    until: datetime | None = None
+    chat: str = ""
+
+
+def scope_of(since: Moment | None, until: Moment | None, chat: AnyChat | str | None, org: str) -> Scope:
+    """Return the scope that the arguments of a function of the ledger name."""
+    id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
+    return Scope(org, moment_of(since), moment_of(until), id)
+
+
+def chats_of(scope: Scope) -> list[Chat]:
+    """Return the chats with a call in the scope, with all their calls before its end, then the calls without a chat."""
+    calls, messages, systems = (_rows(f"replay_{name}", *scope) for name in ("calls", "messages", "systems"))
+    return recorded_chats(calls, messages, {row["chat_id"]: row["system"] for row in systems})
+
+
+def texts_of(scope: Scope, most: int) -> list[dict[str, Any]]:
+    """Return ``role``, ``content``, ``token_count`` and ``status`` of the newest messages of the scope's chats."""
+    return _rows("replay_texts", *scope, most)
+
+
+def _rows(name: str, *values: object) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = runtime().run(runtime().engine.store.arrow(query(name), *values)).to_pylist()
+    return rows
