@@ -48,6 +48,8 @@ LONGEST_TITLE = 200
 NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
 MOST_ATTEMPTS = 200
 """To hold what a budget has left; each that fails means that another turn has begun."""
+AROUND_A_SCHEMA = " " * 1000
+"""As much as the upstream may add to a schema to say what it is."""
 LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
@@ -128,6 +130,7 @@ class Engine:
         request_id: str | None = None,
         message_id: str | None = None,
         attached: Sequence[Block] = (),
+        schema: dict[str, Any] | None = None,
     ) -> AsyncIterator[LiveTurn]:
         """Run one turn and record it, however it ends.
 
@@ -135,7 +138,9 @@ class Engine:
         arrived. After the block ``turn.reply`` is final: text, usage (tokens) and cost (US dollars). Leaving early
         stops the upstream and records the turn as interrupted; its output tokens are then a lower bound.
 
-        ``attached`` are blocks, text or pictures, that are sent before the question, and kept with it.
+        ``attached`` are blocks, text or pictures, that are sent before the question, and kept with it; ``schema`` is the
+        JSON schema that the reply must fit. A caller whose source is ``map`` asks each question by itself: nothing said
+        before is sent, and what fails is not tried again here.
 
         Raises before anything is spent: InvalidRequest, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
@@ -148,11 +153,17 @@ class Engine:
             raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, messages = await self._prepared(
-            caller, chat, question, model, max_tokens, request_id, message_id, attached
+            caller, chat, question, model, max_tokens, request_id, message_id, attached, schema
         )
         async with self._recorded(turn, messages) as begun:
             request = Request(
-                model=model, max_tokens=turn.max_tokens, messages=messages, system=chat.system, user=_opaque(caller)
+                model=model,
+                max_tokens=turn.max_tokens,
+                messages=messages,
+                system=chat.system,
+                user=_opaque(caller),
+                schema=schema,
+                alone=caller.source == "map",
             )
             async with upstream.stream(request, turn.answer) as batches:
                 turn.upstream = _timed(turn, batches, begun)
@@ -196,7 +207,8 @@ class Engine:
         for _ in range(MOST_ATTEMPTS):
             budgets = await self.store.budgets(turn.caller, turn.started_at, apart_from=turn.id)
             if budgets:
-                most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, turn.chat.system))
+                system = _with_schema(turn.chat.system, turn.schema)
+                most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, system))
                 turn.max_tokens, turn.worst_case_usd = affordable(
                     budgets, turn.model, most_tokens, wanted, turn.started_at
                 )
@@ -218,17 +230,20 @@ class Engine:
         request_id: str | None,
         message_id: str | None,
         attached: Sequence[Block],
+        schema: dict[str, Any] | None,
     ) -> tuple[LiveTurn, list[dict[str, Any]]]:
         bound = self._longest_reply(chat, model, max_tokens)
-        messages = await self.store.messages(caller, chat.id) if chat.stored else []
+        alone = caller.source == "map" or not chat.stored
+        messages = [] if alone else await self.store.messages(caller, chat.id)
         sent = self._window(chat, messages, question, attached, model, bound)
         now = datetime.now(UTC)
-        input_estimate = estimate_tokens(sent.characters + len(chat.system or ""), 2.5) + 50
+        input_estimate = estimate_tokens(sent.characters + len(_with_schema(chat.system, schema)), 2.5) + 50
         turn = LiveTurn(
             caller=caller,
             chat=chat,
             question=question,
             attached=attached,
+            schema=schema,
             model=model,
             max_tokens=bound,
             id=new_id(),
@@ -538,6 +553,11 @@ def _check_text(name: str, text: str) -> None:
         whole = False
     if not whole:
         raise InvalidRequest(f"the {name} {NOT_TEXT}")
+
+
+def _with_schema(system: str | None, schema: dict[str, Any] | None) -> str:
+    """A text that counts for as much as the system prompt and what the upstream adds to it for a schema."""
+    return f"{system or ''}{f'{schema}{AROUND_A_SCHEMA}' if schema else ''}"
 
 
 def _opaque(caller: Caller) -> str:
