@@ -610,7 +610,7 @@ async def test_rows_of_a_table_are_found_again_and_are_in_no_list_of_chats(store
         await keep(store, a_turn(chat, "2+2?", text, caller=mapped, status=status))
     ids = ["map-0", "map-1", "map-2"]
 
-    assert await store.mapped(ADA, ids) == {"map-0": ("Five", "end_turn"), "map-1": (None, None)}
+    assert await store.mapped(ADA, ids) == {"map-0": ("Five", "end_turn", 5), "map-1": (None, None, None)}
     assert await store.mapped(BOB, ids) == await store.mapped(EVE, ids) == await store.mapped(ADA, []) == {}
     assert (await store.chats(ADA)).num_rows == 0
 

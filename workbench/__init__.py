@@ -41,6 +41,7 @@ from workbench.turns import Message, Reply, Usage
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream, count_tokens
     from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
+    from workbench.mapping import MapEstimate, map, map_estimate
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -53,6 +54,7 @@ __all__ = [
     "ChatWidget",
     "ConfigurationError",
     "InvalidRequest",
+    "MapEstimate",
     "Message",
     "ModelRetired",
     "NotFound",
@@ -78,6 +80,8 @@ __all__ = [
     "demo_data",
     "history_costs",
     "load_ipython_extension",
+    "map",
+    "map_estimate",
     "messages",
     "plots",
     "sql",
@@ -93,12 +97,15 @@ _LAZY = {
     "count_tokens": "workbench.chat",
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
+    "map": "workbench.mapping",
+    "map_estimate": "workbench.mapping",
     "messages": "workbench.ledger",
     "plots": "workbench.ledger",
     "sql": "workbench.ledger",
     "usage": "workbench.ledger",
     "usage_table": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
+    "MapEstimate": "workbench.mapping",
     "ChatWidget": "workbench.notebook.widget",
     "UsagePanel": "workbench.notebook.panel",
 }

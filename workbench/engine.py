@@ -207,7 +207,7 @@ class Engine:
         for _ in range(MOST_ATTEMPTS):
             budgets = await self.store.budgets(turn.caller, turn.started_at, apart_from=turn.id)
             if budgets:
-                system = _with_schema(turn.chat.system, turn.schema)
+                system = with_schema(turn.chat.system, turn.schema)
                 most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, system))
                 turn.max_tokens, turn.worst_case_usd = affordable(
                     budgets, turn.model, most_tokens, wanted, turn.started_at
@@ -232,12 +232,12 @@ class Engine:
         attached: Sequence[Block],
         schema: dict[str, Any] | None,
     ) -> tuple[LiveTurn, list[dict[str, Any]]]:
-        bound = self._longest_reply(chat, model, max_tokens)
+        bound = self.longest_reply(chat, model, max_tokens)
         alone = caller.source == "map" or not chat.stored
         messages = [] if alone else await self.store.messages(caller, chat.id)
         sent = self._window(chat, messages, question, attached, model, bound)
         now = datetime.now(UTC)
-        input_estimate = estimate_tokens(sent.characters + len(_with_schema(chat.system, schema)), 2.5) + 50
+        input_estimate = estimate_tokens(sent.characters + len(with_schema(chat.system, schema)), 2.5) + 50
         turn = LiveTurn(
             caller=caller,
             chat=chat,
@@ -259,7 +259,8 @@ class Engine:
         )
         return turn, sent.messages
 
-    def _longest_reply(self, chat: ChatInfo, model: str, max_tokens: int | None) -> int:
+    def longest_reply(self, chat: ChatInfo, model: str, max_tokens: int | None) -> int:
+        """Return the upper bound of a reply, in tokens, before any budget is looked at."""
         most = self.settings.max_tokens
         bound = min(max_tokens or most, chat.max_tokens or most, most)
         return min(bound, LOCAL_REPLY_TOKENS) if model == LOCAL_MODEL else bound
@@ -297,7 +298,7 @@ class Engine:
         """
         model, now = self.model_for(chat.model), datetime.now(UTC)
         await self._worst_case(model, 0, 0, now)  # looks at the price table in a thread, the first time
-        max_tokens = self._longest_reply(chat, model, None)
+        max_tokens = self.longest_reply(chat, model, None)
         return estimate_turn(
             self._window(chat, messages, question, attached, model, max_tokens),
             model=model,
@@ -331,7 +332,7 @@ class Engine:
         messages = await self.store.messages(caller, chat.id) if chat.stored else []
         upstream = await self._upstream(answers) if answers else None
         counted_as = answers or asked
-        sent = self._window(chat, messages, question, attached, counted_as, self._longest_reply(chat, counted_as, None))
+        sent = self._window(chat, messages, question, attached, counted_as, self.longest_reply(chat, counted_as, None))
         if upstream is not None:
             request = Request(model=counted_as, max_tokens=1, messages=sent.messages, system=chat.system)
             by = LOCAL_MODEL if counted_as == LOCAL_MODEL else "claude"
@@ -555,7 +556,7 @@ def _check_text(name: str, text: str) -> None:
         raise InvalidRequest(f"the {name} {NOT_TEXT}")
 
 
-def _with_schema(system: str | None, schema: dict[str, Any] | None) -> str:
+def with_schema(system: str | None, schema: dict[str, Any] | None) -> str:
     """A text that counts for as much as the system prompt and what the upstream adds to it for a schema."""
     return f"{system or ''}{f'{schema}{AROUND_A_SCHEMA}' if schema else ''}"
 

@@ -133,10 +133,11 @@ class Claim(NamedTuple):
 
 
 class Mapped(NamedTuple):
-    """What ``wb.map`` has in a chat; without a whole reply both are None."""
+    """What ``wb.map`` has in a chat; without a whole reply all are None."""
 
     content: str | None
     stop_reason: str | None
+    output_tokens: int | None
 
 
 class Overspent(Exception):
