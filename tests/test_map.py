@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import random
+import signal
 from collections import Counter
 from datetime import date
 from decimal import Decimal
@@ -16,11 +19,15 @@ from pydantic import BaseModel, field_validator
 
 import workbench as wb
 from tests.faults.upstream import Request, ScriptedUpstream, Usage, fault, reply, words
+from workbench import runtime
+from workbench.mapping import Table
 from workbench.mapping import run as run_module
 from workbench.mapping.columns import Columns, NoFit
+from workbench.store import tenants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.faults.upstream import Reply
 
@@ -134,7 +141,7 @@ def test_a_function_makes_prompts_of_rows_as_they_are(upstream: ScriptedUpstream
     result = wb.map(df, asked)
     assert result["reply"].tolist()[0] == "re 1 of 0"
     assert result["error"][1] == "the prompt of this row cannot be made: ZeroDivisionError: division by zero"
-    with pytest.raises(wb.InvalidRequest, match="nothing to ask about any row: .* of type int"):
+    with pytest.raises(wb.InvalidRequest, match=r"nothing to ask about any row: .* of type int"):
         wb.map(df, lambda row: 5)
 
 
@@ -334,3 +341,290 @@ def test_text_that_was_cut_or_refused_is_kept_beside_its_error_and_not_asked_aga
             False,
         ]
     assert again["cached"].all() and len(upstream.requests) == 4
+
+
+# Whatever breaks ----------------------------------------------------------------------------------------------------
+
+
+def interrupting(answer: Callable[[Request], Reply], after: int) -> Callable[[Request], Reply]:
+    """The same, with a Ctrl-C while the request of that number waits for its reply."""
+    seen = 0
+
+    def either(request: Request) -> Reply:
+        nonlocal seen
+        seen += 1
+        if seen == after:
+            os.kill(os.getpid(), signal.SIGINT)
+            return reply(pause_before=True)
+        return answer(request)
+
+    return either
+
+
+def test_a_thousand_rows_through_faults_and_interrupts(upstream: ScriptedUpstream) -> None:
+    """One in twenty calls breaks and four times somebody interrupts: every row is answered, and none twice."""
+    df, chance = numbered(1000), random.Random(6)
+    for _ in range(4):
+        upstream.default = interrupting(breaking(chance.randrange(1000), 0.05), chance.randrange(50, 300))
+        with pytest.raises(KeyboardInterrupt):
+            wb.map(df, "{n}", concurrency=16)
+    before = spent()
+    had = wb.sql("SELECT COUNT(DISTINCT chat_id) AS n FROM usage WHERE status = 'complete'")["n"][0]
+    upstream.default = breaking(7, 0.05)
+    result = wb.map(df, "{n}", concurrency=16)
+
+    assert result["error"].isna().all()
+    assert result["reply"].tolist() == [f"echo {n}" for n in df["n"]]
+    assert result["cached"].sum() == had > 200
+    assert result["cost_usd"].sum() == spent() - before > 0
+    calls = wb.usage()
+    assert len(calls) > 1010
+    assert calls[calls["status"] == "complete"].groupby("chat_id").size().tolist() == [1] * 1000
+    assert (calls.groupby("chat_id")["status"].last() == "complete").all()  # none was asked after it was answered
+    assert wb.map(df, "{n}")["cached"].all()
+
+
+def test_no_row_is_asked_more_often_than_five_times(upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda request: fault("500") if request.prompt == "b" else reply("fine")
+    result = wb.map(rows("a", "b", "c"), "{text}", concurrency=1)
+
+    assert prompts(upstream) == {"a": 1, "b": 5, "c": 1}
+    assert result["error"].fillna("").tolist() == ["", "Claude failed (500): Internal server error; ask again", ""]
+    assert result["reply"].isna().tolist() == [False, True, False]
+
+
+def test_what_a_failed_attempt_cost_is_in_the_cost_of_its_row(upstream: ScriptedUpstream) -> None:
+    upstream.script(fault("cut"), fault("reset_before"), reply("fine", usage=Usage(1000, output_tokens=100)))
+    result = wb.map(rows("a"), "{text}")
+
+    assert result["cost_usd"].tolist() == [spent()]
+    assert spent() > D("0.003")  # which the last attempt cost by itself
+
+
+def test_a_rate_limit_pauses_everybody(upstream: ScriptedUpstream) -> None:
+    upstream.script(fault("429_retry_after", retry_after=0.5))
+    upstream.default = reply("fine", headers_after=0.05)
+    result = wb.map(numbered(40), "{n}", concurrency=4)
+
+    assert result["error"].isna().all()
+    limited = upstream.requests[0].at
+    begun = [request.at - limited for request in upstream.requests]
+    assert [at for at in begun if 0.25 < at < 0.5] == []
+    assert sum(at <= 0.25 for at in begun) <= 8  # those that were on their way, on a slow machine twice
+    assert sum(at >= 0.5 for at in begun) >= 33
+
+
+# Nothing in order, for all ------------------------------------------------------------------------------------------
+
+
+def test_without_a_key_nothing_is_asked(no_key: Path) -> None:
+    with pytest.raises(wb.ConfigurationError, match="ANTHROPIC_API_KEY"):
+        wb.map(rows("a"), "{text}", model="claude-haiku-5-5")
+
+
+def test_a_key_that_is_not_accepted_is_an_error_at_once(upstream: ScriptedUpstream) -> None:
+    upstream.default = fault("401")
+    with pytest.raises(wb.UpstreamRefused, match="does not accept the key"):
+        wb.map(numbered(100), "{n}", concurrency=2)
+    assert len(upstream.requests) <= 4
+
+
+def test_the_same_failure_of_the_first_rows_is_an_error(upstream: ScriptedUpstream) -> None:
+    upstream.default = fault("400")
+    with pytest.raises(wb.UpstreamRefused, match="refused the request"):
+        wb.map(numbered(100), "{n}", concurrency=1)
+    assert len(upstream.requests) == 5
+    few = wb.map(numbered(4), "{n}", concurrency=1)  # too few to tell
+    assert few["error"].str.contains("refused the request").all()
+
+
+def test_what_was_answered_is_kept_when_all_others_fail(
+    upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.default = lambda request: reply("fine") if int(request.prompt) < 3 else fault("402")
+    result = wb.map(numbered(50), "{n}", concurrency=1)
+
+    assert result["reply"].notna().tolist() == [True] * 3 + [False] * 47
+    assert "billing problem" in result["error"][3]
+    assert result["error"][4:].str.startswith("not asked: Claude's account has a billing problem").all()
+    assert len(upstream.requests) == 4
+    told = capsys.readouterr().err
+    assert "46 questions are left" in told and "the same call goes on with the rest" in told
+    upstream.default = reply("fine")
+    assert wb.map(numbered(50), "{n}")["cached"].tolist() == [True] * 3 + [False] * 47
+
+
+def test_a_limit_nobody_sits_out_ends_it(upstream: ScriptedUpstream) -> None:
+    upstream.default = fault("429_retry_after_hour")
+    with pytest.raises(wb.UpstreamRateLimited):
+        wb.map(numbered(100), "{n}", concurrency=2)
+
+
+def budget(org: str, usd: str) -> None:
+    engine = runtime.runtime().engine
+    runtime.runtime().run(tenants.set_org(engine.store.backend, org, {"budget_usd": D(usd), "budget_period": None}))
+
+
+def test_the_budget_of_the_org_holds(upstream: ScriptedUpstream) -> None:
+    def answer(request: Request) -> Reply:
+        most = request.body["max_tokens"]  # $0.0011, or less where the budget has less
+        return reply(
+            "fine", usage=Usage(50, output_tokens=most), stop_reason="end_turn" if most == 100 else "max_tokens"
+        )
+
+    upstream.default = answer
+    wb.map(rows("first"), "{text}", max_tokens=100)
+    budget("00000000-0000-0000-0000-000000000001", "0.0115")
+    result = wb.map(numbered(20), "{n}", max_tokens=100, concurrency=8)
+
+    # what the others hold for the moment ends nothing: it stops where not even 64 tokens fit, $0.000844
+    assert D("0.0115") - D("0.000844") < spent() <= D("0.0115")
+    assert result["reply"].notna().sum() >= 9
+    without = result["error"][result["reply"].isna()]
+    assert (
+        without.str.contains(r"has \$0\.000\d+ left").all()
+        and without.str.startswith("not asked: ").sum() == len(without) - 1
+    )
+    with pytest.raises(wb.BudgetExceeded):
+        wb.map(numbered(20, start=100), "{n}", max_tokens=100)
+
+
+# What it costs ------------------------------------------------------------------------------------------------------
+
+
+def test_max_cost_is_never_passed(upstream: ScriptedUpstream) -> None:
+    """64 small tables with prompts, replies, faults and limits at random."""
+    stops = finished = 0
+    for seed in range(64):
+        chance = random.Random(seed)
+        df = rows(*(f"{seed} {n} {'word ' * chance.randrange(200)}" for n in range(12)))
+        share = chance.choice([0, 0.1, 0.4])
+
+        def answer(request: Request, chance: random.Random = chance, share: float = share) -> Reply:
+            if chance.random() < share:
+                return fault(chance.choice(FAULTS))
+            return reply(words(chance.randrange(1, request.body["max_tokens"] + 1)))
+
+        upstream.default = answer
+        limit = D(chance.randrange(2, 60)) / 1000
+        before = spent()
+        try:
+            result = wb.map(df, "{text}", max_tokens=400, max_cost=limit, concurrency=chance.choice([1, 3, 8]))
+        except (wb.InvalidRequest, wb.UpstreamError):
+            assert spent() - before <= limit
+            continue
+        cost = spent() - before
+        assert cost <= limit, seed
+        assert result["cost_usd"].sum() == cost, seed
+        left = result["error"].fillna("").str.startswith("not asked: max_cost=")
+        stops += left.any()
+        finished += result["error"].isna().all()
+    assert stops >= 16 and finished >= 16
+
+
+def test_where_max_cost_stops_the_next_call_goes_on(
+    upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.default = reply("fine", usage=Usage(10, output_tokens=100))  # $0.00102
+    # the worst case of a question is 100 x $10 and 51 x $4, a million: $0.001204
+    first = wb.map(numbered(10), "{n}", max_tokens=100, max_cost="0.005", concurrency=3)
+
+    assert first["reply"].notna().sum() == 4 and spent() == D("0.00408")
+    assert first["error"][4:].tolist() == ["not asked: max_cost=$0.0050 might have been passed"] * 6
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "Stopped after 4 of 10 questions · $0.0041 so far, about $0.01 in all: max_cost=$0.0050 might"
+    )
+    assert (
+        "6 questions are left, which will cost $0.000" in told and "about $0.0061 at the cost of those so far" in told
+    )
+    assert "the same call with a higher max_cost goes on" in told
+    second = wb.map(numbered(10), "{n}", max_tokens=100, max_cost=1)
+    assert second["cached"].tolist() == [True] * 4 + [False] * 6 and second["error"].isna().all()
+
+
+def test_a_max_cost_below_the_least_it_can_cost_asks_nothing(upstream: ScriptedUpstream) -> None:
+    with pytest.raises(
+        wb.InvalidRequest, match=r"100 questions will cost \$0.05 to \$2.\d+, more than max_cost=\$0.01"
+    ):
+        wb.map(numbered(100), "{n}" + "word " * 200, max_cost=0.01)
+    assert upstream.requests == []
+
+
+def test_max_cost_needs_a_price(upstream: ScriptedUpstream) -> None:
+    upstream.default = reply("fine")
+    with pytest.raises(wb.InvalidRequest, match="price of model 'some-model' is not known, so max_cost cannot be kept"):
+        wb.map(rows("a"), "{text}", model="some-model", max_cost=1)
+    assert wb.map(rows("a"), "{text}", model="some-model")["cost_usd"].tolist() == [None]
+    assert wb.map_estimate(rows("b"), "{text}", model="some-model").low_usd is None
+
+
+def test_the_estimate_is_a_range_that_holds_what_it_costs(upstream: ScriptedUpstream) -> None:
+    upstream.default = reply("fine", usage=Usage(52, output_tokens=30))
+    df = rows(*(f"{n}: The quick brown fox jumps over the lazy dog. " * 4 for n in range(20)), None, "x", "x")
+    system = "You are terse. " * 400
+    wb.map(rows("x"), "{text}", system=system, max_tokens=300)
+    estimate = wb.map_estimate(df, "{text}", system=system, max_tokens=300)
+    asked = len(upstream.requests)
+    cost = wb.map(df, "{text}", system=system, max_tokens=300)["cost_usd"].sum()
+
+    assert asked == 1
+    assert (estimate.rows, estimate.to_ask, estimate.answered, estimate.unaskable) == (23, 20, 2, 1)
+    assert estimate.low_usd is not None and estimate.high_usd is not None
+    assert estimate.low_usd < cost < estimate.high_usd
+    told = str(estimate)
+    assert told.startswith("23 rows · 1 without a prompt · 2 answered before or with another · 20 questions to claude")
+    for reason in ("up to 300 tokens each", "rough count", "may come from the cache", "tried again"):
+        assert reason in told
+    assert "<li>" in estimate._repr_html_()
+    assert wb.map_estimate(rows("x"), "{text}", system=system, max_tokens=300).range == "$0"
+
+
+# Who watches --------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_shown_to_those_who_watch(upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]) -> None:
+    upstream.default = reply("fine")
+    wb.map(numbered(3), "{n}")
+    assert capsys.readouterr() == ("", "")
+    wb.map(numbered(3, start=3), "{n}", show=True)
+    told = capsys.readouterr().err
+    assert "3 rows · 3 questions to claude-sonnet-5-5 · cost: $0.00" in told
+    assert "3 of 3 questions · $0.00" in told
+
+
+def test_an_interrupt_says_what_is_kept(upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]) -> None:
+    upstream.default = interrupting(says("re"), 7)
+    with pytest.raises(KeyboardInterrupt):
+        wb.map(numbered(20), "{n}", concurrency=1)
+
+    assert "Interrupted: 6 of 20 questions · " in capsys.readouterr().err
+    assert wb.usage()["status"].value_counts().to_dict()["complete"] == 6
+    assert wb.map(numbered(20), "{n}")["cached"].sum() == 6
+
+
+# The embedded model -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+def test_the_embedded_model_answers_rows_and_is_told_the_schema(no_key: Path) -> None:
+    df = rows("Loved it", "Broke after a day", "It is fine")
+    result = wb.map(df, "Is this review good? {text}", max_tokens=8, max_cost=0)
+    typed = wb.map(df.head(1), "Is this good? {text}", out={"label": ["good", "bad"]}, max_tokens=16)
+
+    assert result["reply"].str.len().gt(0).all()
+    assert result["cost_usd"].tolist() == [0, 0, 0] and wb.usage()["model"].unique().tolist() == ["local"]
+    assert wb.map_estimate(df, "Really? {text}").range == "$0"
+    # whether it obeys is chance: a label or an error, never neither
+    assert typed["label"].notna().tolist() != typed["error"].notna().tolist()
+
+
+def test_two_processes_at_work_on_one_table_do_not_disturb_each_other(upstream: ScriptedUpstream) -> None:
+    upstream.default = says("re")
+    first, second = (Table(numbered(20), "{n}", None, None, None, 99, "r", "o", "u") for _ in range(2))
+
+    async def both() -> None:
+        await asyncio.gather(*(run_module.Run(t.engine, t.terms, t.questions).run() for t in (first, second)))
+
+    first.runtime.run(both())
+    assert first.result()["r"].tolist() == second.result()["r"].tolist() == [f"re {n}" for n in range(20)]

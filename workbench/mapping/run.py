@@ -102,8 +102,9 @@ class Run:
             await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self) -> None:
-        while question := await self._next():
-            await self._ask(question)
+        goes_on = True
+        while goes_on and (question := await self._next()):
+            goes_on = await self._ask(question)
 
     async def _next(self) -> Question | None:
         """Wait for a question that may be asked now; None when there is none left."""
@@ -117,7 +118,8 @@ class Run:
                 self._in_flight += 1
                 return question
             elif self._in_flight:
-                await self._settling()
+                self._settled.clear()
+                await self._settled.wait()
             else:
                 self.stopped = f"max_cost={dollars(self._max_cost)} might have been passed"
         return None
@@ -125,13 +127,9 @@ class Run:
     def _fits(self, question: Question) -> bool:
         return self._max_cost is None or self.spent_usd + self._held_usd + question.worst_usd <= self._max_cost
 
-    async def _settling(self) -> None:
-        """Wait until a question has been answered or has failed."""
-        self._settled.clear()
-        await self._settled.wait()
-
-    async def _ask(self, question: Question) -> None:
-        terms, turn, cost = self._terms, None, None
+    async def _ask(self, question: Question) -> bool:
+        """Ask a question; return whether there is room for this worker to go on."""
+        terms, turn, cost, alone = self._terms, None, None, self._in_flight == 1
         failure: WorkbenchError | None = None
         chat = ChatInfo(
             id=question.chat_id,
@@ -150,10 +148,14 @@ class Run:
             cost = error.reply.cost_usd if error.reply else Decimal(0)
         question.stored = chat.stored
         self._settle(question, cost)
+        if isinstance(failure, BudgetExceeded) and not alone:  # what the others hold may be given back: fewer at once
+            self._todo.appendleft(question)
+            return self._in_flight == 0
         if failure is not None:
             await self._failed(question, failure)
         elif turn is not None:
             self._ended(question, turn)
+        return True
 
     def _settle(self, question: Question, cost: Decimal | None) -> None:
         self._in_flight -= 1
@@ -176,10 +178,6 @@ class Run:
         self.errors += question.error is not None
 
     async def _failed(self, question: Question, error: WorkbenchError) -> None:
-        if isinstance(error, BudgetExceeded) and self._in_flight:  # what the others hold may be given back
-            self._todo.appendleft(question)
-            await self._settling()
-            return
         question.attempts += 1
         if _worth_another(error) and question.attempts < ATTEMPTS:
             await self._pause(question, error)
