@@ -343,6 +343,29 @@ async def test_leaving_early_records_what_came_with_its_exact_input(
     assert await open_holds(engine) == 0
 
 
+async def test_a_row_of_a_table_is_asked_by_itself_and_once(
+    upstream: ScriptedUpstream, engine: Engine, chat: ChatInfo
+) -> None:
+    mapped, chat.system = Caller(source="map"), "You are terse."
+    upstream.script(fault("cut"), fault("529"), reply("Four"))
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}}
+    for _ in range(2):
+        with pytest.raises(UpstreamError):
+            async with engine.turn(mapped, chat, "2+2?", schema=schema) as turn:
+                async for _ in turn:
+                    pass
+    async with engine.turn(mapped, chat, "2+2?", schema=schema) as turn:
+        async for _ in turn:
+            pass
+
+    assert [(len(request.body["messages"]), sent(upstream)) for request in upstream.requests] == 3 * [(1, ["2+2?"])]
+    assert upstream.last.body["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
+    # the question is not worth keeping in a cache, what all of them share may be
+    assert "cache_control" not in upstream.last.body
+    assert upstream.last.body["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert [status for status, _ in (await said(engine, chat))[1::2]] == ["failed", "failed", "complete"]
+
+
 async def test_leaving_early_closes_the_upstream_before_anything_is_written(
     upstream: ScriptedUpstream, engine: Engine, chat: ChatInfo, backend: Troubled
 ) -> None:

@@ -612,6 +612,38 @@ async def test_chats_searches_titles_and_messages_whatever_the_case(store: Store
     assert (await store.chats(ADA, search)).num_rows == found
 
 
+async def test_rows_of_a_table_are_found_again_and_are_in_no_list_of_chats(store: Store) -> None:
+    mapped = Caller(source="map")
+    answered, failed = ChatInfo(id="map-0"), ChatInfo(id="map-1")
+    for chat, text, status in (
+        (answered, "Fo", "failed"),
+        (answered, "Four", "complete"),
+        (answered, "Five", "complete"),
+        (failed, "", "failed"),
+    ):
+        await keep(store, a_turn(chat, "2+2?", text, caller=mapped, status=status))
+    ids = ["map-0", "map-1", "map-2"]
+
+    assert await store.mapped(ADA, ids) == {"map-0": ("Five", "end_turn", 5), "map-1": (None, None, None)}
+    assert await store.mapped(BOB, ids) == await store.mapped(EVE, ids) == await store.mapped(ADA, []) == {}
+    assert (await store.chats(ADA)).num_rows == 0
+
+
+async def test_a_row_asked_by_two_at_once_is_numbered_on(store: Store) -> None:
+    for _ in range(2):  # neither knows that the other has begun the chat
+        await keep(store, a_turn(ChatInfo(id="map-0"), caller=Caller(source="map")))
+
+    assert [message.seq for message in await store.messages(ADA, "map-0")] == [1, 2, 3, 4]
+
+
+async def test_what_is_said_in_the_chat_of_a_row_later_is_not_taken_for_its_reply(store: Store) -> None:
+    chat = ChatInfo(id="map-0")
+    await keep(store, a_turn(chat, "Classify: …", "good", caller=Caller(source="map")))
+    await keep(store, a_turn(chat, "Why?", "Because"))
+
+    assert (await store.mapped(ADA, ["map-0"]))["map-0"].content == "good"
+
+
 async def test_no_chats_is_a_table_with_its_columns(store: Store) -> None:
     empty = await store.chats(ADA)
 

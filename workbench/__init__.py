@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         what_if,
         why,
     )
+    from workbench.mapping import MapEstimate, map, map_estimate
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -70,6 +71,7 @@ __all__ = [
     "ChatWidget",
     "ConfigurationError",
     "InvalidRequest",
+    "MapEstimate",
     "Message",
     "ModelRetired",
     "NotFound",
@@ -100,6 +102,8 @@ __all__ = [
     "history_costs",
     "history_lab",
     "load_ipython_extension",
+    "map",
+    "map_estimate",
     "messages",
     "plots",
     "sql",
@@ -121,6 +125,8 @@ _LAZY = {
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
     "history_lab": "workbench.ledger",
+    "map": "workbench.mapping",
+    "map_estimate": "workbench.mapping",
     "messages": "workbench.ledger",
     "plots": "workbench.ledger",
     "sql": "workbench.ledger",
@@ -130,6 +136,7 @@ _LAZY = {
     "forecast": "workbench.ledger",
     "what_if": "workbench.ledger",
     "load_ipython_extension": "workbench.notebook.magics",
+    "MapEstimate": "workbench.mapping",
     "ChatWidget": "workbench.notebook.widget",
     "UsagePanel": "workbench.notebook.panel",
 }

@@ -23,6 +23,7 @@ import msgspec
 
 from workbench.errors import (
     ConfigurationError,
+    InvalidRequest,
     UpstreamError,
     UpstreamOverloaded,
     UpstreamRateLimited,
@@ -134,7 +135,7 @@ class Claude:
                     return batches
             except UpstreamError as error:
                 error.billed = answer.billed = billed or error.billed
-                wait = self._wait(attempt, error)
+                wait = None if request.alone else self._wait(attempt, error)
                 if wait is None:
                     raise
             await self._sleep(wait)
@@ -186,10 +187,14 @@ class Claude:
         }
         if request.system:
             body["system"] = request.system
+        if request.schema:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
         if request.user:
             body["metadata"] = {"user_id": request.user}
-        if self._caching:
+        if self._caching and not request.alone:
             body["cache_control"] = {"type": "ephemeral"}
+        elif self._caching and request.system:
+            body["system"] = [{"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}}]
         return body
 
     async def connect(self) -> anthropic.AsyncAnthropic:
@@ -342,6 +347,20 @@ class Claude:
             type="connection_failed",
             summary="Connection failed",
         )
+
+
+def sendable_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema as the API takes it: what it cannot enforce, such as a maximum, is told in descriptions.
+
+    Raises:
+        InvalidRequest: a part of it could be anything.
+    """
+    from anthropic import transform_schema  # 1.3 s, which the first call needs anyway
+
+    try:
+        return transform_schema(schema)
+    except (ValueError, AssertionError, TypeError, AttributeError) as error:
+        raise InvalidRequest(f"the reply cannot be asked to fit this schema: {error}") from None
 
 
 def _next(answer: Answer) -> str:

@@ -48,6 +48,8 @@ LONGEST_TITLE = 200
 NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
 MOST_ATTEMPTS = 200
 """To hold what a budget has left; each that fails means that another turn has begun."""
+AROUND_A_SCHEMA = " " * 1000
+"""As much as the upstream may add to a schema to say what it is."""
 LOCAL_REPLY_TOKENS = 1024
 """The embedded model's window holds 8,192 tokens; a longer reply would leave no room for the next question."""
 
@@ -128,6 +130,7 @@ class Engine:
         request_id: str | None = None,
         message_id: str | None = None,
         attached: Sequence[Block] = (),
+        schema: dict[str, Any] | None = None,
     ) -> AsyncIterator[LiveTurn]:
         """Run one turn and record it, however it ends.
 
@@ -135,7 +138,9 @@ class Engine:
         arrived. After the block ``turn.reply`` is final: text, usage (tokens) and cost (US dollars). Leaving early
         stops the upstream and records the turn as interrupted; its output tokens are then a lower bound.
 
-        ``attached`` are blocks, text or pictures, that are sent before the question, and kept with it.
+        ``attached`` are blocks, text or pictures, that are sent before the question, and kept with it; ``schema`` is the
+        JSON schema that the reply must fit. A caller whose source is ``map`` asks each question by itself: nothing said
+        before is sent, and what fails is not tried again here.
 
         Raises before anything is spent: InvalidRequest, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
@@ -148,11 +153,17 @@ class Engine:
             raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
         upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, messages = await self._prepared(
-            caller, chat, question, model, max_tokens, request_id, message_id, attached
+            caller, chat, question, model, max_tokens, request_id, message_id, attached, schema
         )
         async with self._recorded(turn, messages) as begun:
             request = Request(
-                model=model, max_tokens=turn.max_tokens, messages=messages, system=chat.system, user=_opaque(caller)
+                model=model,
+                max_tokens=turn.max_tokens,
+                messages=messages,
+                system=chat.system,
+                user=_opaque(caller),
+                schema=schema,
+                alone=caller.source == "map",
             )
             async with upstream.stream(request, turn.answer) as batches:
                 turn.upstream = _timed(turn, batches, begun)
@@ -196,7 +207,8 @@ class Engine:
         for _ in range(MOST_ATTEMPTS):
             budgets = await self.store.budgets(turn.caller, turn.started_at, apart_from=turn.id)
             if budgets:
-                most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, turn.chat.system))
+                system = with_schema(turn.chat.system, turn.schema)
+                most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, system))
                 turn.max_tokens, turn.worst_case_usd = affordable(
                     budgets, turn.model, most_tokens, wanted, turn.started_at
                 )
@@ -218,17 +230,20 @@ class Engine:
         request_id: str | None,
         message_id: str | None,
         attached: Sequence[Block],
+        schema: dict[str, Any] | None,
     ) -> tuple[LiveTurn, list[dict[str, Any]]]:
-        bound = self._longest_reply(chat, model, max_tokens)
-        messages = await self.store.messages(caller, chat.id) if chat.stored else []
+        bound = self.longest_reply(chat, model, max_tokens)
+        alone = caller.source == "map" or not chat.stored
+        messages = [] if alone else await self.store.messages(caller, chat.id)
         sent = self._window(chat, messages, question, attached, model, bound)
         now = datetime.now(UTC)
-        input_estimate = estimate_tokens(sent.characters + len(chat.system or ""), 2.5) + 50
+        input_estimate = estimate_tokens(sent.characters + len(with_schema(chat.system, schema)), 2.5) + 50
         turn = LiveTurn(
             caller=caller,
             chat=chat,
             question=question,
             attached=attached,
+            schema=schema,
             model=model,
             max_tokens=bound,
             id=new_id(),
@@ -244,7 +259,8 @@ class Engine:
         )
         return turn, sent.messages
 
-    def _longest_reply(self, chat: ChatInfo, model: str, max_tokens: int | None) -> int:
+    def longest_reply(self, chat: ChatInfo, model: str, max_tokens: int | None) -> int:
+        """Return the upper bound of a reply, in tokens, before any budget is looked at."""
         most = self.settings.max_tokens
         bound = min(max_tokens or most, chat.max_tokens or most, most)
         return min(bound, LOCAL_REPLY_TOKENS) if model == LOCAL_MODEL else bound
@@ -282,7 +298,7 @@ class Engine:
         """
         model, now = self.model_for(chat.model), datetime.now(UTC)
         await self._worst_case(model, 0, 0, now)  # looks at the price table in a thread, the first time
-        max_tokens = self._longest_reply(chat, model, None)
+        max_tokens = self.longest_reply(chat, model, None)
         return estimate_turn(
             self._window(chat, messages, question, attached, model, max_tokens),
             model=model,
@@ -316,7 +332,7 @@ class Engine:
         messages = await self.store.messages(caller, chat.id) if chat.stored else []
         upstream = await self._upstream(answers) if answers else None
         counted_as = answers or asked
-        sent = self._window(chat, messages, question, attached, counted_as, self._longest_reply(chat, counted_as, None))
+        sent = self._window(chat, messages, question, attached, counted_as, self.longest_reply(chat, counted_as, None))
         if upstream is not None:
             request = Request(model=counted_as, max_tokens=1, messages=sent.messages, system=chat.system)
             by = LOCAL_MODEL if counted_as == LOCAL_MODEL else "claude"
@@ -538,6 +554,11 @@ def _check_text(name: str, text: str) -> None:
         whole = False
     if not whole:
         raise InvalidRequest(f"the {name} {NOT_TEXT}")
+
+
+def with_schema(system: str | None, schema: dict[str, Any] | None) -> str:
+    """A text that counts for as much as the system prompt and what the upstream adds to it for a schema."""
+    return f"{system or ''}{f'{schema}{AROUND_A_SCHEMA}' if schema else ''}"
 
 
 def _opaque(caller: Caller) -> str:

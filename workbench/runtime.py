@@ -22,7 +22,7 @@ from workbench.settings import settings
 from workbench.turns import LOCAL_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from workbench.engine import Engine
     from workbench.settings import Settings
@@ -55,10 +55,10 @@ class Running(Generic[T]):
         if not self.ended.done():
             self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
 
-    def wait(self) -> None:
-        """Wait until it has ended, however it did."""
+    def wait(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Wait until it has ended, however it did; ``meanwhile`` is called every half second."""
         while not (_forked or wait_for([self.ended], INTERRUPT_SECONDS).done):
-            pass  # in a forked child it never ends: its thread is the parent's
+            meanwhile()  # in a forked child it never ends: its thread is the parent's
 
     def _begin(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._task = self._loop.create_task(coroutine)
@@ -103,14 +103,17 @@ class Runtime:
         """Run a coroutine on the loop."""
         return Running(self._loop, coroutine)
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine returns. An interrupt ends it in an orderly way first."""
+    def run(self, coroutine: Coroutine[Any, Any, T], meanwhile: Callable[[], object] = lambda: None) -> T:
+        """Return what a coroutine returns. An interrupt ends it in an orderly way first.
+
+        ``meanwhile`` is called every half second, in the thread that waits.
+        """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("the engine's own loop cannot wait for itself; await the coroutine instead")
         running = self.start(coroutine)
         try:
-            running.wait()
+            running.wait(meanwhile)
         except KeyboardInterrupt:
             running.cancel()
             running.wait()

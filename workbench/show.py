@@ -88,13 +88,13 @@ class Cell:
 
 def display_for(show: bool | None) -> Display:
     """Return where a reply is shown; None decides by who is watching: a notebook, a terminal, or nobody."""
-    shell = _kernel_shell()
+    shell = kernel_shell()
     if show is False or (show is None and shell is None and not sys.stdout.isatty()):
         return Nowhere()
     return Terminal() if shell is None else Cell(shell)
 
 
-def _kernel_shell() -> Any | None:
+def kernel_shell() -> Any | None:
     """The shell of the kernel this runs in, None outside of one."""
     if "IPython" not in sys.modules:
         return None

@@ -149,6 +149,11 @@ class Request:
     system: str | None = None
     user: str | None = None
     """An opaque id of the end user, for the upstream's abuse checks. Never a name or an address."""
+    schema: dict[str, Any] | None = None
+    """The JSON schema that the reply must fit, if it is to be JSON."""
+    alone: bool = False
+    """One of many questions that share a system prompt and nothing else, asked by somebody who asks again by himself: the
+    question is not worth keeping in a cache, nor a failure trying again at once."""
 
 
 EMPTY_USAGE = Usage()
@@ -319,6 +324,8 @@ class LiveTurn:
     worst_case_usd: Decimal | None
     attached: Sequence[Block] = ()
     """Blocks, text or pictures, that were sent before the question, in its message."""
+    schema: dict[str, Any] | None = None
+    """The JSON schema that the reply must fit, if it is to be JSON."""
     budget: Budget | None = None
     """The tightest of the budgets it counts against, as it stood before; None when there is none."""
     shortened: bool = False

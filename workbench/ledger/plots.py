@@ -39,6 +39,7 @@ from workbench.ledger.drawing import (
 from workbench.ledger.forecasts import forecast, percent
 from workbench.ledger.frames import usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
+from workbench.ledger.whatif_plots import history_lab, what_if  # noqa: F401  # plots as well
 from workbench.pricing import cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage

@@ -54,6 +54,8 @@ NO_BUDGET = -1
 """The version of a ledger by which nobody has made sure of any budget."""
 KEYS_KEPT = timedelta(days=1)
 """How long a request may be sent again without being done again."""
+MOST_MAPPED = 50_000
+"""Chats looked up at once: 3 MB of ids."""
 MOST_CLAIMS = 20
 """Of one key by one request; each that fails means that another turn with the key has failed meanwhile."""
 OVER_BUDGET = re.compile(r"check constraint.*holds", re.IGNORECASE)
@@ -128,6 +130,14 @@ class Claim(NamedTuple):
     @property
     def done(self) -> bool:
         return self.status == "complete"
+
+
+class Mapped(NamedTuple):
+    """What ``wb.map`` has in a chat; without a whole reply all are None."""
+
+    content: str | None
+    stop_reason: str | None
+    output_tokens: int | None
 
 
 class Overspent(Exception):
@@ -275,6 +285,15 @@ class Store:
         """Return the caller's chats, the one used last first; ``after`` one, by its ``updated_at`` and id."""
         used, id = after or (None, None)
         return await self.backend.arrow(query("chats"), caller.org_id, caller.user_id, search, limit, used, id)
+
+    async def mapped(self, caller: Caller, chat_ids: Sequence[str]) -> dict[str, Mapped]:
+        """Return what ``wb.map`` has in those of the chats that the caller has."""
+        found: dict[str, Mapped] = {}
+        for at in range(0, len(chat_ids), MOST_MAPPED):
+            ids = list(chat_ids[at : at + MOST_MAPPED])
+            table = await self.backend.arrow(query("mapped"), ids, caller.org_id, caller.user_id)
+            found |= {id: Mapped(*reply) for id, *reply in zip(*(c.to_pylist() for c in table.columns), strict=True)}
+        return found
 
     async def chat_usage(self, caller: Caller, chat_id: str) -> pa.Table:
         """Return what each reply of a chat used and cost; of a fork only what it asked itself."""

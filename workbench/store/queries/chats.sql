@@ -1,11 +1,12 @@
 -- The chats of a caller, the one used last first, with what each has cost so far.
 -- $1 org_id, $2 user_id, $3 text searched for in titles and messages ('' for all), $4 how many at most,
 -- $5 and $6 updated_at and id of the chat after which to go on (NULL: from the first).
--- One row per chat; cost_usd is NULL when the price of a call was not known.
+-- One row per chat; cost_usd is NULL when the price of a call was not known. Rows of tables that were asked one by one
+-- (wb.map) are chats too, thousands of them, and left out.
 WITH page AS MATERIALIZED (  -- so that only what these chats used is summed up
     SELECT c.id, c.title, c.created_at, c.updated_at, c.forked_from
     FROM chats c
-    WHERE c.org_id = $1 AND c.user_id = $2
+    WHERE c.org_id = $1 AND c.user_id = $2 AND LEFT(c.id, 4) <> 'map-'
       AND ($3 = '' OR STRPOS(LOWER(c.title), LOWER($3)) > 0 OR c.id IN (
           SELECT m.chat_id FROM messages m
           WHERE $3 <> '' AND m.org_id = $1 AND STRPOS(LOWER(m.content), LOWER($3)) > 0
