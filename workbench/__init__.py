@@ -36,6 +36,7 @@ from workbench.errors import (
     UpstreamTimeout,
     WorkbenchError,
 )
+from workbench.turns import DEFAULT_ID as DEFAULT_ORG
 from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT_ORG",
     "BudgetExceeded",
     "Chat",
     "ChatWidget",
