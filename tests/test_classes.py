@@ -108,7 +108,7 @@ def test_what_was_recorded_at_another_price_is_told_apart(no_key: Path) -> None:
 def test_groups_bounds_zones_and_values_are_those_of_usage(no_key: Path) -> None:
     write(random_calls(Random(2), 300))
     asked: dict[str, Any] = {"since": "2026-04-01", "until": date(2026, 10, 1), "where": {"user_id": "ada"}}
-    for by in ("day", "week", "month", "model", "user_id", ["month", "model"]):
+    for by in ("hour", "day", "week", "month", "model", "user_id", "prompt_version", "variant", ["month", "model"]):
         ours, usage = wb.cost_by_class(by=by, tz="Asia/Tokyo", **asked), wb.usage(by=by, tz="Asia/Tokyo", **asked)
         names = [by] if isinstance(by, str) else by
         assert ours[[*names, "calls", "cost"]].equals(usage[[*names, "calls", "cost"]])

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEDGERS = 500
+DOUBLED = 4
 
 
-def simulated(random: np.random.Generator) -> tuple[History, float]:
+def simulated(random: np.random.Generator, kind: int | None = None) -> tuple[History, float]:
     """An org's days, call by call, up to some moment; and what its month comes to.
 
     Not as the forecast thinks it is: calls arrive by chance and cost by a heavy-tailed law; orgs have weeks, busy times of
@@ -39,7 +40,8 @@ def simulated(random: np.random.Generator) -> tuple[History, float]:
         np.exp(random.normal(0, 0.006) * (day - before)),
         np.exp(random.normal(0, 0.04, count).cumsum()),
         np.where(day < random.integers(before), 1.0, random.choice([0.6, 1.5])),
-    )[random.integers(4)]
+        np.where(day < before - 7, 0.5, 1.0),
+    )[random.integers(4) if kind is None else kind]
     usual = random.uniform(1, 40)
     rhythm = week[(today.weekday() + day - before) % 7]
     calls = random.poisson(usual * rhythm * level * np.exp(random.normal(0, 0.2, count)))
@@ -62,19 +64,29 @@ def simulated(random: np.random.Generator) -> tuple[History, float]:
     return history, float(history.month_usd) - float(so_far) + spent[before:].sum()
 
 
-def test_the_80_percent_interval_of_500_simulated_ledgers_holds_the_truth_in_75_to_85_percent() -> None:
-    random = np.random.default_rng(20261128)
+def outside(random: np.random.Generator, ledgers: int, kind: int | None = None) -> tuple[int, int]:
+    """How often the truth was below the interval, and how often above it."""
     below = above = 0
-    for _ in range(LEDGERS):
-        history, truth = simulated(random)
+    for _ in range(ledgers):
+        history, truth = simulated(random, kind)
         low, _, high = month_end(month_totals(history, 1000))
         below += truth < float(low) - 1e-5
         above += truth > float(high) + 1e-5
+    return below, above
 
+
+def test_the_80_percent_interval_of_500_simulated_ledgers_holds_the_truth_in_75_to_85_percent() -> None:
+    below, above = outside(np.random.default_rng(20261128), LEDGERS)
     print(f"{below} below, {above} above of {LEDGERS}")
     assert 0.75 <= 1 - (below + above) / LEDGERS <= 0.85
     # and it is not off to one side
     assert min(below, above) / LEDGERS > 0.05
+
+
+def test_it_still_holds_most_truths_when_the_spend_doubled_a_week_ago() -> None:
+    below, above = outside(np.random.default_rng(20261128), 150, DOUBLED)
+    print(f"{below} below, {above} above of 150")
+    assert 0.7 <= 1 - (below + above) / 150 <= 0.9
 
 
 def flat(days: int, today: date = date(2026, 11, 11), usd: str = "2") -> History:

@@ -89,7 +89,7 @@ def cost_by_class(
         wb.cost_by_class(by="month")
         wb.cost_by_class(since="2026-11-01", by="user_id").set_index("user_id").cache_read_usd
     """
-    import pandas as pd  # on use: 0.7 s
+    import pandas as pd  # on use: 0.7 s with pyarrow
 
     names = list(dict.fromkeys([by] if isinstance(by, str) else by))
     groups, keys = spent_by(since, until, names, where, chat=chat, tz=tz, org=org)
