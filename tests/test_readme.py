@@ -49,7 +49,7 @@ def test_commands_exist() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "workbench", "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    assert commands <= set(re.findall(r"^  (\w+)  ", shown, re.MULTILINE))
+    assert commands <= set(re.findall(r"^  ([\w-]+)  ", shown, re.MULTILINE))
     assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 

@@ -13,6 +13,7 @@ import workbench as wb
 from tests.faults.upstream import reply
 from workbench import runtime
 from workbench.ledger import demo
+from workbench.ledger.caching import FIRST, TRIMMED, misses
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs
 from workbench.ledger.recorded import Scope, chats_of
 from workbench.ledger.replay import LIKELY, Assumptions, Call, Chat, Scenario, recorded_chats, replay
@@ -168,6 +169,22 @@ def test_another_model_makes_other_tokens_of_the_same_text_at_its_own_price() ->
     assert would.cost_usd == Decimal("0.0004875")  # 1300 x 0.125 + 650 x 0.50
 
 
+def test_asked_of_claude_a_chat_with_the_embedded_model_is_cached_as_the_workbench_does() -> None:
+    chat = chat_of(9, cache="off")
+    chat.calls[:] = [replace(call, model="local", cost_usd=Decimal(0)) for call in chat.calls]
+    assert counts(chat, Scenario(model=SONNET)) == [(0, 0, 1000, 0), (0, 1000, 2000, 0)]
+    assert [would.cost_usd for would in replay([chat], Scenario(model="local", cache="5m"))] == [0, 0]
+
+
+def test_a_long_prompt_has_the_price_of_a_long_prompt() -> None:
+    chat = chat_of(9, size=100_001, cache="off")
+    first, _ = replay([replace(chat, cache="unlike any")], Scenario(model=HAIKU, cache="off"), Assumptions(reply=0))
+    assert first.cost_usd == Decimal("0.0500005")  # five times $0.10 a million
+    chat = chat_of(9, size=100_000, cache="off")
+    first, _ = replay([replace(chat, cache="unlike any")], Scenario(model=HAIKU, cache="off"), Assumptions(reply=0))
+    assert first.cost_usd == Decimal("0.01")
+
+
 def test_a_cache_that_fails_now_and_then() -> None:
     assert counts(chat_of(9, cache="off"), Scenario(cache="5m"), Assumptions(missed=0.1))[1] == (0, 900, 2100, 0)
 
@@ -245,6 +262,10 @@ def test_chats_through_the_engine_give_what_is_recorded(talk: Any) -> None:
     assert [call.first for call in chat.calls] == [0, 0, 0, 4, 4, 8, 8, 12, 12]
     for scenario in (Scenario(), Scenario(history=BLOCKS, limit=6, cache="5m", model=SONNET)):
         assert all(would.recorded and would.cost_usd == would.call.cost_usd for would in replay([chat], scenario))
+    assert [(miss.reason, miss.changed_block) for miss in misses([chat])] == [
+        (FIRST, None),
+        *((TRIMMED, f"message {n + 4} comes first, before it was message {n}") for n in (1, 5, 9)),
+    ]
     # and the rules agree with the upstream's cache where nothing recorded is used
     for would in replay([replace(chat, cache="unlike any")], Scenario(cache="5m")):
         assert not would.recorded

@@ -170,14 +170,14 @@ def test_bars_say_what_would_have_been_cheaper(demo_ledger: None) -> None:
 
     haiku, was = frame.iloc[1], frame.iloc[0]
     finding = f"{HAIKU}: {dollars(haiku.low_usd)} to {dollars(haiku.high_usd)} instead of {dollars(was.likely_usd)}"
-    assert axes.get_title(loc="left") == axes.figure.get_label() == finding
+    assert axes.get_title(loc="left").replace("\n", " ") == axes.figure.get_label() == finding
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(frame.likely_usd.astype(float).tolist())
     whiskers = [list(line.get_xdata()) for line in axes.lines[:2]]
     assert whiskers == [[float(row.low_usd), float(row.high_usd)] for _, row in frame[1:].iterrows()]
-    labels = [text.get_text() for text in axes.texts]
+    labels = [text.get_text().replace("\n", " ") for text in axes.texts]
     assert labels[0] == f"as it was: {dollars(was.likely_usd)}"
-    assert "US dollars, likely and from least to most · 3,863 calls · 1 Nov to 19 Nov 2026 · synthetic data" in labels
-    assert wb.plots.what_if(history="sliding", **NOVEMBER).get_title(loc="left") == (
+    assert "US dollars, likely (least to most) · 3,863 calls · 1 Nov to 19 Nov 2026 · synthetic data" in labels
+    assert wb.plots.what_if(history="sliding", **NOVEMBER).figure.get_label() == (
         "None of these would certainly have cost less than $44"
     )
 
@@ -185,7 +185,7 @@ def test_bars_say_what_would_have_been_cheaper(demo_ledger: None) -> None:
 def test_policies_are_drawn_for_real_chats_too(demo_ledger: None) -> None:
     month = wb.plots.history_lab(**NOVEMBER)
     assert len(month.patches) == 10
-    assert month.get_title(loc="left") == "At best $2.17 of $44 saved; whole chat, no cache: 1.7 times as much"
+    assert month.figure.get_label() == "At best $2.17 of $44 saved; whole chat, no cache: 1.7 times as much"
     assert "blocks of 20, a cache of 5 minutes: $44 (as it was)" in [text.get_text() for text in month.texts]
 
     longest = wb.usage(**NOVEMBER).chat_id.value_counts().index[0]

@@ -6,7 +6,8 @@ counts and cost are taken. Everything else is simulated, by these rules:
 - A prompt is as long as it was, less the messages that would not have been sent, plus those that would.
 - A prompt cache keeps a prompt for five minutes or an hour from the beginning of the call that wrote or read it. A later
   call of the same model reads it if it begins with it: the same first message after the system prompt, at most twenty
-  messages ago. The rest of the prompt is written, unless the whole is too short to be kept.
+  messages ago. The rest of the prompt is written, unless the whole is too short to be kept. A fork reads nothing of the
+  chat it came from.
 - Prices are those of the day of the call.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, and .../about-claude/pricing for prices.
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
+    from workbench.pricing import Price
+
+    Parts = tuple[int, int, int, int]
+    """Of a prompt: not cached, read from the cache, written for five minutes, written for an hour."""
+
 OFF, FIVE_MINUTES, HOUR = "off", "5m", "1h"
 CACHES = (OFF, FIVE_MINUTES, HOUR)
 LASTS = {FIVE_MINUTES: timedelta(minutes=5), HOUR: timedelta(hours=1)}
@@ -43,6 +49,8 @@ SHORTEST = (
     (re.compile(r"claude-(\w+-5-5|opus-5|fable-5)"), 512),
 )
 USUAL_SHORTEST = 1024
+NOT_LONG = 100_000
+"""Tokens; some models charge more for prompts above it."""
 
 
 @lru_cache(maxsize=256)
@@ -200,10 +208,9 @@ def _chat(chat: Chat, scenario: Scenario, assumed: Assumptions) -> Iterator[Repl
         if same and as_it_was:
             usage, cached = call.usage, call.cached_tokens
         else:
-            length = call.input_tokens + before[call.first] - before[first]
-            usage = _simulated(call, length, scenario, assumed)
-            usage = _cached(usage, kept.get(model), call, first, model, cache, assumed)
-            cached = usage.cache_read_tokens + usage.cache_write_tokens
+            length = _length(call, call.input_tokens + before[call.first] - before[first], scenario, assumed)
+            parts = _divided(length, kept.get(model), call, first, model, cache, assumed)
+            usage, cached = _simulated(call, parts, scenario, assumed), length - parts[0]
         _keep(kept, model, call, first, cached, cache, assumed)
         yield _priced(call, model, usage, first, recorded=same and as_it_was)
         as_it_was = same
@@ -215,56 +222,53 @@ def _alone(call: Call, scenario: Scenario, assumed: Assumptions) -> Replayed:
     uncached = scenario.cache == OFF and call.cached_tokens > 0
     if not call.input_tokens or (model == call.model and not halved and not uncached):
         return Replayed(call, call.usage, call.cost_usd, 0, True)
+    usage = call.usage
     if uncached or model != call.model:
-        usage = _simulated(call, call.input_tokens, scenario, assumed)
-        if not uncached and call.cached_tokens:  # the same parts of the prompt are read and written
-            share = usage.input_tokens / call.input_tokens
-            parts = (call.usage.cache_read_tokens, call.usage.cache_write_5m_tokens, call.usage.cache_write_1h_tokens)
-            read, short, long = (round(part * share) for part in parts)
-            usage = replace(
-                usage,
-                uncached_input_tokens=max(0, usage.input_tokens - read - short - long),
-                cache_read_tokens=read,
-                cache_write_5m_tokens=short,
-                cache_write_1h_tokens=long,
-            )
-    else:
-        usage = call.usage
+        length = _length(call, call.input_tokens, scenario, assumed)
+        # else the same parts of the prompt are read and written
+        share = 0.0 if uncached else length / call.input_tokens
+        parts = (usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens)
+        read, short, long = (round(part * share) for part in parts)
+        usage = _simulated(call, (max(0, length - read - short - long), read, short, long), scenario, assumed)
     return _priced(call, model, replace(usage, service_tier="batch") if halved else usage, 0, recorded=False)
 
 
-def _simulated(call: Call, length: int, scenario: Scenario, assumed: Assumptions) -> Usage:
-    """The call with a prompt of so many of the recorded model's tokens, none of them cached."""
+def _length(call: Call, tokens: int, scenario: Scenario, assumed: Assumptions) -> int:
+    """How long a prompt of so many of the recorded model's tokens is to the scenario's."""
     other = scenario.model not in (None, call.model)
-    ratio = assumed.tokens.get(call.model, 1.0) if other else 1.0
-    output = call.usage.output_tokens
-    return Usage(
-        uncached_input_tokens=round(max(0, length) * ratio),
-        output_tokens=round(output * ratio * assumed.reply) if other else output,
-        web_searches=call.usage.web_searches,
-        service_tier="batch" if scenario.all_in_batches else call.usage.service_tier,
-        inference_geo=call.usage.inference_geo,
-        speed=None if other else call.usage.speed,
-    )
+    return round(max(0, tokens) * assumed.tokens.get(call.model, 1.0)) if other else max(0, tokens)
 
 
-def _cached(
-    usage: Usage, kept: _Kept | None, call: Call, first: int, model: str, cache: str, assumed: Assumptions
-) -> Usage:
-    """Divide a prompt into what is read from the cache, what is written to it and the rest."""
-    length = usage.uncached_input_tokens
+def _divided(
+    length: int, kept: _Kept | None, call: Call, first: int, model: str, cache: str, assumed: Assumptions
+) -> Parts:
+    """Divide a prompt into what is not cached, read from the cache and written to it for five minutes or an hour."""
     if cache == OFF or model == LOCAL_MODEL or length < max(shortest_cached(model), assumed.shortest):
-        return usage
+        return length, 0, 0, 0
     read = 0
     if kept is not None and kept.first == first and 0 < call.count - kept.count <= LOOKBACK and call.at < kept.until:
         read = round(min(kept.tokens, length) * (1 - assumed.missed))
-    written = length - read
-    return replace(
-        usage,
-        uncached_input_tokens=0,
+    return (0, read, 0, length - read) if cache == HOUR else (0, read, length - read, 0)
+
+
+def _simulated(call: Call, parts: Parts, scenario: Scenario, assumed: Assumptions) -> Usage:
+    """The call with such a prompt."""
+    recorded = call.usage
+    other = scenario.model not in (None, call.model)
+    output = recorded.output_tokens
+    if other:
+        output = round(output * assumed.tokens.get(call.model, 1.0) * assumed.reply)
+    uncached, read, short, long = parts
+    return Usage(
+        uncached_input_tokens=uncached,
         cache_read_tokens=read,
-        cache_write_5m_tokens=written if cache == FIVE_MINUTES else 0,
-        cache_write_1h_tokens=written if cache == HOUR else 0,
+        cache_write_5m_tokens=short,
+        cache_write_1h_tokens=long,
+        output_tokens=output,
+        web_searches=recorded.web_searches,
+        service_tier="batch" if scenario.all_in_batches else recorded.service_tier,
+        inference_geo=recorded.inference_geo,
+        speed=None if other else recorded.speed,
     )
 
 
@@ -285,10 +289,24 @@ def _keep(
 def _priced(call: Call, model: str, usage: Usage, first: int, *, recorded: bool) -> Replayed:
     if recorded or call.cost_usd is None:
         return Replayed(call, usage, call.cost_usd, first, recorded)
-    price = price_of(model, call.at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
+    price = _price(model, call.at, usage.input_tokens, fast=usage.speed == "fast")
     if price is None:  # imported with its cost, of a model that is in no table
         return Replayed(call, call.usage, call.cost_usd, call.first, True)
     return Replayed(call, usage, cost_of(usage, price).quantize(LEDGER_DIGITS), first, False)
+
+
+def _price(model: str, at: datetime, input_tokens: int, *, fast: bool) -> Price | None:
+    usual = None
+    if input_tokens <= NOT_LONG:  # looking it up is a quarter of a replay
+        usual = _usual_price(model, at.replace(minute=0, second=0, microsecond=0), fast)
+    return usual or price_of(model, at, input_tokens=input_tokens, fast=fast)
+
+
+@lru_cache(maxsize=50_000)
+def _usual_price(model: str, hour: datetime, fast: bool) -> Price | None:
+    """The price of prompts that are not long, in an hour; None where it depends on their length."""
+    short, longer = (price_of(model, hour, input_tokens=tokens, fast=fast) for tokens in (0, NOT_LONG))
+    return short if short == longer else None
 
 
 # Reading the ledger ---------------------------------------------------------------------------------------------------

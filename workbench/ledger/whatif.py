@@ -35,7 +35,7 @@ from workbench.turns import DEFAULT_ID, LOCAL_MODEL
 from workbench.wording import dollars, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
 
@@ -236,10 +236,10 @@ class Past:
         model = scenario.model
         ratios = {name: token_ratio(name, model, self._said) for name in self.models} if model else {}
         middle = {name: ratio.likely for name, ratio in ratios.items()}
-        likely = self._replayed(scenario, Assumptions(tokens=middle))
+        likely = list(self._replayed(scenario, Assumptions(tokens=middle)))
         costs = [_sum(likely)]
         simulated = [would for would in likely if not would.recorded]
-        if simulated:
+        if simulated and (model or scenario.batch or any(_is_cached(would) for would in simulated)):
             low = {name: ratio.low for name, ratio in ratios.items()}
             high = {name: ratio.high for name, ratio in ratios.items()}
             least = replace(scenario, all_in_batches=scenario.batch)
@@ -266,11 +266,11 @@ class Past:
 
     def replayed(self, scenario: Scenario) -> list[Replayed]:
         """Return every call of the scope as it would likely have been; those without a price are left out."""
-        return self._replayed(scenario, Assumptions())
+        return list(self._replayed(scenario, Assumptions()))
 
-    def _replayed(self, scenario: Scenario, assumptions: Assumptions) -> list[Replayed]:
+    def _replayed(self, scenario: Scenario, assumptions: Assumptions) -> Iterator[Replayed]:
         found = replay(self.chats, scenario, assumptions)
-        return [would for would in found if would.call.in_period and would.cost_usd is not None]
+        return (would for would in found if would.call.in_period and would.cost_usd is not None)
 
     def _why(
         self, scenario: Scenario, likely: Sequence[Replayed], ratios: dict[str, Ratio], costs: Sequence[Decimal]
@@ -289,7 +289,7 @@ class Past:
                 f"in batches half of every token's price, but only for the {self.alone:,} calls without a chat: people wait "
                 f"for chats; all of them in batches would be {dollars(costs[1])}, the low end"
             )
-        if any(would.usage.cache_write_tokens and not would.recorded for would in likely):
+        if any(_is_cached(would) for would in likely if not would.recorded):
             failing = "assumed" if self.missed == LEAST_MISSED else "as so far"
             reasons.append(
                 "cache: its time counted from the beginning of a call or from its end, the shortest prompt as documented or "
@@ -324,6 +324,11 @@ class Past:
         if too_long:
             words.append(f"{too_long:,} calls are longer than the {room:,} tokens it takes and would be refused")
         return words
+
+
+def _is_cached(would: Replayed) -> bool:
+    usage = would.usage
+    return usage.uncached_input_tokens < usage.input_tokens
 
 
 def _sum(replayed: Iterable[Replayed]) -> Decimal:

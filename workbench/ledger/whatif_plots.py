@@ -134,7 +134,7 @@ def _bars(past: Past, shown: Sequence[Outcome], finding: str, org: str) -> Axes:
     axes.set_xlim(0, 1.04 * max(float(outcome.high) for outcome in shown) or 1)
     axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(lambda value, _: dollars(Decimal(str(round(value, 9)))))
-    head(axes, finding, _subtitle("US dollars, likely and from least to most", past, org))
+    head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
     describe(drawn, axes)
     return axes
 
