@@ -124,4 +124,4 @@ def test_where_there_are_no_widgets_it_is_totals_plot_and_table(two_models: None
     assert data["text/plain"] in panel.totals.value.replace("<strong>", "").replace("</strong>", "")
     assert " calls · " in data["text/plain"] and data["text/plain"].startswith("$")
     assert data["text/markdown"].count("<td>claude-") == panel.table.value.count("<td>claude-") > 0
-    assert "Most was spent on" in data["text/markdown"] and "$" not in data["text/markdown"]
+    assert '<img alt="&#36;0.0025 in 3 days' in data["text/markdown"] and "$" not in data["text/markdown"]

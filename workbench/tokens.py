@@ -35,7 +35,7 @@ def offline_tokens(model: str, texts: Iterable[str], replies: int = 0) -> int | 
         texts: Of the system prompt and all messages.
         replies: How many of the messages are replies.
 
-    Source: https://pypi.org/project/ctok/; the sum over several messages was found from recorded calls.
+    Source: ctok counts a single message; the sum over several was found from recorded calls.
     """
     version = vocabulary(model)
     if version is None or find_spec("ctok") is None:
