@@ -22,6 +22,7 @@ from tests.faults.upstream import Request, ScriptedUpstream, Usage, fault, reply
 from workbench import runtime
 from workbench.mapping import Table
 from workbench.mapping import run as run_module
+from workbench.mapping.bar import Cell, Nowhere, bar_for
 from workbench.mapping.columns import Columns, NoFit
 from workbench.store import tenants
 
@@ -153,6 +154,7 @@ def test_a_row_that_misses_a_value_is_not_asked(upstream: ScriptedUpstream) -> N
     assert result["error"].tolist()[3] == "the message is empty; write something to ask"
     assert result["reply"].isna().tolist() == [False, True, False, True]
     assert set(prompts(upstream)) == {"a", "c"}
+    assert wb.map(df.tail(2), "{other}")["error"].tolist() == ["column 'other' has no value here"] * 2
 
 
 @pytest.mark.parametrize(
@@ -591,6 +593,36 @@ def test_progress_is_shown_to_those_who_watch(upstream: ScriptedUpstream, capsys
     told = capsys.readouterr().err
     assert "3 rows · 3 questions to claude-sonnet-5-5 · cost: $0.00" in told
     assert "3 of 3 questions · $0.00" in told
+
+
+def test_in_a_notebook_it_is_a_bar_that_moves(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, dict[str, str]]] = []
+
+    class Handle:
+        def display(self, bundle: dict[str, str], *, raw: bool) -> None:
+            shown.append(("new", bundle))
+
+        def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+            shown.append(("same", bundle))
+
+    monkeypatch.setattr("IPython.display.DisplayHandle", Handle)
+    monkeypatch.setattr("workbench.mapping.bar.kernel_shell", object)
+    upstream.default = reply("fine")
+    wb.map(numbered(3), "{n}", show=True)
+
+    assert [kind for kind, _ in shown] == ["new", *["same"] * (len(shown) - 1)] and len(shown) >= 2
+    assert shown[0][1]["text/plain"] == "0 of 3 questions · $0 so far"
+    assert '<progress value="3" max="3"' in shown[-1][1]["text/html"]
+
+
+def test_nobody_is_shown_anything_where_notebooks_run_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.mapping.bar.kernel_shell", object)
+    monkeypatch.setenv("CI", "true")
+    assert type(bar_for(None)) is Nowhere
+    monkeypatch.delenv("CI")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    assert type(bar_for(None)) is Cell
+    assert type(bar_for(False)) is Nowhere
 
 
 def test_an_interrupt_says_what_is_kept(upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]) -> None:

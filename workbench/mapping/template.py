@@ -22,6 +22,8 @@ class NoPrompt(NamedTuple):
     """Why there is nothing to ask about a row."""
 
     reason: str
+    missing: bool = False
+    """Whether it lacks a value, which is nobody's mistake."""
 
 
 class Piece(NamedTuple):
@@ -39,19 +41,19 @@ def prompts_of(df: pd.DataFrame, prompt: Prompt) -> list[str | NoPrompt]:
     Of a row that misses a value the template uses, nothing is asked: the model would be told ``nan``.
 
     Raises:
-        InvalidRequest: the template is none, or names a column that there is not; every row fails for the same reason.
+        InvalidRequest: the template is none, or names a column that there is not; it can be made of no row.
 
     Example:
         >>> import pandas as pd
         >>> prompts_of(pd.DataFrame({"text": ["good", None], "n": [1, 2]}), "{n:02d}. {text}")
-        ['01. good', NoPrompt(reason="column 'text' has no value here")]
+        ['01. good', NoPrompt(reason="column 'text' has no value here", missing=True)]
     """
     if callable(prompt):
         prompts = [_called(prompt, row) for row in _rows(df)]
     else:
         prompts = _filled(df, parsed(prompt, list(df.columns)))
-    if prompts and all(isinstance(each, NoPrompt) for each in prompts) and len(set(prompts)) == 1:
-        raise InvalidRequest(f"there is nothing to ask about any row: {prompts[0][0]}")
+    if len(set(prompts)) == 1 and isinstance(first := prompts[0], NoPrompt) and not first.missing:
+        raise InvalidRequest(f"there is nothing to ask about any row: {first.reason}")
     return prompts
 
 
@@ -115,7 +117,7 @@ def _filled(df: pd.DataFrame, pieces: Sequence[Piece]) -> list[str | NoPrompt]:
             if column is None:
                 continue
             if missing[column][at]:
-                return NoPrompt(f"column {str(df.columns[column])!r} has no value here")
+                return NoPrompt(f"column {str(df.columns[column])!r} has no value here", missing=True)
             try:
                 parts.append(format(convert(values[column][at]), spec))
             except Exception as error:  # noqa: BLE001  # values of any type write themselves
