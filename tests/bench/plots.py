@@ -40,6 +40,8 @@ def plots(org: str, chat: str) -> dict[str, Callable[[], Figure]]:
         "why": lambda: wb.plots.why(OCTOBER, NOVEMBER, org=org).figure,
         "context_growth": lambda: wb.plots.context_growth(chat, org=org)[0].figure,
         "history_policies": lambda: wb.plots.history_policies().figure,
+        "what_if": lambda: wb.plots.what_if(org=org).figure,
+        "history_lab": lambda: wb.plots.history_lab(org=org).figure,
     }  # type: ignore[dict-item]  # matplotlib: the figure of axes may be a part of one
 
 
