@@ -40,7 +40,18 @@ from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream
-    from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
+    from workbench.ledger import (
+        calls,
+        chats,
+        demo_data,
+        history_costs,
+        import_usage,
+        messages,
+        plots,
+        sql,
+        usage,
+        usage_table,
+    )
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
@@ -76,6 +87,7 @@ __all__ = [
     "chats",
     "demo_data",
     "history_costs",
+    "import_usage",
     "load_ipython_extension",
     "messages",
     "plots",
@@ -91,6 +103,7 @@ _LAZY = {
     "chats": "workbench.ledger",
     "demo_data": "workbench.ledger",
     "history_costs": "workbench.ledger",
+    "import_usage": "workbench.ledger",
     "messages": "workbench.ledger",
     "plots": "workbench.ledger",
     "sql": "workbench.ledger",

@@ -1,0 +1,79 @@
+"""``workbench import`` and ``workbench reconcile``: usage that was recorded elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads it
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.terminal import complain, note, progress_bars, write_json
+from workbench.turns import DEFAULT_ID
+from workbench.wording import exact, instant
+
+if TYPE_CHECKING:
+    from workbench.ledger.imports import Imported
+
+SHOWN = 20
+"""Lines that could not be read that are named; --json has more."""
+EXAMPLES = (
+    "\b\nExamples:\n  workbench import claude-code ~/.claude/projects\n  workbench import auto conversations.json"
+)
+
+
+def import_(
+    format: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="claude-code, llm, claude, chatgpt or litellm; `auto` tells by the content."
+        ),
+    ],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders; .gz will do.")],
+    org: Annotated[str, typer.Option(metavar="ID", help="The org whose it becomes.", show_default=False)] = DEFAULT_ID,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The user whose it becomes; else whom the file names.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Bring usage that was recorded elsewhere into the ledger.
+
+    Nothing is imported twice: do it again for what is new, or after an interruption. What cannot be read is skipped and
+    named. Budgets count what is imported too.
+    """
+    from workbench.ledger.imports import import_usage
+
+    with progress_bars() as progress:
+        found = import_usage(
+            paths, None if format == "auto" else format, org=org, user=user, dry_run=dry_run, progress=progress
+        )
+    if as_json:
+        write_json(_portable(found))
+        return
+    for problem in found.problems[:SHOWN]:
+        complain(str(problem))
+    if found.malformed > SHOWN:
+        complain(f"and {found.malformed - SHOWN:,} more that cannot be read")
+    note(str(found))
+
+
+def _portable(found: Imported) -> dict[str, Any]:
+    return {
+        "dry_run": found.dry_run,
+        "files": dict(found.files),
+        "calls": found.calls,
+        "new_calls": found.new_calls,
+        "new_chats": found.new_chats,
+        "new_messages": found.new_messages,
+        "input_tokens": found.input_tokens,
+        "output_tokens": found.output_tokens,
+        "cost_usd": exact(found.cost_usd),
+        "unpriced_calls": found.unpriced_calls,
+        "estimated_calls": found.estimated_calls,
+        "first_call": found.first and instant(found.first),
+        "last_call": found.last and instant(found.last),
+        "malformed": found.malformed,
+        "problems": [{"path": p.path, "line": p.line, "reason": p.reason} for p in found.problems],
+        "left_out": dict(found.left_out),
+    }
