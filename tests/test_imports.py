@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import shutil
+import sqlite3
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,3 +197,163 @@ def test_an_interrupted_import_is_resumed(monkeypatch: pytest.MonkeyPatch) -> No
 
     wb.import_usage(CLAUDE_CODE)
     assert totals(wb.usage()) == (5, 17_532, 828, Decimal("0.0418"))
+
+
+# llm ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logs_db(tmp_path: Path) -> Path:
+    path = tmp_path / "logs.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript((FIXTURES / "llm" / "logs.sql").read_text())
+    return path
+
+
+def test_llm_has_its_chats_of_both_kinds_of_tables(logs_db: Path) -> None:
+    found = wb.import_usage(logs_db)
+
+    calls = wb.usage()
+    # sonnet 0.00018 and 0.00627, haiku 0.00002 (estimated) and 0.00075; the price of gpt-4o-mini is not known here
+    assert totals(calls) == (5, 3670, 100, Decimal("0.00722"))
+    assert (found.unpriced_calls, found.estimated_calls, found.malformed) == (1, 1, 1)
+    assert "'01k40000000000000000000015' has -5 for input_tokens" in found.problems[0].reason
+    written = calls[calls.cache_write_1h_tokens > 0].iloc[0]
+    assert written[["cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"]].tolist() == [2000, 400, 600]
+    cached = calls[calls.model == "gpt-4o-mini"].iloc[0]
+    assert cached[["uncached_input_tokens", "cache_read_tokens", "thinking_tokens"]].tolist() == [36, 64, 4]
+    said = wb.messages(search="turnover").iloc[0]
+    assert (said.title, said.seq) == ("What is stock?", 3)
+    assert wb.messages(said.chat_id).content.tolist()[1::2] == ["Goods kept for sale.", "How often it sells in a year."]
+    assert wb.Chat.open(said.chat_id).messages[3].token_count == 30
+    again(logs_db)
+
+
+def test_a_chat_that_went_on_in_llm_goes_on_here(logs_db: Path) -> None:
+    wb.import_usage(logs_db)
+    with contextlib.closing(sqlite3.connect(logs_db)) as database:
+        database.executescript(
+            """INSERT INTO turns VALUES ('01k40000000000000000000017', '01k40000000000000000000002', 'h5', 'h6',
+                   'claude-haiku-4-5', NULL, '{}', NULL, 700, 70, NULL, 900, '2026-10-02T08:00:00.000000+00:00');
+            INSERT INTO turn_search VALUES (3, '01k40000000000000000000017', 'Twice', '84')"""
+        )
+
+    found = wb.import_usage(logs_db)
+    assert (found.new_calls, found.new_chats, found.new_messages) == (1, 0, 2)
+    chat = wb.chats("Count the rows").iloc[0]
+    assert str(chat.updated_at) == "2026-10-02 08:00:00+00:00"
+    assert wb.messages(chat.chat_id).seq.tolist() == [1, 2, 3, 4]
+
+
+def test_an_old_database_lacks_columns(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as database:
+        database.executescript(
+            """CREATE TABLE conversations (id TEXT PRIMARY KEY, name TEXT, model TEXT);
+            CREATE TABLE responses (id TEXT PRIMARY KEY, model TEXT, prompt TEXT, system TEXT, prompt_json TEXT,
+                options_json TEXT, response TEXT, response_json TEXT, conversation_id TEXT, duration_ms INTEGER,
+                datetime_utc TEXT);
+            INSERT INTO responses VALUES ('a', 'gpt-4', 'Hi', NULL, NULL, NULL, 'Hello', NULL, NULL, 5,
+                '2023-11-07T05:00:00.123456')"""
+        )
+
+    assert wb.import_usage(tmp_path / "old.db").estimated_calls == 1
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_a_file_that_is_no_database_of_llm(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "logs.db").write_bytes(content)
+    with contextlib.suppress(wb.InvalidRequest):
+        assert wb.import_usage(tmp_path / "logs.db", "llm").problems[0].reason.startswith("cannot be read to its end")
+    assert wb.usage().empty
+
+
+# ChatGPT and Claude -------------------------------------------------------------------------------------------------
+
+
+def test_chatgpt_has_the_current_branch_estimated_and_its_cost_unknown() -> None:
+    found = wb.import_usage(FIXTURES / "chatgpt")
+
+    calls = wb.usage()
+    # 10 + 7, then 18 + 7 after these and the first reply; the second is 4 and code for a tool, 4 too
+    assert totals(calls) == (2, 17 + 51, 9 + 8, Decimal(0))
+    assert calls.cost_usd.isna().all() and calls.usage_estimated.all() and set(calls.model) == {"gpt-5"}
+    assert (found.unpriced_calls, found.left_out) == (2, {"chats without a reply": 1})
+    assert str(found.problems[0]).endswith(": chat 3 has a value of type str where its time should be")
+    assert wb.messages().content.tolist() == [
+        "Which prices are older than a year",
+        "Two of them are from last spring",
+        "[image_asset_pointer]\n\nDraw the others as a line",
+        "Here is the line",
+    ]
+    again(FIXTURES / "chatgpt")
+
+
+def test_another_branch_of_a_chat_becomes_a_branch_here(tmp_path: Path) -> None:
+    wb.import_usage(FIXTURES / "chatgpt")
+    chats = json.loads((FIXTURES / "chatgpt" / "conversations.json").read_text())
+    nodes = chats[0]["mapping"]
+    nodes["n9"] = json.loads(json.dumps(nodes["n8"]).replace('"n8"', '"n9"').replace("Here is", "This is"))
+    nodes["n9"]["parent"] = "n5"
+    chats[0]["current_node"] = "n9"
+    export = tmp_path / "conversations.json"
+    export.write_text(json.dumps(chats))
+
+    found = wb.import_usage(export)
+    assert (found.new_calls, found.new_chats, found.new_messages) == (1, 1, 4)
+    branch = wb.chats().iloc[0]
+    assert branch.forked_from == wb.chats().iloc[1].chat_id
+    assert wb.messages(branch.chat_id).content.tolist()[3] == "This is the line"
+    again(export)
+    again(FIXTURES / "chatgpt")  # the older export is still all there
+
+
+def test_claude_has_attachments_and_thinking_in_its_counts() -> None:
+    wb.import_usage(FIXTURES / "claude" / "conversations.json")
+
+    calls = wb.usage()
+    # 8 + 10 + 7, then 4 + 7 after these and 6 + 6 of the first reply; the other chat 2 + 7
+    assert totals(calls) == (3, 25 + 48 + 9, 12 + 2 + 2, Decimal("0.000429"))
+    assert calls.model.tolist() == ["claude-sonnet-4-5", "claude-sonnet-4-5", "claude.ai"]
+    assert calls.cost_usd.isna().tolist() == [False, False, True]
+    chat = wb.Chat.open(wb.chats("deliveries").iloc[0].chat_id)
+    assert chat.messages[0].content == "Which deliveries are late"
+    assert [block["text"] for block in chat.messages[0].blocks] == [
+        "orders.csv\norder due arrived",
+        "Which deliveries are late",
+    ]
+    again(FIXTURES / "claude")
+
+
+def test_an_export_can_stay_in_its_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.write(FIXTURES / "claude" / "conversations.json", "data/conversations.json")
+        archive.writestr("data/users.json", "[]")
+
+    assert wb.import_usage(tmp_path / "export.zip").files == {"claude": 1}
+    assert len(wb.usage()) == 3
+
+
+# LiteLLM ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["spend_logs.json", "spend_logs.csv", "spend_logs.jsonl"])
+def test_litellm_says_what_others_cost(tmp_path: Path, file: str) -> None:
+    path = FIXTURES / "litellm" / file
+    if file.endswith(".jsonl"):
+        rows = json.loads(path.with_suffix(".json").read_text())
+        path = tmp_path / file
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = wb.import_usage(path)
+
+    calls = wb.usage()
+    # ours: 0.0081, a failed one 0; theirs: 0.000123; what they wrote down as 0 without knowing a price is unknown
+    assert totals(calls) == (4, 3810, 190, Decimal("0.008223"))
+    assert calls.cost_usd.isna().tolist() == [False, False, True, False]
+    assert calls.price_source[1] == "LiteLLM's spend log" and calls.price_source[0].startswith("genai-prices")
+    counts = ["uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"]
+    assert calls.loc[0, [*counts, "thinking_tokens"]].tolist() == [300, 2000, 400, 600, 30]
+    assert calls.loc[0, ["user_id", "ttft_ms", "duration_ms"]].tolist() == ["ada.example.com", 1250, 3500]
+    assert calls.loc[3, ["status", "error_type"]].tolist() == ["failed", "RateLimitError"]
+    assert (found.malformed, found.left_out) == (1, {"that LiteLLM answered from its own cache": 1})
+    assert found.problems[0].reason == "has -1 for prompt_tokens, which is no count"
+    again(FIXTURES / "litellm")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
-from workbench.ledger.imports import claude_code
+from workbench.ledger.imports import chatgpt, claude_code, claude_export, litellm, llm
 from workbench.ledger.imports.reading import SQLITE, UNREADABLE, Source, files_at, parsed
 from workbench.ledger.imports.rows import Whose, rows_of, write
 from workbench.ledger.imports.values import Call, Conversation, Malformed, Notes, Problem
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from workbench.ledger.imports.rows import Rows
 
-FORMATS: dict[str, ModuleType] = {module.FORMAT: module for module in (claude_code,)}
+FORMATS: dict[str, ModuleType] = {
+    module.FORMAT: module for module in (claude_code, llm, claude_export, chatgpt, litellm)
+}
 AT_ONCE = 3000
 """Rows written in one transaction, about."""
 LOOKED_AT = 50
@@ -147,7 +149,10 @@ def import_usage(
     total = sum(source.size for source, _ in sources) // 1000
     done = 0
     for source, one_of_many in sources:
-        module = FORMATS[format] if format else _told(source, notes, one_of_many=one_of_many)
+        module = FORMATS[format] if format and not one_of_many else _told(source, notes, one_of_many=one_of_many)
+        if module is not None and format not in (None, module.FORMAT):
+            notes.left_out["files of another format"] += 1
+            module = None
         if module is None:
             continue
         found.files[module.FORMAT] += 1
@@ -202,6 +207,10 @@ def _told(source: Source, notes: Notes, *, one_of_many: bool) -> ModuleType | No
     except UNREADABLE as error:
         notes.problem(str(source.path), None, f"cannot be read: {error}")
         return None
+    except InvalidRequest:  # an archive of something else
+        if not one_of_many:
+            raise
+        module = None
     if module is None and not one_of_many:
         raise InvalidRequest(
             f"{source.path} is of no format that is known ({', '.join(FORMATS)}); Anthropic's usage and cost reports are "

@@ -80,12 +80,17 @@ class Source:
             self._raw = None
 
     def head(self, size: int = 2**16) -> bytes:
-        """Return the first bytes of what is in it."""
-        stream = self.open()
+        """Return the first bytes of what is in it, of a damaged file as many as can be read."""
+        stream, read = self.open(), b""
         try:
-            return stream.read(size)
+            while len(read) < size and (piece := stream.read(256)):
+                read += piece
+        except UNREADABLE:
+            if not read:
+                raise
         finally:
             self.close()
+        return read
 
     def lines(self) -> Iterator[tuple[int, bytes | None]]:
         """Yield the lines that are not empty with their numbers, None for one that is too long to be read."""

@@ -28,6 +28,7 @@ MOST_MS = 2**31 - 1
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
 LONGEST_NAME = 200
 KEPT_PROBLEMS = 100
+_NUMBER = re.compile(r"[-+.0-9eE]{1,30}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _NAMESPACE = UUID("6ff6c4b9-6a0f-5d52-9d0c-1f5a1f0f7c1e")
 
@@ -256,7 +257,8 @@ def _shown(value: object) -> str:
     """A value for a message, which must hold nothing that anybody said."""
     if value is None:
         return "nothing"
-    return repr(value)[:30] if isinstance(value, int | float) else f"a value of type {type(value).__name__}"
+    number = isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value))
+    return str(value)[:30] if number else f"a value of type {type(value).__name__}"
 
 
 def model_name(value: object, otherwise: str) -> str:
