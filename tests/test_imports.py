@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import functools
 import gzip
 import json
+import re
 import shutil
 import sqlite3
+import tempfile
 import zipfile
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import workbench as wb
 from workbench.cli import app
 from workbench.ledger import imports
-from workbench.runtime import runtime
+from workbench.ledger.imports import reading
+from workbench.runtime import close, runtime
 from workbench.store.check import check
 
 if TYPE_CHECKING:
@@ -357,3 +365,174 @@ def test_litellm_says_what_others_cost(tmp_path: Path, file: str) -> None:
     assert (found.malformed, found.left_out) == (1, {"that LiteLLM answered from its own cache": 1})
     assert found.problems[0].reason == "has -1 for prompt_tokens, which is no count"
     again(FIXTURES / "litellm")
+
+
+# Everything, on both stores -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "postgresql"])
+def either_store(request: pytest.FixtureRequest, no_key: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "postgresql":
+            patch.setenv("WORKBENCH_STORE", request.getfixturevalue("postgres_url"))
+        yield
+        assert broken() == []
+        close()
+
+
+@pytest.mark.usefixtures("either_store")
+def test_all_formats_at_once_told_by_their_content(logs_db: Path) -> None:
+    found = wb.import_usage([FIXTURES, logs_db])
+
+    assert found.files == {"claude-code": 3, "llm": 1, "claude": 1, "chatgpt": 1, "litellm": 2}
+    # of Claude Code, llm, ChatGPT, Claude and LiteLLM, whose rows are there twice
+    cost = Decimal("0.0418") + Decimal("0.00722") + Decimal("0.000429") + Decimal("0.008223")
+    assert totals(wb.usage()) == (
+        5 + 5 + 2 + 3 + 4,
+        17_532 + 3670 + 68 + 82 + 3810,
+        828 + 100 + 17 + 16 + 190,
+        cost,
+    )
+    assert (found.new_calls, found.cost_usd) == (19, cost)
+    assert len(wb.chats()) == 4 + 1 + 2
+    again([FIXTURES, logs_db])
+
+
+HOSTILE: list[Any] = [
+    None, True, -1, 10**30, 1e308, float("nan"), 0.5, "", "\x00", "\ud800", "x" * 100_000, "'); DROP TABLE usage; --",
+    "0001-01-01", "9999-12-31T23:59:59-14:00", "2026-10-01", 1e18, -1e9, [], {}, [[]], {"a": None}, [None, {}, "a"],
+    functools.reduce(lambda inner, _: [inner], range(400), []),
+]  # fmt: skip
+
+
+def spoiled(value: Any, chance: Random) -> Any:
+    """The same with something in it that nobody expects."""
+    if chance.random() < 0.04:
+        return chance.choice(HOSTILE)
+    if isinstance(value, dict):
+        changed = {key: spoiled(each, chance) for key, each in value.items() if chance.random() > 0.01}
+        return dict(chance.sample(list(changed.items()), len(changed)))
+    return [spoiled(each, chance) for each in value] if isinstance(value, list) else value
+
+
+IDS = re.compile(r"msg_01|68d0a1b2|0b000000|chatcmpl-000")
+
+
+def copies(value: Any, chance: Random) -> list[Any]:
+    """Many spoiled ones, of which some have an id in common."""
+    text = json.dumps(value)
+    return [spoiled(json.loads(IDS.sub(f"{n // 2:08d}", text)), chance) for n in range(80)]
+
+
+def spoiled_file(path: Path, folder: Path, chance: Random) -> Path:
+    file = folder / path.name
+    if path.suffix == ".jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        file.write_text("\n".join(json.dumps(copy) for line in lines for copy in copies(line, chance)))
+    elif path.suffix == ".csv":
+        rows = list(csv.DictReader(path.read_text().splitlines(keepends=True)))
+        with file.open("w", errors="replace") as text:
+            writer = csv.DictWriter(text, list(rows[0]), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(copy for row in rows for copy in copies(row, chance) if isinstance(copy, dict))
+    else:
+        values = json.loads(path.read_text())
+        file.write_text(json.dumps([copy for value in values for copy in copies(value, chance)]))
+    return file
+
+
+SPOILED = {
+    "claude-code": CLAUDE_CODE / "-home-ada-shop" / "5f0c2a34-0d5e-4f0b-9a53-0a4f3b1e7c11.jsonl",
+    "claude": FIXTURES / "claude" / "conversations.json",
+    "chatgpt": FIXTURES / "chatgpt" / "conversations.json",
+    "litellm": FIXTURES / "litellm" / "spend_logs.json",
+    "litellm as CSV": FIXTURES / "litellm" / "spend_logs.csv",
+}
+
+
+@pytest.mark.usefixtures("either_store")
+@pytest.mark.parametrize("kind", SPOILED)
+def test_nothing_in_a_file_breaks_the_import_or_the_ledger(tmp_path: Path, kind: str) -> None:
+    format = kind.split()[0]
+    for seed in range(3):  # the third once made a circle of branches
+        file = spoiled_file(SPOILED[kind], tmp_path, Random(seed))
+        found = wb.import_usage(file, format)
+        assert found.malformed > 10 and found.calls > 10
+        assert all(str(problem).startswith(str(file)) for problem in found.problems)
+        again(file, format)
+    assert wb.usage().cost_usd.dropna().map(lambda cost: cost >= 0).all()
+
+
+@pytest.mark.usefixtures("either_store")
+def test_nothing_in_a_database_breaks_the_import_or_the_ledger(logs_db: Path) -> None:
+    chance = Random(1)
+    values = [
+        value.encode(errors="surrogatepass").decode(errors="replace") if isinstance(value, str) else value
+        for value in (*HOSTILE, b"\xff\x00", "[" * 5000, '{"cache_creation": -1}')
+        if isinstance(value, str | float | bytes | None)
+    ]
+    with contextlib.closing(sqlite3.connect(logs_db)) as database:
+        columns = [row[1] for row in database.execute("PRAGMA table_info(responses)")]
+        rows = database.execute("SELECT * FROM responses").fetchall()
+        for n in range(300):
+            row = [chance.choice(values) if chance.random() < 0.1 else value for value in chance.choice(rows)]
+            row[0] = f"r{n}"
+            database.execute(f"INSERT INTO responses VALUES ({', '.join('?' * len(columns))})", row)
+        database.commit()
+
+    found = wb.import_usage(logs_db)
+    assert found.malformed > 20 and found.calls > 100
+    again(logs_db)
+
+
+DEEP = b'{"type": "assistant", "message": ' + b"[" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "line", [DEEP, b"\xff\xfe", b"{", b"[]", b"9" * 5000, b'"\\ud800"', b"\x00", b'{"n": ' + b"9" * 5000 + b"}"]
+)
+def test_a_line_that_is_nothing_is_skipped(tmp_path: Path, line: bytes) -> None:
+    good = next(CLAUDE_CODE.rglob("agent*.jsonl")).read_bytes()
+    (tmp_path / "s.jsonl").write_bytes(good + line + b"\n" + good)
+
+    found = wb.import_usage(tmp_path / "s.jsonl", "claude-code")
+    assert (found.new_calls, [problem.line for problem in found.problems]) == (2, [3])
+
+
+def test_a_line_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "LONGEST", 2000)
+    good = next(CLAUDE_CODE.rglob("agent*.jsonl")).read_bytes()
+    (tmp_path / "s.jsonl").write_bytes(b'{"a": "' + b"x" * 9000 + b'"}\n' + good)
+    (tmp_path / "conversations.json").write_bytes(b'[{"chat_messages": ["' + b"x" * 9_000_000)
+
+    found = wb.import_usage(tmp_path / "s.jsonl", "claude-code")
+    assert (found.new_calls, found.problems[0].line) == (2, 1)
+    (problem,) = wb.import_usage(tmp_path / "conversations.json", "claude").problems
+    assert "has no end, or is longer than" in problem.reason
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(
+    items=st.lists(st.dictionaries(st.text(), JSON), max_size=5),
+    chunk=st.integers(1, 40),
+    indent=st.none() | st.just(1),
+)
+def test_the_elements_of_an_array_are_found_wherever_it_is_cut(
+    items: list[Any], chunk: int, indent: int | None
+) -> None:
+    with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "CHUNK", chunk)
+        text = json.dumps(items, indent=indent, ensure_ascii=False)
+        Path(file.name).write_bytes(text.encode(errors="replace"))
+
+        found = list(reading.Source(Path(file.name)).elements())
+        assert [json.loads(element) for _, element in found] == json.loads(text.encode(errors="replace"))
+        lines = text.split("\n")
+        assert all(lines[line - 1].lstrip(" [").startswith("{") for line, _ in found)

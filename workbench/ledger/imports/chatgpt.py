@@ -35,8 +35,8 @@ def read(source: Source, notes: Notes) -> Iterator[Conversation]:
 def _chat(chat: Mapping[str, Any]) -> Conversation:
     nodes = mapping(chat.get("mapping"))
     begun = moment(chat.get("create_time"))
-    leaf = chat.get("current_node")
-    if leaf not in nodes:
+    leaf: object = chat.get("current_node")
+    if not isinstance(leaf, str) or leaf not in nodes:
         leaf = max(nodes, key=lambda node: _time(nodes[node]), default=None)
     model = name(chat.get("default_model_slug")) or "chatgpt"
     said, at = [], begun

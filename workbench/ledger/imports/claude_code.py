@@ -57,7 +57,7 @@ class _Reply:
 
 def fits(value: Mapping[str, Any]) -> bool:
     """Tell whether a line is one of these."""
-    return "sessionId" in value or value.get("type") in _TYPES
+    return "sessionId" in value or name(value.get("type")) in _TYPES
 
 
 def read(source: Source, notes: Notes) -> Iterator[Call]:

@@ -54,7 +54,7 @@ def _shown(chat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The messages of the current branch, where the export tells of branches."""
     messages = [mapping(message) for message in sequence(chat.get("chat_messages"))]
     by_id = {name(message.get("uuid")): message for message in messages}
-    current = chat.get("current_leaf_message_uuid")
+    current = name(chat.get("current_leaf_message_uuid"))
     return branch(by_id, current, "parent_message_uuid") if current in by_id else messages
 
 

@@ -144,7 +144,8 @@ class Source:
 
 
 _OUTSIDE = re.compile(rb'[{}\[\]"]')
-_INSIDE = re.compile(rb'"|\\', re.DOTALL)
+_INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+"""The rest of a string; after it is its quote, or half an escape at the end of what has been read."""
 
 
 def _elements(source: Source, stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
@@ -154,18 +155,21 @@ def _elements(source: Source, stream: IO[bytes]) -> Iterator[tuple[int, bytes | 
     while chunk := stream.read(CHUNK):
         source._look()
         buffer += chunk
-        while found := (_INSIDE if quoted else _OUTSIDE).search(buffer, at):
-            mark = found[0]
-            if mark == b"\\":
-                if found.end() == len(buffer):
-                    at = found.start()  # what it escapes is in the next chunk
+        while True:
+            if quoted:
+                found = _INSIDE.match(buffer, at)
+                at = found.end() if found else at
+                if buffer[at : at + 1] != b'"':
                     break
-                at = found.end() + 1
-                continue
+                at, quoted = at + 1, False
+            found = _OUTSIDE.search(buffer, at)
+            if found is None:
+                at = len(buffer)
+                break
             at = found.end()
-            if mark == b'"':
-                quoted = not quoted
-            elif mark in b"{[":
+            if found[0] == b'"':
+                quoted = True
+            elif found[0] in b"{[":
                 depth += 1
                 if depth == 2:
                     begun = found.start()
@@ -178,8 +182,6 @@ def _elements(source: Source, stream: IO[bytes]) -> Iterator[tuple[int, bytes | 
                     begun = -1
                 if depth <= 0:
                     return
-        else:
-            at = len(buffer)
         kept = begun if begun >= 0 else at
         line += buffer.count(b"\n", counted, kept)
         del buffer[:kept]

@@ -50,10 +50,12 @@ async def rows_of(backend: Backend, whose: Whose, calls: Iterable[Call], chats: 
     for call in calls:
         session = call.session and whose.id("session", call.session)
         rows["usage"].append(_usage(whose, call, whose.id("call", call.key), session, None))
-    first_choice = [whose.id("chat", chat.key) for chat in chats]
-    there = await _messages_there(backend, first_choice)
-    for chat, id in zip(chats, first_choice, strict=True):
-        await _add_chat(backend, whose, chat, id, there, rows)
+    there = await _messages_there(backend, [whose.id("chat", chat.key) for chat in chats])
+    plans = [plan for chat in chats if (plan := await _planned(backend, whose, chat, there)).new]
+    # a message is in one chat: of one that was deleted, a branch may have kept the end
+    taken = await _there(backend, "messages", [message for plan in plans for message in plan.new])
+    for plan in plans:
+        _add_chat(whose, plan, taken, rows)
     new = await _not_there(backend, "usage", rows["usage"])
     users = {row["user_id"]: row for row in new}
     return {
@@ -75,44 +77,64 @@ async def write(backend: Backend, rows: Rows) -> None:
         await backend.write([Statement(sql, (grown,))])
 
 
-async def _add_chat(
-    backend: Backend, whose: Whose, chat: Conversation, id: str, there: dict[str, list[str]], rows: Rows
-) -> None:
-    """Add a chat, or what is new of it.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a chat is to be stored: under which id, with which messages, and how many of them are there."""
 
-    Where a chat that is there went on in another way, in the export by a retry or an edit, or here, the rest becomes a
+    chat: Conversation
+    keys: list[str]
+    """Of the turns."""
+    id: str
+    messages: list[str]
+    before: int
+    shared: int = 0
+    """Turns at its beginning that are copies, of the chat that it is a branch of."""
+    from_chat: str | None = None
+
+    @property
+    def new(self) -> list[str]:
+        """The ids of the messages that are not there yet."""
+        return self.messages[self.before :]
+
+
+async def _planned(backend: Backend, whose: Whose, chat: Conversation, there: dict[str, list[str]]) -> _Plan:
+    """Find the chat that goes on as this one does.
+
+    Where one that is there went on in another way, in the export by a retry or an edit, or here, the rest becomes a
     branch: a chat of its own, with copies of the messages they share, which are billed once.
     """
     keys = _distinct(turn.call.key for turn in chat.turns)
-    before, shared, from_chat = there[id], 0, None
+    id, shared, from_chat = whose.id("chat", chat.key), 0, None
+    before = there[id]
     while True:
-        messages = [
-            # copies have such ids everywhere
-            (f"{id}-{2 * n + 1}", f"{id}-{2 * n + 2}")
-            if n < shared
-            else (whose.id("question", chat.key, key), whose.id("reply", chat.key, key))
-            for n, key in enumerate(keys)
-        ]
-        planned = [message for pair in messages for message in pair]
-        parted = next((n for n, (a, b) in enumerate(zip(before, planned, strict=False)) if a != b), None)
+        # copies have such ids everywhere
+        copies = [f"{id}-{n}" for n in range(1, 2 * shared + 1)]
+        own = [whose.id(kind, chat.key, key) for key in keys[shared:] for kind in ("question", "reply")]
+        messages = copies + own
+        parted = next((n for n, (a, b) in enumerate(zip(before, messages, strict=False)) if a != b), None)
         if parted is None:
-            break
+            return _Plan(chat, keys, id, messages, min(len(before), len(messages)), shared, from_chat)
         shared, from_chat = parted // 2, id
-        id = whose.id("branch", chat.key, keys[shared])
+        id = whose.id("branch", chat.key, *keys[: shared + 1])  # by its whole path: so each round shares more turns
         before = (await _messages_there(backend, [id]))[id]
-    if not chat.turns or len(before) >= len(planned):
-        return
-    # a message is in one chat: of one that was deleted, a branch may have kept the end
-    new = planned[len(before) :]
-    taken = await _there(backend, "messages", new)
-    end = next((n for n, message in enumerate(new) if message in taken), len(new)) + len(before)
-    rows["chats"].append(_chat(whose, chat, id, from_chat))
-    for n, (turn, ids) in enumerate(zip(chat.turns, messages, strict=True)):
-        if len(before) <= 2 * n < end:
-            rows["messages"] += _messages(whose, turn, id, ids, 2 * n + 1)
-        if n >= shared:
+
+
+def _add_chat(whose: Whose, plan: _Plan, taken: set[str], rows: Rows) -> None:
+    """Add the rows of a chat that are new, up to the first message that is in another chat already."""
+    end = next((n for n, message in enumerate(plan.new) if message in taken), len(plan.new)) + plan.before
+    if end <= 2 * plan.shared:
+        end = plan.before  # nothing of its own would be in the branch
+    else:
+        rows["chats"].append(_chat(whose, plan.chat, plan.id, plan.from_chat))
+    for n, turn in enumerate(plan.chat.turns):
+        ids = plan.messages[2 * n : 2 * n + 2]
+        if plan.before <= 2 * n < end:
+            rows["messages"] += _messages(whose, turn, plan.id, ids, 2 * n + 1)
+        if n >= plan.shared:
             reply = ids[1] if 2 * n < end else None
-            rows["usage"].append(_usage(whose, turn.call, whose.id("turn", chat.key, keys[n]), id, reply))
+            rows["usage"].append(
+                _usage(whose, turn.call, whose.id("turn", plan.chat.key, plan.keys[n]), plan.id, reply)
+            )
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:
