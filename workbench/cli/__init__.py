@@ -96,6 +96,7 @@ app.command(context_settings={"ignore_unknown_options": True})(lab.lab)
 app.command()(demo.demo)
 app.command()(demo_data.demo_data)
 app.command("import", epilog=imports.EXAMPLES)(imports.import_)
+app.command()(imports.reconcile)
 app.command()(doctor.doctor)
 app.add_typer(store.app, name="store")
 for group in ("orgs", "users", "keys"):

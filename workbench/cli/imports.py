@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path  # noqa: TC003  # typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.terminal import complain, note, progress_bars, write_json
+from workbench.cli.tables import rows_of
+from workbench.cli.terminal import clean, complain, note, progress_bars, show, write_json
 from workbench.turns import DEFAULT_ID
-from workbench.wording import exact, instant
+from workbench.wording import dollars, exact, instant
 
 if TYPE_CHECKING:
     from workbench.ledger.imports import Imported
@@ -56,6 +58,54 @@ def import_(
     if found.malformed > SHOWN:
         complain(f"and {found.malformed - SHOWN:,} more that cannot be read")
     note(str(found))
+
+
+def reconcile(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Usage and cost reports of the Admin API, as JSON.")
+    ],
+    org: Annotated[str, typer.Option(metavar="ID", help="Whose calls of the ledger.", show_default=False)] = DEFAULT_ID,
+    workspace: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only this workspace of the reports; `default` has no id.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every row, and the reasons, as JSON.")] = False,
+) -> None:
+    """Compare the ledger with what Anthropic says was used and billed.
+
+    Shows the days, models and classes of tokens that differ, and says what explains most of it.
+    """
+    from workbench.ledger.bills import reconcile
+
+    frame = reconcile(paths, workspace=workspace, org=org)
+    rows = [{**row, "day": f"{row['day']:%Y-%m-%d}"} for row in rows_of(frame)]
+    if as_json:
+        reasons = {reason: str(amount) for reason, amount in frame.attrs["reasons"].items()}
+        exactly = [{n: exact(v) if isinstance(v, Decimal) else v for n, v in row.items()} for row in rows]
+        write_json({"sentence": frame.attrs["sentence"], "reasons": reasons, "rows": exactly})
+        return
+    unknown = [row["class"] == "all" and row["ledger_usd"] is None for row in rows]
+    _print_drifts([row for row, no in zip(rows, unknown, strict=True) if no or row["drift_tokens"] or row["drift_usd"]])
+    note(frame.attrs["sentence"])
+
+
+def _print_drifts(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for title in ("day", "model", "class"):
+        table.add_column(title, no_wrap=True)
+    for title in ("billed", "ledger", "drift"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        usd = row["class"] == "all"
+        amounts = [row[f"{side}_{'usd' if usd else 'tokens'}"] for side in ("billed", "ledger", "drift")]
+        shown = [dollars(amount) if usd else f"{amount:,}" for amount in amounts]
+        table.add_row(row["day"], clean(row["model"] or "-"), "cost" if usd else row["class"].replace("_", " "), *shown)
+    show(table)
 
 
 def _portable(found: Imported) -> dict[str, Any]:

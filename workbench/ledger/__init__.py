@@ -1,6 +1,7 @@
 """What was said and what it cost, as DataFrames."""
 
 from workbench.ledger import plots
+from workbench.ledger.bills import reconcile
 from workbench.ledger.demo import demo_data
 from workbench.ledger.frames import calls, chats, messages, sql, usage, usage_table
 from workbench.ledger.imports import import_usage
@@ -14,6 +15,7 @@ __all__ = [
     "import_usage",
     "messages",
     "plots",
+    "reconcile",
     "sql",
     "usage",
     "usage_table",
