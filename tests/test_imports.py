@@ -156,6 +156,7 @@ def test_the_command_says_what_was_imported_and_what_was_skipped() -> None:
     assert "Imported 5 calls from 2026-10-20 to 2026-10-21; 17,532 in + 828 out tokens, $0.04; " in result.stderr
     assert "of 1 the price is not known; the counts of 1 are estimates" in result.stderr
     assert ".jsonl:8: is no JSON" in result.stderr.replace("\n", "")
+    assert "Skipped" in result.stderr
     assert "Imported 0 calls; 7 were there already" in run("auto", CLAUDE_CODE).stderr
 
 
@@ -273,6 +274,23 @@ def test_a_file_that_is_no_database_of_llm(tmp_path: Path, content: bytes) -> No
     with contextlib.suppress(wb.InvalidRequest):
         assert wb.import_usage(tmp_path / "logs.db", "llm").problems[0].reason.startswith("cannot be read to its end")
     assert wb.usage().empty
+
+
+def test_of_a_folder_what_is_something_else_is_left_alone(tmp_path: Path, logs_db: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("CREATE TABLE things (id TEXT)")
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+
+    found = wb.import_usage(tmp_path)
+    assert (found.new_calls, found.left_out) == (5, {"files of no known format": 3})
+    assert wb.import_usage(tmp_path, "claude").left_out == {
+        "files of no known format": 2,
+        "files of another format": 2,
+    }
+    with pytest.raises(wb.InvalidRequest, match="none of llm's tables"):
+        wb.import_usage(tmp_path / "other.db")
 
 
 # ChatGPT and Claude -------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.tables import rows_of
-from workbench.cli.terminal import clean, complain, note, progress_bars, show, write_json
+from workbench.cli.terminal import clean, note, progress_bars, show, write_json
 from workbench.turns import DEFAULT_ID
 from workbench.wording import dollars, exact, instant
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.ledger.imports import Imported
 
 SHOWN = 20
-"""Lines that could not be read that are named; --json has more."""
+"""Lines that could not be read that are named."""
 EXAMPLES = (
     "\b\nExamples:\n  workbench import claude-code ~/.claude/projects\n  workbench import auto conversations.json"
 )
@@ -45,6 +45,7 @@ def import_(
     named. Budgets count what is imported too.
     """
     from workbench.ledger.imports import import_usage
+    from workbench.ledger.imports.values import KEPT_PROBLEMS
 
     with progress_bars() as progress:
         found = import_usage(
@@ -54,9 +55,9 @@ def import_(
         write_json(_portable(found))
         return
     for problem in found.problems[:SHOWN]:
-        complain(str(problem))
+        note(f"Skipped {problem}")
     if found.malformed > SHOWN:
-        complain(f"and {found.malformed - SHOWN:,} more that cannot be read")
+        note(f"Skipped {found.malformed - SHOWN:,} more; --json names the first {KEPT_PROBLEMS}.")
     note(str(found))
 
 

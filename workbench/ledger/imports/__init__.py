@@ -36,6 +36,7 @@ AT_ONCE = 3000
 """Rows written in one transaction, about."""
 LOOKED_AT = 50
 """Lines that are looked at to tell a format."""
+STRANGE = "files of no known format"
 
 
 @dataclass(slots=True)
@@ -156,7 +157,7 @@ def import_usage(
         if module is None:
             continue
         found.files[module.FORMAT] += 1
-        for calls, chats in _batches(_records(module, source, notes)):
+        for calls, chats in _batches(_records(module, source, notes, one_of_many=one_of_many)):
             rows = runtime().run(rows_of(backend, Whose(org, user, module.FORMAT), calls, chats))
             if not dry_run:
                 runtime().run(write(backend, rows))
@@ -169,12 +170,16 @@ def import_usage(
     return found
 
 
-def _records(module: ModuleType, source: Source, notes: Notes) -> Iterator[Call | Conversation]:
+def _records(module: ModuleType, source: Source, notes: Notes, *, one_of_many: bool) -> Iterator[Call | Conversation]:
     """What is in a file, up to where it cannot be read any further."""
     try:
         yield from module.read(source, notes)
     except UNREADABLE as error:
         notes.problem(str(source.path), None, f"cannot be read to its end: {error}")
+    except InvalidRequest:
+        if not one_of_many:
+            raise
+        notes.left_out[STRANGE] += 1
     finally:
         source.close()
 
@@ -217,7 +222,7 @@ def _told(source: Source, notes: Notes, *, one_of_many: bool) -> ModuleType | No
             "compared with the ledger by `workbench reconcile`"
         )
     if module is None:
-        notes.left_out["files of no known format"] += 1
+        notes.left_out[STRANGE] += 1
     return module
 
 

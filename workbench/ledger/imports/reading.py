@@ -65,13 +65,18 @@ class Source:
         return gzip.GzipFile(fileobj=raw) if begin.startswith(b"\x1f\x8b") else raw  # type: ignore[return-value]
 
     def _member(self, raw: IO[bytes]) -> IO[bytes]:
-        archive = zipfile.ZipFile(raw)
-        names = [name for name in sorted(archive.namelist()) if _CONVERSATIONS.fullmatch(name)]
-        if len(names) != 1:
-            raise InvalidRequest(
-                f"{self.path} holds {len(names)} files named like conversations.json; unpack it and give the folder"
-            )
-        return archive.open(names[0])
+        try:
+            archive = zipfile.ZipFile(raw)
+            names = [name for name in sorted(archive.namelist()) if _CONVERSATIONS.fullmatch(name)]
+            if len(names) == 1:
+                return archive.open(names[0])
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        raise InvalidRequest(
+            f"{self.path} holds {len(names)} files named like conversations.json; unpack it and give the folder"
+        )
 
     def close(self) -> None:
         """Let go of the file."""
