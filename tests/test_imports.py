@@ -184,6 +184,7 @@ def test_into_an_org_that_exists() -> None:
         (("claude-code", "nowhere"), "there is no file or folder 'nowhere'"),
         (("fortran", CLAUDE_CODE), "there is no format 'fortran'"),
         (("auto", FIXTURES / "README.md"), "of no format that is known"),
+        (("auto", CLAUDE_CODE, "--user", "a b"), "'a b' is no id of a user"),
     ],
 )
 def test_what_cannot_be_imported_is_said(arguments: tuple[object, ...], sentence: str) -> None:

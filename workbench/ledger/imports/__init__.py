@@ -5,6 +5,7 @@ Each module of a format reads its files into calls and chats (:mod:`.values`); t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
+from workbench.ids import ID_PATTERN
 from workbench.ledger.imports import chatgpt, claude_code, claude_export, litellm, llm
 from workbench.ledger.imports.reading import SQLITE, UNREADABLE, Source, files_at, parsed
 from workbench.ledger.imports.rows import Whose, rows_of, write
@@ -131,7 +133,7 @@ def import_usage(
         progress: Told how many kB of how many are read.
 
     Raises:
-        InvalidRequest: there is no such file or format, or none that is known.
+        InvalidRequest: there is no such file or format, or none that is known; or ``user`` is no id.
         NotFound: there is no such org.
 
     Example::
@@ -141,6 +143,8 @@ def import_usage(
     """
     if format is not None and format not in FORMATS:
         raise InvalidRequest(f"there is no format {format!r}; use any of {', '.join(FORMATS)}")
+    if user is not None and not re.fullmatch(ID_PATTERN, user):
+        raise InvalidRequest(f"{user!r} is no id of a user; it should be 1 to 64 letters, digits or . _ : -")
     given = [path] if isinstance(path, str | Path) else list(path)
     roots = [Path(one).expanduser() for one in given]
     sources = [(Source(file), root.is_dir()) for root in roots for file in files_at(root)]
