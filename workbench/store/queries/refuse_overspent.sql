@@ -8,7 +8,7 @@ WHERE id = $7 AND $6 < (
     SELECT COALESCE(SUM(cost_usd), 0)
     FROM usage
     WHERE org_id = $1 AND user_id = COALESCE(CAST($2 AS TEXT), user_id)
-      AND (CAST($3 AS TEXT) IS NULL OR key_id = $3) AND started_at >= $4
+      AND (CAST($3 AS TEXT) IS NULL OR key_id = $3) AND started_at >= $4 AND source <> 'import'
 ) + (
     SELECT COALESCE(SUM(amount_usd), 0)
     FROM holds
