@@ -220,6 +220,14 @@ def test_a_map_of_a_map_keeps_the_first_column(upstream: ScriptedUpstream) -> No
     assert result.loc[0, ["one", "two"]].tolist() == ["re a", "re re a!"]
 
 
+def test_importing_everything_leaves_pythons_own_map_alone() -> None:
+    names: dict[str, Any] = {}
+    exec("from workbench import *", names)
+
+    assert "map" not in names and "map_estimate" in names
+    assert "map" in dir(wb) and callable(wb.map)
+
+
 # Typed columns ------------------------------------------------------------------------------------------------------
 
 

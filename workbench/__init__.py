@@ -41,14 +41,15 @@ from workbench.turns import Message, Reply, Usage
 if TYPE_CHECKING:
     from workbench.chat import Chat, ReplyStream, count_tokens
     from workbench.ledger import calls, chats, demo_data, history_costs, messages, plots, sql, usage, usage_table
-    from workbench.mapping import MapEstimate, map, map_estimate
+    from workbench.mapping import MapEstimate, map_estimate
+    from workbench.mapping import map as map
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # without map: `from workbench import *` must not take the place of Python's own
     "BudgetExceeded",
     "Chat",
     "ChatWidget",
@@ -80,7 +81,6 @@ __all__ = [
     "demo_data",
     "history_costs",
     "load_ipython_extension",
-    "map",
     "map_estimate",
     "messages",
     "plots",
@@ -120,4 +120,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_LAZY})
