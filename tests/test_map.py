@@ -7,10 +7,13 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -19,7 +22,8 @@ from pydantic import BaseModel, field_validator
 
 import workbench as wb
 from tests.faults.upstream import Request, ScriptedUpstream, Usage, fault, reply, words
-from workbench import runtime
+from tests.test_tokens import CTOK
+from workbench import runtime, tokens
 from workbench.mapping import Table
 from workbench.mapping import run as run_module
 from workbench.mapping.bar import Cell, Nowhere, bar_for
@@ -28,7 +32,6 @@ from workbench.store import tenants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.faults.upstream import Reply
 
@@ -38,6 +41,7 @@ FAULTS = [
 ]  # fmt: skip
 """What asking again can cure."""
 D = Decimal
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -220,6 +224,14 @@ def test_a_map_of_a_map_keeps_the_first_column(upstream: ScriptedUpstream) -> No
     assert result.loc[0, ["one", "two"]].tolist() == ["re a", "re re a!"]
 
 
+def test_importing_everything_leaves_pythons_own_map_alone() -> None:
+    names: dict[str, Any] = {}
+    exec("from workbench import *", names)
+
+    assert "map" not in names and "map_estimate" in names
+    assert "map" in dir(wb) and callable(wb.map)
+
+
 # Typed columns ------------------------------------------------------------------------------------------------------
 
 
@@ -386,6 +398,21 @@ def test_a_thousand_rows_through_faults_and_interrupts(upstream: ScriptedUpstrea
     assert wb.map(df, "{n}")["cached"].all()
 
 
+def test_a_process_that_is_killed_leaves_what_it_had_to_the_next(upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda request: reply(f"echo {request.prompt}", delay=0.005)
+    script = "import pandas as pd, workbench as wb; wb.map(pd.DataFrame({'n': range(200)}), '{n}')"
+    with subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        upstream.wait_for(lambda upstream: upstream.requests_total >= 60, 60)
+        process.kill()
+    result = wb.map(numbered(200), "{n}")
+
+    assert result["reply"].tolist() == [f"echo {n}" for n in range(200)]
+    assert result["cached"].sum() >= 40
+    calls = wb.usage()
+    assert calls[calls["status"] == "complete"].groupby("chat_id").size().tolist() == [1] * 200
+    assert set(calls["status"]) <= {"complete", "lost"}
+
+
 def test_no_row_is_asked_more_often_than_five_times(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda request: fault("500") if request.prompt == "b" else reply("fine")
     result = wb.map(rows("a", "b", "c"), "{text}", concurrency=1)
@@ -404,16 +431,15 @@ def test_what_a_failed_attempt_cost_is_in_the_cost_of_its_row(upstream: Scripted
 
 
 def test_a_rate_limit_pauses_everybody(upstream: ScriptedUpstream) -> None:
-    upstream.script(fault("429_retry_after", retry_after=0.5))
+    upstream.script(fault("429_retry_after", retry_after=2))
     upstream.default = reply("fine", headers_after=0.05)
     result = wb.map(numbered(40), "{n}", concurrency=4)
 
     assert result["error"].isna().all()
     limited = upstream.requests[0].at
     begun = [request.at - limited for request in upstream.requests]
-    assert [at for at in begun if 0.25 < at < 0.5] == []
-    assert sum(at <= 0.25 for at in begun) <= 8  # those that were on their way, on a slow machine twice
-    assert sum(at >= 0.5 for at in begun) >= 33
+    assert [at for at in begun if 1 < at < 2] == []
+    assert sum(at >= 2 for at in begun) >= 25  # the others were on their way, on a slow machine some more
 
 
 # Nothing in order, for all ------------------------------------------------------------------------------------------
@@ -521,7 +547,7 @@ def test_max_cost_is_never_passed(upstream: ScriptedUpstream) -> None:
         left = result["error"].fillna("").str.startswith("not asked: max_cost=")
         stops += left.any()
         finished += result["error"].isna().all()
-    assert stops >= 16 and finished >= 16
+    assert stops >= 10 and finished >= 10, (stops, finished)
 
 
 def test_where_max_cost_stops_the_next_call_goes_on(
@@ -580,6 +606,22 @@ def test_the_estimate_is_a_range_that_holds_what_it_costs(upstream: ScriptedUpst
         assert reason in told
     assert "<li>" in estimate._repr_html_()
     assert wb.map_estimate(rows("x"), "{text}", system=system, max_tokens=300).range == "$0"
+
+
+def test_where_ctok_counts_the_range_is_as_narrow_as_replies_allow(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "ctok.py").write_text(CTOK)  # counts words, and 6 around them
+    monkeypatch.syspath_prepend(tmp_path / "extra")
+    tokens._count.cache_clear()
+    estimate = wb.map_estimate(rows("one two three", "four"), "{text}", system="be terse", max_tokens=100)
+    tokens._count.cache_clear()
+
+    assert estimate.input_tokens == (6 + 3 + 2) + (6 + 1 + 2)
+    assert estimate.low_usd == D("0.98") * 20 * 2 / 1_000_000 + D(2 * 10) / 1_000_000  # $2 in; $10 out, one token each
+    assert estimate.high_usd == D("1.02") * 20 * 2 / 1_000_000 + D(200 * 10) / 1_000_000
+    assert "input tokens are counted by ctok, within 2 %" in estimate.reasons
 
 
 # Who watches --------------------------------------------------------------------------------------------------------

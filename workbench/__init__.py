@@ -61,14 +61,15 @@ if TYPE_CHECKING:
         what_if,
         why,
     )
-    from workbench.mapping import MapEstimate, map, map_estimate
+    from workbench.mapping import MapEstimate, map_estimate
+    from workbench.mapping import map as map
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
     from workbench.notebook.widget import ChatWidget
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # without map: `from workbench import *` must not take the place of Python's own
     "DEFAULT_ORG",
     "BudgetExceeded",
     "Chat",
@@ -107,7 +108,6 @@ __all__ = [
     "history_lab",
     "import_usage",
     "load_ipython_extension",
-    "map",
     "map_estimate",
     "messages",
     "plots",
@@ -159,4 +159,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_LAZY})

@@ -55,7 +55,7 @@ def map(
     Each question is asked by itself, without the others. What was answered before, to the same user by the same model with
     the same prompts and bounds, is taken from the store and costs nothing: so a call that was interrupted, stopped at
     ``max_cost`` or had errors goes on where it was when it is made again. Rows that ask the same are asked once. Each
-    call to the model is a row of the ledger, with source ``map``.
+    call to the model is a row of the ledger, with source ``map``; the questions are in no list of chats.
 
     Args:
         df: A pandas DataFrame; it is not changed.

@@ -89,7 +89,7 @@ def estimated(rows: int, unaskable: int, questions: Sequence[Question], terms: T
         counted = offline_tokens(terms.model, [text]) if exact else None
         return text_tokens(text) + AROUND_A_QUESTION if counted is None else counted
 
-    shared_tokens = count(shared) if shared else 0
+    shared_tokens = count(shared) - count("")
     may_cache = terms.system is not None and text_tokens(terms.system) >= SHORTEST_CACHED
     least = text_tokens(terms.columns.shortest) // 2 if terms.columns else 1
     overhead = SCHEMA_TOKENS if terms.sent_schema else (0, 0)

@@ -75,7 +75,7 @@ class Terms:
         if stop_reason == "refusal":
             wrong = "the model refused to answer"
         elif stop_reason in CUT:
-            allowed = f"{most:,}, more than which a budget did not allow" if most else f"max_tokens={self.max_tokens:,}"
+            allowed = f"{most:,} tokens, for a budget allowed no more" if most else f"max_tokens={self.max_tokens:,}"
             wrong = f"the reply was cut at {allowed if stop_reason == 'max_tokens' else 'the end of the context'}"
         if self.columns is None:
             return ([text] if text or wrong is None else None), wrong
