@@ -125,3 +125,12 @@ def test_where_there_are_no_widgets_it_is_totals_plot_and_table(two_models: None
     assert " calls · " in data["text/plain"] and data["text/plain"].startswith("$")
     assert data["text/markdown"].count("<td>claude-") == panel.table.value.count("<td>claude-") > 0
     assert '<img alt="&#36;0.0025 in 3 days' in data["text/markdown"] and "$" not in data["text/markdown"]
+
+
+def test_how_the_month_ends_is_said_once_there_are_enough_days(two_models: None) -> None:
+    assert wb.UsagePanel().forecast.value == ""
+
+    org = wb.demo_data()
+    panel = wb.UsagePanel(org=org)
+    assert f"<p>{datetime.now(UTC):%B %Y} ends between $" in panel.forecast.value
+    assert " ends between &#36;" in panel._repr_mimebundle_()["text/markdown"]

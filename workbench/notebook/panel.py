@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.ledger import plots, usage
+from workbench.errors import InvalidRequest
+from workbench.ledger import forecast, plots, usage
 from workbench.notebook.transcript import one_block
 from workbench.turns import DEFAULT_ID
 from workbench.wording import dollars
@@ -30,7 +31,7 @@ MOST_ROWS = 100
 
 
 class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """The spend of an org by day and model, with filters: the last value of a cell shows it.
+    """The spend of an org by day and model, with filters, and how the month ends: the last value of a cell shows it.
 
     Days are those of UTC; the last one chosen is included. Costs are sums of the calls whose price is known, and how
     many are not is said.
@@ -55,6 +56,7 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         }
         self.again = ipywidgets.Button(description="Read again", tooltip="Read the ledger again")
         self.totals = ipywidgets.HTML()
+        self.forecast = ipywidgets.HTML()
         self.plot = ipywidgets.HTML()  # an Image has no words for those who cannot see it
         self.table = ipywidgets.HTML()
         choices = [self.since, self.until, *self.filters.values(), self.again]
@@ -62,13 +64,13 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
             [
                 ipywidgets.HBox(choices, layout={"flex_flow": "row wrap"}),
                 self.totals,
+                self.forecast,
                 self.plot,
                 self.table,
             ]
         )
         self._offering = False  # choices change, and nobody chose
-        self._calls = self._read()
-        self._show()
+        self.refresh()
         for day in (self.since, self.until):
             day.observe(lambda _: self.refresh(), "value")
         for choice in self.filters.values():
@@ -78,6 +80,7 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
     def refresh(self) -> None:
         """Read the ledger again."""
         self._calls = self._read()
+        self.forecast.value = _month_end(self._org)
         self._show()
 
     def _chosen(self, _: object) -> None:
@@ -111,11 +114,21 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         """The panel, and what it showed when it was displayed for where there are no widgets: GitHub, nbconvert."""
         data: dict[str, Any] = super()._repr_mimebundle_()
         data["text/plain"] = unescape(re.sub(r"<[^>]*>", "", self.totals.value))
-        data["text/markdown"] = one_block(f"{self.totals.value}{self.plot.value}{self.table.value}")
+        data["text/markdown"] = one_block(
+            f"{self.totals.value}{self.forecast.value}{self.plot.value}{self.table.value}"
+        )
         return data
 
     def __repr__(self) -> str:
         return f"<UsagePanel of org {self._org!r}>"
+
+
+def _month_end(org: str) -> str:
+    """How the month ends, whatever is chosen; nothing while there are too few days to say."""
+    try:
+        return f"<p>{escape(str(forecast(org)))}</p>"
+    except InvalidRequest:
+        return ""
 
 
 def _spent(calls: pd.DataFrame) -> Decimal:
