@@ -227,7 +227,7 @@ def test_odd_ledgers_are_drawn_as_tidily_or_refused_in_words(no_key: Path, kind:
     if kind == "free":
         assert titles["history_lab of a chat"] == "These calls cost nothing, so nothing else would be cheaper"
     if kind == "unknown":
-        assert titles["burn_down"] == "no call of org 'acme' this month has a known price; add one under [prices]"
+        assert titles["burn_down"] == "no call of this month has a known price; add one under [prices]"
         assert titles["spend"] == "What these calls cost is not known"
     if kind == "one call":
         assert titles["latency"] == f"Replies of {OPUS} begin within 0.3 s"
@@ -292,6 +292,8 @@ def test_latency_compares_the_medians_of_models(ten_days: None) -> None:
     axes = wb.plots.latency()
     assert len(axes.lines) == 4 * 3
     assert subtitle(axes).endswith("2 models with fewer calls not shown")
+    axes = wb.plots.latency(where={"model": ["a", "b"]})
+    assert title(axes) == "Half of the replies begin within 0.82 s, whichever the model"
     axes = wb.plots.latency(where={"model": [OPUS, long]})
     assert title(axes) == "Half of the replies begin within 0.82 s, whichever the model"
     assert words(axes)[1] == "claude-of-a-very-long-nam… half 0.82 s, 95% 0.82 s"

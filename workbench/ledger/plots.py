@@ -218,7 +218,7 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     """
     found = forecast(org, budget, now=now)
     if found.unpriced_calls and not found.high_usd:
-        raise InvalidRequest(f"no call of org {org!r} this month has a known price; add one under [prices]")
+        raise InvalidRequest("no call of this month has a known price; add one under [prices]")
     days, one = found.days, timedelta(days=1)
     drawn, (axes,) = figure()
     today = found.now.date()
@@ -614,7 +614,7 @@ def _seconds_axis(axes: Axes, counts: pd.DataFrame) -> None:
 
 def _wait_finding(middles: dict[str, float], lines: dict[str, pd.DataFrame]) -> str:
     fast, slow = min(middles, key=lambda each: middles[each]), max(middles, key=lambda each: middles[each])
-    if fast == slow:
+    if len(lines) == 1:
         most = _seconds(_by_then(lines[fast], 0.95))
         half = _seconds(middles[fast])
         if half == most:
