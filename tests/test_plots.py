@@ -167,9 +167,83 @@ def test_what_nobody_knows_is_no_bar_of_zero(ten_days: None) -> None:
 def test_calls_that_cost_nothing_say_so_and_one_day_is_named_once(no_key: Path) -> None:
     write([call(NOON, "local", Counts(output_tokens=5))])
     axes = wb.plots.spend()
-    assert title(axes) == "$0 in 1 day: nobody charged for them"
+    assert title(axes) == "$0 in 1 day: nobody charged for these calls"
     axes.figure.canvas.draw()
     assert [label.get_text() for label in axes.get_xticklabels() if label.get_text()].count("20 Nov") == 1
+
+
+ODD = {
+    "one call": lambda: [call(NOON, OPUS, Counts(uncached_input_tokens=300, output_tokens=50), chat_id="c")],
+    "free": lambda: [call(NOON - timedelta(days=n), "local", Counts(output_tokens=9), chat_id="c") for n in range(20)],
+    "failed": lambda: [
+        call(NOON - timedelta(days=n), OPUS, Counts(), chat_id="c", status="failed", ttft_ms=None) for n in range(20)
+    ],
+    "unknown": lambda: [
+        call(NOON - timedelta(days=n), "mine", Counts(output_tokens=9), chat_id="c") for n in range(20)
+    ],
+    "large": lambda: [
+        call(NOON - timedelta(days=n), model, Counts(uncached_input_tokens=90_000_000), chat_id="c", ttft_ms=300)
+        for n in range(45)
+        for model in (OPUS, "us.anthropic.claude-opus-4-6-v1:0")
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_ledgers_are_drawn_as_tidily_or_refused_in_words(no_key: Path, kind: str) -> None:
+    org = "the-department-of-analytics-and-insights" if kind == "large" else "acme"
+    write([row | {"org_id": org} for row in ODD[kind]()])
+    drawn: dict[str, Callable[[], Axes]] = {
+        "spend": lambda: wb.plots.spend(org=org, now=NOON, tz="America/Los_Angeles"),
+        "tokens": lambda: wb.plots.tokens(org=org, now=NOON),
+        "cache_hits": lambda: wb.plots.cache_hits(org=org, now=NOON),
+        "burn_down": lambda: wb.plots.burn_down(org, 60, now=NOON),
+        "latency": lambda: wb.plots.latency(org=org),
+        "context_growth": lambda: wb.plots.context_growth("c", org=org)[0],
+        "what_if": lambda: wb.plots.what_if(org=org),
+        "history_lab": lambda: wb.plots.history_lab(org=org),
+        "history_lab of a chat": lambda: wb.plots.history_lab("c", org=org),
+    }
+    titles = {}
+    for name, draw in drawn.items():
+        try:
+            figure = draw().figure
+        except wb.InvalidRequest as refused:
+            titles[name] = str(refused)
+            continue
+        figure.canvas.draw()
+        titles[name] = figure.get_label()
+        boxes = dict(boxes_of(figure))
+        for text, box in boxes.items():
+            assert box.x0 >= 0 and box.x1 <= 640 and box.y0 >= 0 and box.y1 <= figure.bbox.height, (name, text)
+        for (one, first), (other, second) in combinations(boxes.items(), 2):
+            assert not first.overlaps(second), (name, one.get_text(), other.get_text())
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                low, high = axis.get_view_interval()
+                at = [each.label1.get_text() for each in axis.get_major_ticks() if low <= each.get_loc() <= high]
+                assert len(at) == len(set(at)), (name, at)
+    assert not [title for title in titles.values() if " 0.0 times" in title or " 1.0 times" in title]
+    if kind == "free":
+        assert titles["history_lab of a chat"] == "These calls cost nothing, so nothing else would be cheaper"
+    if kind == "unknown":
+        assert titles["burn_down"] == "no call of this month has a known price; add one under [prices]"
+        assert titles["spend"] == "What these calls cost is not known"
+    if kind == "one call":
+        assert titles["latency"] == f"Replies of {OPUS} begin within 0.3 s"
+        assert titles["cache_hits"] == "Nothing of the input came from the cache"
+
+
+def test_policies_that_cost_the_same_are_not_said_to_differ() -> None:
+    assert title(wb.plots.history_policies(1)) == "A chat of 1 turn costs the same in a sliding window as in blocks"
+    with pytest.raises(wb.InvalidRequest, match="local costs nothing"):
+        wb.plots.history_policies(model="local")
+
+
+def test_a_chat_with_two_models_is_not_said_to_have_one_price(no_key: Path) -> None:
+    write([call(NOON, model, Counts(output_tokens=9), chat_id="c") for model in (OPUS, "claude-haiku-5-5")])
+    _, money = wb.plots.context_growth("c")
+    assert subtitle(money) == "US dollars so far · 2 models, each at its price"
 
 
 def test_every_text_has_a_contrast_of_4_5_to_1() -> None:
@@ -209,7 +283,7 @@ def test_latency_compares_the_medians_of_models(ten_days: None) -> None:
 
     write([call(NOON, "claude-haiku-5-5", Counts(output_tokens=1), ttft_ms=200)])
     axes = wb.plots.latency(where={"model": [OPUS, "claude-haiku-5-5"]})
-    assert title(axes) == f"{OPUS} begins after 0.8 s, 4.0 times as late as claude-haiku-5-5 (medians)"
+    assert title(axes) == f"{OPUS} takes 0.8 s to begin, 4.0 times as long as claude-haiku-5-5 (medians)"
     assert words(axes)[0] == "claude-haiku-5-5 half 0.2 s, 95% 0.2 s"
     assert subtitle(axes) == "seconds to the first token, part of the calls · 11 calls"
 
@@ -218,6 +292,8 @@ def test_latency_compares_the_medians_of_models(ten_days: None) -> None:
     axes = wb.plots.latency()
     assert len(axes.lines) == 4 * 3
     assert subtitle(axes).endswith("2 models with fewer calls not shown")
+    axes = wb.plots.latency(where={"model": ["a", "b"]})
+    assert title(axes) == "Half of the replies begin within 0.82 s, whichever the model"
     axes = wb.plots.latency(where={"model": [OPUS, long]})
     assert title(axes) == "Half of the replies begin within 0.82 s, whichever the model"
     assert words(axes)[1] == "claude-of-a-very-long-nam… half 0.82 s, 95% 0.82 s"

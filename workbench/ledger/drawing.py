@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ INCHES = 6.4
 """640 pixels."""
 TITLE_LETTERS, SUBTITLE_LETTERS = 60, 86
 """That fit in a line."""
+MANY_DAYS = 300
+"""Days from which on a date needs its year."""
 
 
 def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]]:
@@ -46,7 +49,8 @@ def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]
 
 def head(axes: Axes, finding: str, subtitle: str) -> None:
     """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin."""
-    under, title = _even_lines(subtitle, SUBTITLE_LETTERS), "\n".join(_even_lines(finding, TITLE_LETTERS))
+    under = _even_lines(subtitle, SUBTITLE_LETTERS, " · ")
+    title = "\n".join(_even_lines(finding, TITLE_LETTERS, "; "))
     # parse_math: a pair of dollar signs would be read as mathematics
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=9 + 13 * len(under), parse_math=False)
     axes.annotate(
@@ -58,9 +62,24 @@ def head(axes: Axes, finding: str, subtitle: str) -> None:
 def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
     """Return the end of a subtitle: whose calls, how many, where days begin."""
     whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    unknown = f"{unpriced:,.0f} more of unknown price not shown" if unpriced else ""
-    parts = [whose, f"{calls - unpriced:,.0f} calls", unknown, f"days of {tz}" if tz else ""]
-    return " · ".join(filter(None, parts))
+    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))
+
+
+def how_many(calls: float, unpriced: float = 0) -> str:
+    """Return how many calls are shown, and how many are not since nobody knows their price.
+
+    >>> how_many(1), how_many(13_860, 1), how_many(20, 20)
+    ('1 call', '13,859 calls · 1 more of unknown price not shown', '20 calls of unknown price')
+    """
+    shown = calls - unpriced or calls
+    counted = f"{shown:,.0f} call{'s' if shown != 1 else ''}"
+    if not unpriced:
+        return counted
+    return (
+        f"{counted} · {unpriced:,.0f} more of unknown price not shown"
+        if shown < calls
+        else f"{counted} of unknown price"
+    )
 
 
 def describe(drawn: Figure, *axes: Axes) -> None:
@@ -69,14 +88,16 @@ def describe(drawn: Figure, *axes: Axes) -> None:
 
 
 def end_labels(axes: Axes, x: Any, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Name lines or bars at their ends, the names kept apart where they come close."""
-    gap = 0.07 * axes.get_ylim()[1]
-    lowest = float("-inf")
-    for value, label, colour in sorted(ends):
-        lowest = max(value, lowest + gap)
-        axes.annotate(
-            label, (x, lowest), fontsize=9, color=colour, va="center", parse_math=False, annotation_clip=False
-        )
+    """Name lines or bars at their ends, the names kept apart where they come close, and below the subtitle."""
+    top = axes.get_ylim()[1]
+    gap, lowest, highest = 0.08 * top, float("-inf"), top
+    named, places = sorted(ends), []
+    for value, _, _ in named:
+        places.append(lowest := max(value, lowest + gap))
+    for (_, label, colour), place in zip(reversed(named), reversed(places), strict=True):
+        y = min(place, highest)
+        highest = y - gap
+        axes.annotate(label, (x, y), fontsize=9, color=colour, va="center", parse_math=False, annotation_clip=False)
 
 
 def side_labels(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
@@ -91,6 +112,13 @@ def side_labels(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
         axes.annotate("\u25a0", xytext=(6, 10 + 26 * n), fontsize=11, color=colour, **place)
         words = AS_TEXT.get(colour, colour)
         axes.annotate(label, xytext=(18, 10 + 26 * n), fontsize=9, color=words, parse_math=False, **place)
+
+
+def from_zero(axes: Axes, highest: float) -> None:
+    """Let the y axis begin at zero; if there is nothing but zero, it is all that is written at it."""
+    axes.set_ylim(0, 1.12 * highest or 1)
+    if not highest:
+        axes.set_yticks([0])
 
 
 def dollar_axis(axis: Axis) -> None:
@@ -111,14 +139,15 @@ def tick(amount: float, others: Sequence[float]) -> str:
 
 
 def day_axis(axes: Axes) -> None:
-    """Write at most six days at the x axis."""
+    """Write at most six days at the x axis, or months where there are many."""
     from matplotlib.dates import AutoDateLocator, DayLocator, num2date
 
     first, last = axes.get_xlim()
     # of a few days it would name hours
     days: Any = DayLocator() if last - first < 6 else AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(days)
-    axes.xaxis.set_major_formatter(lambda value, _: day_name(num2date(value).date()))  # type: ignore[no-untyped-call]
+    name = "{:%b %Y}".format if last - first > MANY_DAYS else day_name
+    axes.xaxis.set_major_formatter(lambda value, _: name(num2date(value).date()))  # type: ignore[no-untyped-call]
 
 
 def day_name(day: date) -> str:
@@ -146,25 +175,29 @@ def many(count: float) -> str:
     return f"{digits} {word}"
 
 
-def _even_lines(text: str, letters: int) -> list[str]:
+def _even_lines(text: str, letters: int, between: str) -> list[str]:
     """As few lines as fit, none much shorter than the others."""
-    lines = _lines(text, letters)
-    while letters > 10 and len(narrower := _lines(text, letters - 1)) == len(lines):
+    lines = _lines(text, letters, between)
+    longest = max(map(len, text.split()))
+    while letters > longest and len(narrower := _lines(text, letters - 1, between)) == len(lines):
         lines, letters = narrower, letters - 1
     return lines
 
 
-def _lines(text: str, letters: int) -> list[str]:
-    """The text in lines that end where its parts do, which have dots between them.
+def _lines(text: str, letters: int, between: str) -> list[str]:
+    """The text in lines that end where its parts do, and never between a number and its unit or within a name.
 
-    >>> _lines("US dollars · 6,698 calls", 15), _lines("no parts at all", 8)
+    >>> _lines("US dollars · 6,698 calls", 15, " · "), _lines("no parts at all", 8, " · ")
     (['US dollars ·', '6,698 calls'], ['no parts', 'at all'])
+    >>> _lines("opus-5-5 begins after 1.2 s", 23, "; ")
+    ['opus-5-5 begins after', '1.2 s']
     """
+    end = between.rstrip()
     lines: list[str] = []
-    for part in text.split(" · "):
-        if lines and len(lines[-1]) + len(part) + 3 <= letters - 2:
-            lines[-1] += f" · {part}"
+    for part in re.sub(r"(?<![\w-])([\d.,]+) (?=[A-Za-z])", "\\1\u00a0", text).split(between):
+        if lines and len(lines[-1]) + len(between) + len(part) <= letters - len(end):
+            lines[-1] += between + part
         else:
-            lines[-1:] = [f"{line} ·" for line in lines[-1:]]
-            lines += wrap(part, letters)
-    return lines
+            lines[-1:] = [line + end for line in lines[-1:]]
+            lines += wrap(part, letters, break_on_hyphens=False)
+    return [line.replace("\u00a0", " ") for line in lines]

@@ -150,8 +150,9 @@ def forecast(
     store = runtime().engine.store
     history = runtime().run(spend_history(store.backend, at, org))
     if not history.enough:
+        whose = "the ledger" if org == DEFAULT_ID else f"org {org!r}"
         raise InvalidRequest(
-            f"org {org!r} has {len(history.days)} whole days since its first call of the last {MOST_DAYS}; "
+            f"{whose} has {len(history.days)} whole days since its first call of the last {MOST_DAYS} days; "
             f"a forecast needs {LEAST_DAYS}: ask again later, or see wb.usage(by='day')"
         )
     limit = runtime().run(_budget_of(org)) if budget is None else _dollars(budget)

@@ -31,6 +31,7 @@ from workbench.ledger.drawing import (
     dollar_axis,
     end_labels,
     figure,
+    from_zero,
     head,
     many,
     scope,
@@ -108,7 +109,6 @@ def spend(
     hatched = _stacked_days(axes, costs.day, shown, _today(now, tz))
     for day in costs.day[costs.cost.isna()]:
         axes.annotate("?", (day, 0), ha="center", va="bottom", fontsize=9, color=GREY)
-    axes.set_ylim(bottom=0)
     dollar_axis(axes.yaxis)
     side_labels(axes, [(f"{name}\n{shares[name]:.0%}", colour) for name, (colour, _) in shown.items()])
     counted = scope(org, costs.calls.sum(), costs.unpriced_calls.sum(), tz)
@@ -142,11 +142,12 @@ def tokens(
     shown = {name: (colour, counts.astype(float)) for name, (colour, counts) in parts.items() if counts.any()}
     total = sum(counts.sum() for _, counts in shown.values())
     hatched = _stacked_days(axes, sums.day, shown, _today(now, tz))
-    axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: many(value))
     side_labels(axes, [(f"{name}\n{counts.sum() / total:.0%}", colour) for name, (colour, counts) in shown.items()])
     read, back = (counts.sum() / max(total, 1) for counts in (sums.cache_read_tokens, sums.output_tokens))
-    finding = f"{many(total)} tokens: {read:.0%} read from the cache, {back:.0%} replies"
+    finding = (
+        f"{many(total)} tokens: {read:.0%} read from the cache, {back:.0%} replies" if total else "No tokens at all"
+    )
     head(axes, finding, f"tokens a day by class · {scope(org, sums.calls.sum(), tz=tz)}{hatched}")
     describe(drawn, axes)
     return axes
@@ -184,14 +185,17 @@ def cache_hits(
     # a Sunday with three calls is no finding
     busy = share[sums.input_tokens >= sums.input_tokens.median()]
     low, at = float(busy.min()), sums.day[busy.index][busy == busy.min()].iloc[0]
-    if whole - low > 0.05:
+    finding = f"{whole:.0%} of all input came from the cache"
+    if not whole:
+        finding = "Nothing of the input came from the cache"
+    elif whole - low > 0.05:
         axes.annotate(
             f"{day_name(at)} {low:.0%}", (at, low), (at, 1.02), ha="center", fontsize=9, color="black",
             arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 0.8},
         )  # fmt: skip
-        finding = f"{whole:.0%} of all input came from the cache, on {day_name(at)} only {low:.0%}"
-    else:
-        finding = f"{whole:.0%} of all input came from the cache, on busy days never less than {low:.0%}"
+        finding += f", on {day_name(at)} only {low:.0%}"
+    elif len(sums) > 1:
+        finding += f", on busy days never less than {low:.0%}"
     counted = scope(org, sums.calls.sum(), tz=tz)
     head(axes, finding, f"part of the input tokens read from the cache · {counted}{hatched}")
     describe(drawn, axes)
@@ -210,9 +214,11 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
         The axes: US dollars since the first of the month; the band holds 80 % of what may come. See ``wb.forecast``.
 
     Raises:
-        InvalidRequest: there are too few days to say how the month ends.
+        InvalidRequest: there are too few days to say how the month ends, or no price is known.
     """
     found = forecast(org, budget, now=now)
+    if found.unpriced_calls and not found.high_usd:
+        raise InvalidRequest("no call of this month has a known price; add one under [prices]")
     days, one = found.days, timedelta(days=1)
     drawn, (axes,) = figure()
     today = found.now.date()
@@ -227,18 +233,24 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     axes.fill_between(at, low, high, color="#C9CDD2", linewidth=0)
     axes.plot(at, expected, color="black", linestyle=(0, (4, 2)), linewidth=1.5)
     axes.plot(at[0], spent[-1], "o", color="black", markersize=5)
-    axes.annotate(
-        f"{dollars(found.spent_usd)} so far", (at[0], spent[-1]), (7, -8), textcoords="offset points", fontsize=9
-    )
     limit = None if found.budget_usd is None else float(found.budget_usd)
-    axes.set_ylim(0, 1.12 * max(high[-1], limit or 0) or 1)
+    from_zero(axes, max(high[-1], limit or 0))
+    # below the point, unless the dates are there
+    place, side = ((-4, 6), "right") if spent[-1] < 0.1 * axes.get_ylim()[1] else ((7, -8), "left")
+    axes.annotate(
+        f"{dollars(found.spent_usd)} so far", (at[0], spent[-1]), place, textcoords="offset points", fontsize=9,
+        ha=side, parse_math=False,
+    )  # fmt: skip
     axes.set_xlim(days.day.iloc[0], at[-1])
     finding = f"{found.now:%B} ends at about {dollars(found.expected_usd)}"
     if found.budget_usd is not None and limit is not None:
         axes.axhline(limit, color=LOSS, linewidth=1.5)
+        # where the spend is not: it begins below a budget that is large, and ends above one that is small
+        where, side = ((0, limit), "left") if limit > float(found.expected_usd) / 2 else ((1, limit), "right")
         axes.annotate(
-            f"budget {dollars(found.budget_usd)}", (days.day.iloc[0], limit), (4, 3), textcoords="offset points",
-            fontsize=9, color=AS_TEXT[LOSS], parse_math=False,
+            f"budget {dollars(found.budget_usd)}", where, (4 if side == "left" else -4, 3), ha=side,
+            xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9, color=AS_TEXT[LOSS],
+            parse_math=False,
         )  # fmt: skip
         if found.spent_usd > found.budget_usd and found.over_on:
             finding += f"; the budget of {dollars(found.budget_usd)} was passed on {day_name(found.over_on)}"
@@ -247,12 +259,14 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
             finding += f" and passes the budget of {dollars(found.budget_usd)} with odds of {odds}"
             finding += f", about {day_name(found.over_on)}" if found.over_on else ""
     whole = [(found.low_usd, GREY, ""), (found.expected_usd, "black", "~"), (found.high_usd, GREY, "")]
+    if dollars(found.low_usd) == dollars(found.high_usd):
+        whole = whole[1:2]
     end_labels(axes, at[-1] + one / 4, [(float(usd), f"{about}{dollars(usd)}", colour) for usd, colour, about in whole])
     dollar_axis(axes.yaxis)
     day_axis(axes)
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
     counted = scope(org, calls.calls.sum(), found.unpriced_calls, "UTC")
-    head(axes, finding, f"US dollars since the first of the month, band: 8 of 10 simulated months · {counted}")
+    head(axes, finding, f"US dollars since the first of the month · band: 8 of 10 simulated months · {counted}")
     describe(drawn, axes)
     return axes
 
@@ -290,7 +304,8 @@ def latency(
     dashes: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
     for n, model in enumerate(sorted(lines, key=lambda each: middles[each])):
         line, style = lines[model], {"color": "black", "linestyle": dashes[n], "linewidth": 1.7}
-        axes.step(line.ttft_ms / 1000, line.part, where="post", **style)
+        # from zero up to the fastest: of calls that took equally long, that is all there is
+        axes.step([line.ttft_ms.iloc[0] / 1000, *line.ttft_ms / 1000], [0, *line.part], where="post", **style)
         half, most = middles[model], _by_then(line, 0.95)
         axes.plot([half, most], [0.5, 0.95], "o", color="black", markersize=4.5)
         y = 0.97 - 0.25 * n
@@ -411,10 +426,13 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
     head(tokens, _growth_finding(calls), f"tokens of each turn · {scope(org, len(calls))}")
     so_far = list(accumulate(costs))
     money.bar(turns, [float(amount) for amount in so_far], color=GREY, width=0.72)
-    asked = priced_as or calls.model.iloc[-1]
-    whose = "the embedded model, which is free" if asked == LOCAL_MODEL else f"list prices of {asked}"
+    asked = [priced_as] if priced_as else list(calls.model.unique())
+    whose = f"list prices of {asked[0]}" if len(asked) == 1 else f"{len(asked)} models, each at its price"
+    if asked == [LOCAL_MODEL]:
+        whose = "the embedded model, which is free"
     head(money, f"{dollars(so_far[-1])} so far, {dollars(costs[-1])} for the last turn", f"US dollars so far · {whose}")
-    money.set_ylim(bottom=0)
+    from_zero(tokens, float(max(below)))
+    from_zero(money, float(so_far[-1]))
     dollar_axis(money.yaxis)
     for axes in (tokens, money):
         _turn_axis(axes, len(calls), 0.4, len(calls) + 0.6)
@@ -434,6 +452,9 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
         The axes: US dollars so far by turn, a line per policy.
     """
     costs = history_costs(turns, model=model, **shape)
+    total = costs[costs.turn == turns].set_index(["policy", "cached"]).cost_so_far_usd
+    if not total[BLOCKS, True]:
+        raise InvalidRequest(f"{model} costs nothing, whatever is sent; name another model")
     drawn, (axes,) = figure()
     styles = {
         (WHOLE, False): (GREY, ":", "whole chat, no cache"),
@@ -442,21 +463,23 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
         (WHOLE, True): (GREY, "--", "whole chat, cached"),
         (BLOCKS, True): (SAVING, "-", "dropped in blocks, cached (ours)"),
     }
-    ends = []
+    ends, marker = [], "o" if turns == 1 else ""
     for (policy, cached), (colour, style, label) in styles.items():
         line = costs[(costs.policy == policy) & (costs.cached == cached)]
         values = line.cost_so_far_usd.astype(float)
-        axes.plot(line.turn, values, color=colour, linestyle=style, linewidth=2)
+        axes.plot(line.turn, values, color=colour, linestyle=style, linewidth=2, marker=marker)
         ends.append((values.iloc[-1], f"{label} {dollars(line.cost_so_far_usd.iloc[-1])}", AS_TEXT.get(colour, colour)))
+    from_zero(axes, max(value for value, _, _ in ends))
     end_labels(axes, turns * 1.015, ends)
-    total = costs[costs.turn == turns].set_index(["policy", "cached"]).cost_so_far_usd
     ratio = float(total[SLIDING, True] / total[BLOCKS, True])
     limit = shape.get("limit", 20)
     finding = f"A sliding window costs {ratio:.1f} times as much as dropping blocks"
-    head(axes, finding, f"US dollars so far · list prices of {model}, at most {limit} messages sent, {turns} turns")
-    axes.set_ylim(bottom=0)
+    if abs(ratio - 1) < 0.05:
+        finding = f"A chat of {turns} turn{'s' if turns > 1 else ''} costs the same in a sliding window as in blocks"
+    shown = f"list prices of {model} · {turns} turn{'s' if turns > 1 else ''} · at most {limit} messages sent"
+    head(axes, finding, f"US dollars so far · {shown}")
     dollar_axis(axes.yaxis)
-    _turn_axis(axes, turns, 1, turns * 1.62)
+    _turn_axis(axes, turns, min(1, turns - 0.5), turns * 1.62)
     describe(drawn, axes)
     return axes
 
@@ -478,6 +501,10 @@ def _growth_finding(calls: pd.DataFrame) -> str:
         return f"Turn 1 sent {first:,} tokens"
     cached = calls.cache_read_tokens.sum() / max(1, calls.input_tokens.sum())
     grown = f"Turn {len(calls)} sent {last / max(1, first):.1f} times what turn 1 did"
+    if not first or not last:
+        grown = f"Turn {len(calls)} sent {last:,} tokens, turn 1 sent {first:,}"
+    elif abs(last / first - 1) < 0.05:
+        grown = f"Turn {len(calls)} sent about as much as turn 1"
     return f"{grown}; {cached:.0%} of all input came from the cache"
 
 
@@ -504,10 +531,11 @@ def _stacked_days(
     at = date2num(days)  # type: ignore[no-untyped-call]
     below = np.zeros(len(at))
     dense = at[-1] - at[0] > DENSE
+    half = 0.5 if dense else 0.45  # gaps of less than a pixel would make stripes
     for colour, values in parts.values():
         above = below + values.to_numpy(dtype=float)
         # one artist for all days: a patch for each would take half a second
-        corners = [at - 0.45, below, at - 0.45, above, at + 0.45, above, at + 0.45, below]
+        corners = [at - half, below, at - half, above, at + half, above, at + half, below]
         bars: Any = np.stack(corners, axis=1).reshape(-1, 4, 2)
         axes.add_collection(PolyCollection(bars, facecolor=colour, edgecolor="white", linewidth=0 if dense else 0.6))
         if dense:
@@ -520,7 +548,7 @@ def _stacked_days(
             )
         below = above
     axes.set_xlim(at[0] - 0.8, at[-1] + 0.8)
-    axes.set_ylim(0, 1.12 * max(below.max(), 1e-9))
+    from_zero(axes, below.max())
     day_axis(axes)
     return " · hatched: today so far" if today in days.to_numpy() else ""
 
@@ -539,7 +567,7 @@ def _spend_finding(axes: Axes, costs: pd.DataFrame, shares: dict[str, float]) ->
         times = most.cost / usual
         return f"{finding}; {day_name(most.day)} cost {dollars(most.cost_usd)}, {times:.1f} times a usual day"
     if not any(shares.values()):
-        return f"{finding}: nobody charged for them"
+        return f"{finding}: nobody charged for these calls"
     dearest = max(shares, key=lambda name: shares[name])
     return f"{finding}, {shares[dearest]:.0%} of it for {dearest}"
 
@@ -586,13 +614,16 @@ def _seconds_axis(axes: Axes, counts: pd.DataFrame) -> None:
 
 def _wait_finding(middles: dict[str, float], lines: dict[str, pd.DataFrame]) -> str:
     fast, slow = min(middles, key=lambda each: middles[each]), max(middles, key=lambda each: middles[each])
-    if fast == slow:
+    if len(lines) == 1:
         most = _seconds(_by_then(lines[fast], 0.95))
-        return f"Half of the replies of {fast} begin within {_seconds(middles[fast])}, 95% within {most}"
+        half = _seconds(middles[fast])
+        if half == most:
+            return f"Replies of {fast} begin within {half}"
+        return f"Half of the replies of {fast} begin within {half}, 95% within {most}"
     ratio = middles[slow] / middles[fast]
     if ratio < ALIKE:
         return f"Half of the replies begin within {_seconds(middles[slow])}, whichever the model"
-    return f"{slow} begins after {_seconds(middles[slow])}, {ratio:.1f} times as late as {fast} (medians)"
+    return f"{slow} takes {_seconds(middles[slow])} to begin, {ratio:.1f} times as long as {fast} (medians)"
 
 
 def _short(model: str) -> str:

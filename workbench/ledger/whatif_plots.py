@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
 from workbench.ledger.demo import DEMO_ORG
-from workbench.ledger.drawing import AS_TEXT, GREY, LOSS, SAVING, describe, dollar_axis, end_labels, figure, head
+from workbench.ledger.drawing import (
+    AS_TEXT,
+    GREY,
+    LOSS,
+    SAVING,
+    describe,
+    dollar_axis,
+    end_labels,
+    figure,
+    from_zero,
+    head,
+    how_many,
+)
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE
 from workbench.ledger.recorded import scope_of
 from workbench.ledger.replay import FIVE_MINUTES, OFF, Scenario
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
     from workbench.ledger.whatif import Outcome, Some
 
 INK = "#202124"
+FREE = "These calls cost nothing, so nothing else would be cheaper"
 ROW_INCHES = 0.5
 BAR = 0.34
 """Of the height of a row; the words above it take the rest."""
@@ -131,9 +144,12 @@ def _bars(past: Past, shown: Sequence[Outcome], finding: str, org: str) -> Axes:
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
-    axes.set_xlim(0, 1.04 * max(float(outcome.high) for outcome in shown) or 1)
+    most = max(float(outcome.high) for outcome in shown)
+    axes.set_xlim(0, 1.04 * most or 1)
     axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(lambda value, _: dollars(Decimal(str(round(value, 9)))))
+    if not most:
+        axes.set_xticks([0])
+    dollar_axis(axes.xaxis)
     head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
     describe(drawn, axes)
     return axes
@@ -161,16 +177,20 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
         )
         same = f" ({AS_IT_WAS})" if costs == was and scenario != Scenario() else ""
         ends.append((values[-1], f"{name} {dollars(costs[-1])}{same}", AS_TEXT.get(colour, colour)))
-    axes.set_ylim(bottom=0)
+    from_zero(axes, max(value for value, _, _ in ends))
     dollar_axis(axes.yaxis)
     end_labels(axes, turns * 1.02, ends)
     axes.set_xlim(min(1, turns - 0.5), turns * 1.7)
     axes.set_xticks(range(step := max(1, -(-turns // 8)), turns + 1, step))
     axes.set_xlabel("turn", fontsize=9, color=GREY, loc="left")
     dearest, cheapest = (choose(lines, key=lambda scenario: lines[scenario][-1]) for choose in (max, min))
-    ratio = float(lines[dearest][-1] / (lines[cheapest][-1] or 1))
-    finding = f"{_capital(styles[dearest][0])}: {ratio:.1f} times the cost of {styles[cheapest][0]}"
-    head(axes, finding, _subtitle("US dollars so far, cached for 5 minutes if not said", past, org))
+    finding = FREE
+    if lines[dearest][-1]:
+        ratio = float(lines[dearest][-1] / (lines[cheapest][-1] or 1))
+        finding = f"{_capital(styles[dearest][0])}: {ratio:.1f} times the cost of {styles[cheapest][0]}"
+        if ratio < 1.05:
+            finding = "This chat costs about the same, however its history is sent"
+    head(axes, finding, _subtitle("US dollars so far · cached for 5 minutes if not said", past, org))
     describe(drawn, axes)
     return axes
 
@@ -201,6 +221,8 @@ def _label(outcome: Outcome, was: Decimal) -> str:
 
 def _finding(shown: Sequence[Outcome]) -> str:
     was = shown[0].likely
+    if not was:
+        return FREE
     less = [outcome for outcome in shown[1:] if outcome.high < was]
     if less:
         best = min(less, key=lambda outcome: outcome.likely)
@@ -212,25 +234,31 @@ def _finding(shown: Sequence[Outcome]) -> str:
 
 def _verdict(tried: Sequence[Outcome]) -> str:
     best, _ = recommended(tried)
-    was, cheapest = tried[0], min(tried, key=lambda outcome: outcome.likely)
-    if best is not was:
-        saved = was.likely - best.likely
-        return f"{_capital(in_words(best.scenario))}: {dollars(saved)} of {dollars(was.likely)} saved"
-    dearest, saved = max(tried, key=lambda outcome: outcome.likely), was.likely - cheapest.likely
-    at_best = f"At best {dollars(saved)} of {dollars(was.likely)} saved" if saved else "Nothing else is cheaper"
+    was = tried[0]
     if not was.likely:
+        return FREE
+    if best is not was:
+        least, most = dollars(was.likely - best.high), dollars(was.likely - best.low)
+        saved = most if least == most else f"{least} to {most}"
+        return f"{_capital(in_words(best.scenario))}: {saved} of {dollars(was.likely)} saved"
+    dearest, rest = max(tried, key=lambda outcome: outcome.likely), was.likely - min(each.low for each in tried)
+    at_best = f"At best {dollars(rest)} of {dollars(was.likely)} saved" if rest else "Nothing else is cheaper"
+    if dearest.likely < Decimal("1.05") * was.likely:
         return at_best
     return f"{at_best}; {in_words(dearest.scenario)}: {dearest.likely / was.likely:.1f} times as much"
 
 
 def _subtitle(unit: str, past: Past, org: str) -> str:
     first, last = past.days or (None, None)
-    days = f"{first.day} {first:%b} to {last.day} {last:%b %Y}" if first and last else ""
+    days = ""
+    if first and last:
+        year = "" if first.year == last.year else f" {first.year}"
+        days = f"{first.day} {first:%b}{year} to {last.day} {last:%b %Y}"
     if first and last and first.date() == last.date():
         days = f"{last.day} {last:%b %Y}"
     whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    unknown = f"{past.unpriced:,} more of unknown price not shown" if past.unpriced else ""
-    return " · ".join(filter(None, (unit, f"{len(past.calls):,} calls", days, unknown, whose)))
+    counted = how_many(len(past.calls) + past.unpriced, past.unpriced)
+    return " · ".join(filter(None, (unit, counted, f"{days} UTC" if days else "", whose)))
 
 
 def _capital(words: str) -> str:
