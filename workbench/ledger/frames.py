@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -279,8 +280,10 @@ def _condition(name: str, wanted: object, values: list[object]) -> str:
     options = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
     known = [option for option in options if option is not None]
     for option in known:
-        if not isinstance(option, int if name == "prompt_version" else str):
+        if not isinstance(option, Integral if name == "prompt_version" else str) or isinstance(option, bool):
             raise InvalidRequest(f"{name} is never {option!r}, which is of type {type(option).__name__}")
+    # a number out of a frame is one of NumPy's
+    known = [int(option) if isinstance(option, Integral) else option for option in known]
     first = 5 + len(values)
     values += known
     chosen = [f"{name} IN ({', '.join(f'${first + n}' for n in range(len(known)))})"] if known else []
@@ -297,7 +300,8 @@ def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | 
             raise InvalidRequest(f"{value!r} is no time; write it like 2026-11-25 or 2026-11-25T14:30+01:00") from None
     if value is None:
         return None
-    if not isinstance(value, date):
+    # the missing time of pandas is a datetime of no year, and would be no bound
+    if not isinstance(value, date) or not isinstance(value.year, int):
         raise InvalidRequest(f"{value!r} is no time; give a text like '2026-11-25', a date or a datetime")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
@@ -306,9 +310,13 @@ def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | 
 
 def _zone(name: str) -> ZoneInfo:
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # none of that name; no name; a folder
-        raise InvalidRequest(f"there is no time zone {name!r}; write it like Europe/Berlin or UTC") from None
+        zone = ZoneInfo(name)
+    except (KeyError, TypeError, ValueError, OSError):  # none of that name; no text; no name; a folder
+        zone = None
+    # names of this machine, which the store does not know
+    if zone is None or name in ("localtime", "posixrules") or name.startswith(("posix/", "right/")):
+        raise InvalidRequest(f"there is no time zone {name!r}; write it like Europe/Berlin or UTC")
+    return zone
 
 
 def _id(chat: Chat | str | None) -> str:
