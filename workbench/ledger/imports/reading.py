@@ -37,12 +37,13 @@ def files_at(path: Path) -> list[Path]:
     Raises:
         InvalidRequest: there is nothing of that name.
     """
-    if not path.exists():
-        raise InvalidRequest(f"there is no file or folder {str(path)!r}")
-    if not path.is_dir():
+    if os.path.isfile(path):
         return [path]
+    if not os.path.isdir(path):
+        raise InvalidRequest(f"there is no file or folder {str(path)!r}")
     found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names if name.endswith(ENDINGS)]
-    return sorted(found, key=lambda file: (len(file.parts), file))
+    # a pipe would be waited for, and a link may lead nowhere
+    return sorted(filter(os.path.isfile, found), key=lambda file: (len(file.parts), file))
 
 
 class Source:
