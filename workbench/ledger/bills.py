@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequest
-from workbench.ledger.imports.reading import UNREADABLE, Source, files_at, parsed
+from workbench.ledger.imports.reading import LONGEST, UNREADABLE, Source, files_at, parsed
 from workbench.ledger.imports.values import Malformed, count, mapping, moment, or_none, sequence
 from workbench.pricing import listed_name, price_of
 from workbench.runtime import runtime
@@ -137,9 +137,11 @@ def _pages(file: Path) -> Iterator[Mapping[str, Any]]:
     source = Source(file)
     stream = source.open()
     try:
-        text = stream.read()
+        text = stream.read(LONGEST + 1)
     finally:
         source.close()
+    if len(text) > LONGEST:
+        raise Malformed(f"is longer than {LONGEST // 2**20} MB")
     try:
         values = [parsed(text)]
     except Malformed:  # a page on each line, perhaps
@@ -183,12 +185,12 @@ def _model(model: str) -> str:
 
 def _amount(cents: object) -> Decimal:
     try:
-        amount = Decimal(str(cents)) / 100
+        amount = Decimal(str(cents))
     except InvalidOperation:
         raise Malformed("has an amount that is none") from None
-    if not amount.is_finite() or abs(amount) >= MOST_USD:
+    if not amount.is_finite() or amount.copy_abs() >= 100 * MOST_USD:
         raise Malformed("has an amount that cannot be")
-    return amount
+    return amount / 100
 
 
 def _counts(result: Mapping[str, Any]) -> dict[str, int]:
