@@ -317,7 +317,7 @@ def _drivers(org: str, since: date, until: datetime) -> pd.DataFrame:
         total = spent.cost.sum()
         for name, usd, cost in spent.nlargest(DRIVERS, "cost")[[kind, "cost_usd", "cost"]].itertuples(index=False):
             rows.append((kind, name, usd, cost / total if total else None))
-    return pd.DataFrame(rows, columns=["kind", "name", "usd", "share"])
+    return pd.DataFrame(rows, columns=["kind", "name", "usd", "share"]).astype({"share": "float64"})
 
 
 def _dollars(budget: Decimal | float | str) -> Decimal:
