@@ -234,7 +234,7 @@ def month_end(totals: Floats) -> tuple[Decimal, Decimal, Decimal]:
     """Return the low, the middle and the high end of simulated months; 80 % of them end between low and high."""
     import numpy as np
 
-    low, middle, high = (plain(Decimal(f"{each:.6f}")) for each in np.quantile(totals[:, -1], (0.1, 0.5, 0.9)))
+    low, middle, high = (plain(Decimal(f"{each:.9f}")) for each in np.quantile(totals[:, -1], (0.1, 0.5, 0.9)))
     return low, middle, high
 
 
