@@ -231,7 +231,15 @@ def _shown(ran: LedgerQuery) -> str:
 
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
     """The first rows as texts of bearable length."""
-    return table.head(MOST_ROWS).map(lambda value: str(value)[:MOST_CELL])
+    first = table.head(MOST_ROWS).astype(object)
+    return first.where(first.notna(), None).map(_as_text)
+
+
+def _as_text(value: object) -> str:
+    try:
+        return "NULL" if value is None else str(value)[:MOST_CELL]
+    except NotImplementedError:  # pandas has times that Python's calendar cannot name, such as -infinity
+        return "a time out of range"
 
 
 def _cell(value: object) -> str:

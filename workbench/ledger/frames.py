@@ -353,7 +353,10 @@ def frame_of(table: pa.Table, tz: str = "UTC") -> pd.DataFrame:
     # two may have one name, and pyarrow mixes them up
     numbered = table.rename_columns([str(n) for n in range(len(names))])
     # counts are 64 bits and never missing; what may be missing is 32 bits wide and stays a whole number this way
-    frame: pd.DataFrame = numbered.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
+    try:
+        frame: pd.DataFrame = numbered.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
+    except pa.ArrowException as error:  # of what a query made up, such as a UNION
+        raise InvalidRequest(f"the result is no DataFrame, cast it to VARCHAR: {error}") from None
     for field in numbered.schema:
         if pa.types.is_decimal(field.type):
             frame[field.name] = frame[field.name].map(plain, na_action="ignore")
