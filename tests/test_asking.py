@@ -151,6 +151,12 @@ def test_what_a_title_or_a_model_says_is_shown_harmlessly(ledger: ScriptedUpstre
     assert shown.count("<td>") == 1
 
 
+def test_nobody_pays_for_an_empty_question(ledger: ScriptedUpstream) -> None:
+    with pytest.raises(wb.InvalidRequest, match="the question is empty; write something to ask"):
+        ask_ledger(" ")
+    assert len(ledger.requests) == 3
+
+
 def test_the_embedded_model_cannot_write_sql_and_says_so(no_key: Path) -> None:
     with pytest.raises(wb.InvalidRequest, match="too small to write SQL; set ANTHROPIC_API_KEY"):
         ask_ledger("How many calls were there?")

@@ -133,8 +133,8 @@ def ask_ledger(
         user: Who asks, and pays.
 
     Raises:
-        InvalidRequest: there are more calls than fit into memory, or the embedded model would answer, which is too small
-            to write SQL.
+        InvalidRequest: nothing is asked, there are more calls than fit into memory, or the embedded model would answer,
+            which is too small to write SQL.
         ConfigurationError, BudgetExceeded, UpstreamError, StoreError: as :meth:`Chat.ask`.
 
     Example::
@@ -143,6 +143,8 @@ def ask_ledger(
         answer            # the SQL, the tables, the answer
         answer.table      # the last result as a DataFrame
     """
+    if not question.strip():
+        raise InvalidRequest("the question is empty; write something to ask")
     if runtime().engine.model_for(model) == LOCAL_MODEL:
         raise InvalidRequest(
             "the embedded model is too small to write SQL; set ANTHROPIC_API_KEY, or use wb.sql yourself"
