@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import InvalidRequest
 from workbench.ledger.imports.reading import LONGEST, UNREADABLE, Source, files_at, parsed
 from workbench.ledger.imports.values import Malformed, count, mapping, moment, or_none, sequence
-from workbench.pricing import listed_name, price_of
+from workbench.pricing import CLASSES, listed_name, price_of
 from workbench.runtime import runtime
 from workbench.store.erase import known_org
 from workbench.store.queries import query
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     Key = tuple[date, str | None]
     """A day, and a model; None for all of them together, or for what belongs to none."""
 
-CLASSES = (
-    "uncached_input_tokens",
-    "cache_read_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "output_tokens",
-    "web_searches",
-)
-TOKENS = CLASSES[:-1]
 COLUMNS = (
     "day",
     "model",

@@ -66,7 +66,6 @@ SUMS = """
     CAST(SUM(cost_usd) AS DECIMAL(18, 9))                            AS cost_usd,
     CAST(SUM(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS unpriced_calls"""
 
-
 PARTS = {
     "uncached_input_usd": ("uncached_input_tokens",),
     "cache_read_usd": ("cache_read_tokens",),
@@ -74,7 +73,8 @@ PARTS = {
     "output_usd": ("output_tokens",),
     "web_search_usd": ("web_searches",),
 }
-_TERMS = ("service_tier", "inference_geo", "speed")
+TERMS = ("service_tier", "inference_geo", "speed")
+"""Of a call, on which its price depends."""
 CATEGORIES = {*COLUMNS, "price_source"} - {"user_id", "chat_id", "prompt_version"}
 """Few values in many rows."""
 
@@ -118,7 +118,7 @@ def usage(
         wb.usage(since="2026-11-01", where={"source": ["map", "server"]})["cost_usd"].sum()
         wb.usage(by="day", tz="America/New_York").plot.bar("day", "cost")
     """
-    return _with_floats(frame_of(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
+    return with_floats(frame_of(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
 
 
 def usage_table(
@@ -137,10 +137,10 @@ def usage_table(
 
         pyarrow.parquet.write_table(wb.usage_table(since="2026-11-01"), "november.parquet")
     """
-    zone = _zone(tz)
+    zone = zone_of(tz)
     query, values = usage_query(([by] if isinstance(by, str) else by) if by else [], where or {}, tz)
     bounds = moment_of(since, zone), moment_of(until, zone)
-    return runtime().run(runtime().engine.store.arrow(query, org, *bounds, _id(chat), *values))
+    return runtime().run(runtime().engine.store.arrow(query, org, *bounds, chat_id_of(chat), *values))
 
 
 def calls(chat: Chat | str, *, org: str = DEFAULT_ID) -> pd.DataFrame:
@@ -158,10 +158,10 @@ def calls(chat: Chat | str, *, org: str = DEFAULT_ID) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = runtime().run(runtime().engine.store.arrow(query("calls"), _id(chat), org))
+    found = runtime().run(runtime().engine.store.arrow(query("calls"), chat_id_of(chat), org))
     frame = frame_of(found)
     costs = [_costs(row) for row in frame.to_dict("records")]
-    return _with_floats(frame).join(pd.DataFrame(costs, columns=list(PARTS), index=frame.index, dtype=object))
+    return with_floats(frame).join(pd.DataFrame(costs, columns=list(PARTS), index=frame.index, dtype=object))
 
 
 def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFrame:
@@ -207,7 +207,7 @@ def messages(
         InvalidRequest: the limit is below zero.
     """
     _check_limit(limit, "messages")
-    bounds = org, user, _id(chat), search, min(limit, MOST_ROWS)
+    bounds = org, user, chat_id_of(chat), search, min(limit, MOST_ROWS)
     return frame_of(runtime().run(runtime().engine.store.arrow(query("said"), *bounds)))
 
 
@@ -261,13 +261,14 @@ def usage_query(by: Sequence[str], where: Where | None = None, tz: str = "UTC") 
         raise InvalidRequest(f"usage cannot be summed by {unknown[0]!r}; use any of {', '.join((*PERIODS, *COLUMNS))}")
     by = list(dict.fromkeys(by))
     groups = ", ".join(str(n) for n in range(1, len(by) + 1))
-    chosen = ", ".join(f"{_group(name, tz)} AS {name}" for name in by)
+    chosen = ", ".join(f"{group_of(name, tz)} AS {name}" for name in by)
     calls, _, _ = calls.rpartition("ORDER BY")  # DuckDB would really sort them
     sums = f"SELECT {chosen},{SUMS}\nFROM (\n{calls}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
     return sums, tuple(values)
 
 
-def _group(name: str, tz: str) -> str:
+def group_of(name: str, tz: str) -> str:
+    """Return the SQL of a group: a period that begins where people are, or a column."""
     if name == "day" and tz == "UTC":
         return UTC_DAY
     # the name is one of zoneinfo's, which hold no quotes
@@ -308,7 +309,8 @@ def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | 
     return value if value.tzinfo else value.replace(tzinfo=zone or UTC)
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """Return a time zone; InvalidRequest when there is none of that name."""
     try:
         zone = ZoneInfo(name)
     except (KeyError, TypeError, ValueError, OSError):  # none of that name; no text; no name; a folder
@@ -319,7 +321,8 @@ def _zone(name: str) -> ZoneInfo:
     return zone
 
 
-def _id(chat: Chat | str | None) -> str:
+def chat_id_of(chat: Chat | str | None) -> str:
+    """Return the id of a chat, '' for none."""
     return chat if isinstance(chat, str) else chat.id if chat is not None else ""
 
 
@@ -330,7 +333,7 @@ def _check_limit(limit: int, what: str) -> None:
 
 def _costs(call: Mapping[Any, Any]) -> list[Decimal | None]:
     """What each class of tokens of a call cost, in the order of ``PARTS``."""
-    terms: dict[str, Any] = {name: call[name] if isinstance(call[name], str) else None for name in _TERMS}
+    terms: dict[str, Any] = {name: call[name] if isinstance(call[name], str) else None for name in TERMS}
     usage = Usage(**{name: call[name] for name in CLASSES}, **terms)
     costs = costs_by_class(call["model"], usage, call["started_at"])
     if costs is None:
@@ -338,8 +341,8 @@ def _costs(call: Mapping[Any, Any]) -> list[Decimal | None]:
     return [sum((costs[name] for name in names), Decimal(0)) for names in PARTS.values()]
 
 
-def _with_floats(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a plot needs beside the exact cost, and less memory for texts of few values."""
+def with_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with what a plot needs beside the exact cost, and less memory for texts of few values."""
     frame.insert(list(frame.columns).index("cost_usd") + 1, "cost", frame["cost_usd"].astype("float64"))
     return frame.astype({name: "category" for name in frame.columns if name in CATEGORIES})
 
