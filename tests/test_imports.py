@@ -568,6 +568,15 @@ def test_a_line_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch: pytest.
     (problem,) = wb.import_usage(tmp_path / "conversations.json", "claude").problems
     assert "has no end, or is longer than" in problem.reason
 
+    row = "2026-10-01T00:00:00Z,claude-sonnet-5-5,10"
+    long = f"r1,{row},{'x' * 9000}"
+    (tmp_path / "spend.csv").write_text(f"request_id,startTime,model,prompt_tokens,user\n{long}\nr2,{row},ada\n")
+    found = wb.import_usage(tmp_path / "spend.csv")
+    assert (found.new_calls, [(problem.line, problem.reason) for problem in found.problems]) == (
+        1,
+        [(2, "has no request_id")],
+    )
+
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -128,9 +128,9 @@ class Source:
         csv.field_size_limit(LONGEST)
         lines = io.TextIOWrapper(self.open(), encoding="utf-8-sig", errors="replace", newline="")
         try:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(_bounded(lines))
             while True:
-                line = reader.line_num + 1
+                line = max(2, reader.line_num + 1)  # the names are read with the first row
                 try:
                     row = next(reader, None)
                 except csv.Error:
@@ -147,6 +147,16 @@ class Source:
     def _look(self) -> None:
         if self._raw is not None and not self._raw.closed:
             self.done = min(self._raw.tell(), self.size)
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    """The lines of CSV, one that is too long as an empty row, which nothing can be read from."""
+    while line := lines.readline(LONGEST):
+        if len(line) == LONGEST and not line.endswith("\n"):
+            while (rest := lines.readline(LONGEST)) and not rest.endswith("\n"):
+                pass
+            line = ",\n"
+        yield line
 
 
 _OUTSIDE = re.compile(rb'[{}\[\]"]')
