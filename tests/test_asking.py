@@ -70,6 +70,22 @@ def test_the_model_sees_no_other_org_no_text_and_no_foreign_title(ledger: Script
 
 
 @pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT title FROM chats WHERE user_id = 'carol'", "title\nNULL\n"),
+        ("SELECT NULL::INTEGER AS n, [1, NULL] AS l", "n,l\nNULL,[ 1. nan]\n"),
+        ("SELECT '-infinity'::TIMESTAMPTZ AS t", "t\na time out of range\n"),
+        ("SELECT union_value(a := 1) AS u", "The query failed: the result is no DataFrame, cast it to VARCHAR"),
+    ],
+)
+def test_every_kind_of_value_can_be_told(ledger: ScriptedUpstream, query: str, told: str) -> None:
+    ledger.script(sql(query), says("Well."))
+    answer = ask_ledger("What is there?")
+    assert told in asked(ledger, 4)
+    assert answer.text == "Well." and answer._repr_html_()
+
+
+@pytest.mark.parametrize(
     "hostile",
     [
         "SELECT * FROM read_text('/etc/passwd')",
@@ -133,6 +149,12 @@ def test_what_a_title_or_a_model_says_is_shown_harmlessly(ledger: ScriptedUpstre
     for tag in ("<img", "<script", "<b>"):
         assert tag not in shown
     assert shown.count("<td>") == 1
+
+
+def test_nobody_pays_for_an_empty_question(ledger: ScriptedUpstream) -> None:
+    with pytest.raises(wb.InvalidRequest, match="the question is empty; write something to ask"):
+        ask_ledger(" ")
+    assert len(ledger.requests) == 3
 
 
 def test_the_embedded_model_cannot_write_sql_and_says_so(no_key: Path) -> None:

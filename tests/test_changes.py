@@ -144,6 +144,6 @@ def test_what_the_store_holds_adds_up_to_the_last_digit(no_key: Path) -> None:
 def test_nothing_differs_in_an_empty_ledger(no_key: Path) -> None:
     frame = wb.why(OCTOBER, NOVEMBER)
     assert frame.usd.tolist() == [0] * len(FACTORS)
-    assert frame.share.isna().all()
+    assert frame.share.isna().all() and frame.share.dtype == "float64"
     with pytest.raises(wb.InvalidRequest, match="before is '2026-10'; give its first moment and the one after it"):
         wb.why("2026-10", NOVEMBER)  # type: ignore[arg-type]

@@ -106,6 +106,8 @@ def test_what_never_changed_goes_on_as_it_did() -> None:
 def test_what_is_spent_stays_spent_and_the_interval_closes_at_the_end_of_the_month() -> None:
     late = replace_today(flat(40, date(2026, 11, 30)), later="0")
     assert month_end(month_totals(late)) == (59, 59, 59)
+    small = flat(40, date(2026, 11, 30), "0.00000039")  # not less than is spent, to the last digit of the ledger
+    assert month_end(month_totals(replace_today(small, "0"))) == (small.month_usd,) * 3
     assert late.days_left == 0
 
 

@@ -7,6 +7,7 @@ import csv
 import functools
 import gzip
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -197,6 +198,8 @@ def test_into_an_org_that_exists() -> None:
     ("arguments", "sentence"),
     [
         (("claude-code", "nowhere"), "there is no file or folder 'nowhere'"),
+        (("claude-code", "x" * 5000), "there is no file or folder"),
+        (("claude-code", os.devnull), "there is no file or folder"),
         (("fortran", CLAUDE_CODE), "there is no format 'fortran'"),
         (("auto", FIXTURES / "README.md"), "of no format that is known"),
         (("auto", CLAUDE_CODE, "--user", "a b"), "'a b' is no id of a user"),
@@ -206,6 +209,14 @@ def test_what_cannot_be_imported_is_said(arguments: tuple[object, ...], sentence
     result = run(*arguments)
     assert result.exit_code == 2
     assert sentence in " ".join(result.stderr.split())
+
+
+def test_pipes_and_links_to_nowhere_in_a_folder_are_left_alone(tmp_path: Path) -> None:
+    shutil.copytree(CLAUDE_CODE, tmp_path / "projects")
+    os.mkfifo(tmp_path / "projects" / "pipe.jsonl")  # to open it would wait for ever
+    (tmp_path / "projects" / "gone.jsonl").symlink_to("nowhere")
+    (tmp_path / "projects" / "self.jsonl").symlink_to("self.jsonl")
+    assert wb.import_usage(tmp_path / "projects").new_calls == 5
 
 
 def test_an_interrupted_import_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,6 +412,19 @@ def test_litellm_says_what_others_cost(tmp_path: Path, file: str) -> None:
     again(FIXTURES / "litellm")
 
 
+def test_a_spend_that_no_call_can_have_is_unknown(tmp_path: Path) -> None:
+    row = {"startTime": "2026-10-01T00:00:00Z", "model": "gpt-9", "custom_llm_provider": "openai", "prompt_tokens": 1}
+    rows = [row | {"request_id": f"r{n}", "spend": 999_999.0} for n in range(1200)] + [
+        row | {"request_id": "r", "spend": 9}
+    ]
+    (tmp_path / "spend.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    wb.import_usage(tmp_path / "spend.jsonl")
+    # else they are more than the ledger can add up
+    assert wb.usage(by="model")[["calls", "cost_usd", "unpriced_calls"]].to_numpy().tolist() == [
+        [1201, Decimal(9), 1200]
+    ]
+
+
 # Everything, on both stores -----------------------------------------------------------------------------------------
 
 
@@ -543,6 +567,15 @@ def test_a_line_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch: pytest.
     assert (found.new_calls, found.problems[0].line) == (2, 1)
     (problem,) = wb.import_usage(tmp_path / "conversations.json", "claude").problems
     assert "has no end, or is longer than" in problem.reason
+
+    row = "2026-10-01T00:00:00Z,claude-sonnet-5-5,10"
+    long = f"r1,{row},{'x' * 9000}"
+    (tmp_path / "spend.csv").write_text(f"request_id,startTime,model,prompt_tokens,user\n{long}\nr2,{row},ada\n")
+    found = wb.import_usage(tmp_path / "spend.csv")
+    assert (found.new_calls, [(problem.line, problem.reason) for problem in found.problems]) == (
+        1,
+        [(2, "has no request_id")],
+    )
 
 
 JSON = st.recursive(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -170,6 +172,13 @@ def test_only_calls_with_the_values_asked_for(two_turns: wb.Chat) -> None:
     assert wb.usage(where={"model": "' OR 1=1 --"}).empty
 
 
+def test_a_number_out_of_a_frame_is_a_value_to_look_for(no_key: Path) -> None:
+    org = wb.demo_data("2026-11-20")
+    version = wb.usage(org=org).prompt_version.dropna().iloc[0]
+    chosen = wb.usage(where={"prompt_version": version}, org=org)
+    assert len(chosen) > 0 and set(chosen.prompt_version) == {int(version)}
+
+
 def test_days_begin_where_people_are(two_turns: wb.Chat) -> None:
     store = runtime().engine.store
     evening = datetime(2026, 10, 24, 23, 30, tzinfo=UTC)
@@ -271,7 +280,11 @@ def test_sql_reads_and_cannot_write(two_turns: wb.Chat) -> None:
         ({"tz": "Atlantis/City"}, "there is no time zone 'Atlantis/City'; write it like Europe/Berlin or UTC"),
         ({"tz": "../../etc/passwd"}, "there is no time zone"),
         ({"where": {"colour": 1}}, "usage has no column 'colour' to choose calls by; use any of model, source"),
+        ({"tz": "posix/UTC"}, "there is no time zone 'posix/UTC'"),
+        ({"tz": ZoneInfo("Europe/Berlin")}, "there is no time zone .*; write it like Europe/Berlin"),
+        ({"since": pd.NaT}, "NaT is no time"),
         ({"where": {"model": [1]}}, "model is never 1, which is of type int"),
+        ({"where": {"prompt_version": True}}, "prompt_version is never True, which is of type bool"),
     ],
 )
 def test_wrong_arguments_say_what_to_write(no_key: Path, arguments: dict[str, Any], said: str) -> None:

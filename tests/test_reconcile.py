@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from workbench.cli import app
+from workbench.ledger import bills
 from workbench.ledger.bills import BROKEN, ELSEWHERE, IMPORTED, MISSING, UNPRICED
 from workbench.runtime import close
 
@@ -145,11 +147,22 @@ def test_the_newer_reports_say_the_same(tmp_path: Path) -> None:
             '{"data": [{"starting_at": 1790000000, "ending_at": 1790000001, "results": [{"amount": "NaN"}]}]}',
             "it has an amount that cannot be",
         ),
+        (
+            '{"data": [{"starting_at": 1790000000, "ending_at": 1790000001, "results": [{"amount": "1e999999999"}]}]}',
+            "it has an amount that cannot be",
+        ),
     ],
 )
 def test_what_is_no_report_is_said(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(wb.InvalidRequest, match=sentence.replace("(", r"\(")):
+        wb.reconcile(tmp_path / "report.json")
+
+
+def test_a_report_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bills, "LONGEST", 2**20)
+    (tmp_path / "report.json").write_bytes(gzip.compress(b" " * 2**22))
+    with pytest.raises(wb.InvalidRequest, match="it is longer than 1 MB"):
         wb.reconcile(tmp_path / "report.json")
 
 

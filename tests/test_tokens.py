@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from tests.faults.upstream import fault, reply
 from workbench import tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
@@ -23,10 +25,14 @@ def token_count(text, version):
 
 
 @pytest.fixture
-def ctok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ctok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "ctok.py").write_text(CTOK)
     monkeypatch.syspath_prepend(tmp_path / "extra")
+    sys.modules.pop("ctok", None)
+    tokens._count.cache_clear()
+    yield
+    sys.modules.pop("ctok", None)  # else it counts in every later test
     tokens._count.cache_clear()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -355,8 +356,10 @@ def test_the_extra_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "def token_count(text, version):\n    return len(text.split()) * (1 if float(version) < 4.7 else 2) + 6\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("ctok", None)
     tokens._count.cache_clear()
     ratio = token_ratio(OLD, SONNET, said("one two three four " * 200, 800))
+    sys.modules.pop("ctok", None)
     tokens._count.cache_clear()
 
     # a frame, which "a" tells, of 6 tokens in the old one and 7 in the new, and 800 words of one and of two

@@ -133,8 +133,8 @@ def ask_ledger(
         user: Who asks, and pays.
 
     Raises:
-        InvalidRequest: there are more calls than fit into memory, or the embedded model would answer, which is too small
-            to write SQL.
+        InvalidRequest: nothing is asked, there are more calls than fit into memory, or the embedded model would answer,
+            which is too small to write SQL.
         ConfigurationError, BudgetExceeded, UpstreamError, StoreError: as :meth:`Chat.ask`.
 
     Example::
@@ -143,6 +143,8 @@ def ask_ledger(
         answer            # the SQL, the tables, the answer
         answer.table      # the last result as a DataFrame
     """
+    if not question.strip():
+        raise InvalidRequest("the question is empty; write something to ask")
     if runtime().engine.model_for(model) == LOCAL_MODEL:
         raise InvalidRequest(
             "the embedded model is too small to write SQL; set ANTHROPIC_API_KEY, or use wb.sql yourself"
@@ -231,7 +233,15 @@ def _shown(ran: LedgerQuery) -> str:
 
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
     """The first rows as texts of bearable length."""
-    return table.head(MOST_ROWS).map(lambda value: str(value)[:MOST_CELL])
+    first = table.head(MOST_ROWS).astype(object)
+    return first.where(first.notna(), None).map(_as_text)
+
+
+def _as_text(value: object) -> str:
+    try:
+        return "NULL" if value is None else str(value)[:MOST_CELL]
+    except NotImplementedError:  # pandas has times that Python's calendar cannot name, such as -infinity
+        return "a time out of range"
 
 
 def _cell(value: object) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequest
-from workbench.ledger.imports.reading import UNREADABLE, Source, files_at, parsed
+from workbench.ledger.imports.reading import LONGEST, UNREADABLE, Source, files_at, parsed
 from workbench.ledger.imports.values import Malformed, count, mapping, moment, or_none, sequence
-from workbench.pricing import listed_name, price_of
+from workbench.pricing import CLASSES, listed_name, price_of
 from workbench.runtime import runtime
 from workbench.store.erase import known_org
 from workbench.store.queries import query
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     Key = tuple[date, str | None]
     """A day, and a model; None for all of them together, or for what belongs to none."""
 
-CLASSES = (
-    "uncached_input_tokens",
-    "cache_read_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "output_tokens",
-    "web_searches",
-)
-TOKENS = CLASSES[:-1]
 COLUMNS = (
     "day",
     "model",
@@ -137,9 +128,11 @@ def _pages(file: Path) -> Iterator[Mapping[str, Any]]:
     source = Source(file)
     stream = source.open()
     try:
-        text = stream.read()
+        text = stream.read(LONGEST + 1)
     finally:
         source.close()
+    if len(text) > LONGEST:
+        raise Malformed(f"is longer than {LONGEST // 2**20} MB")
     try:
         values = [parsed(text)]
     except Malformed:  # a page on each line, perhaps
@@ -183,12 +176,12 @@ def _model(model: str) -> str:
 
 def _amount(cents: object) -> Decimal:
     try:
-        amount = Decimal(str(cents)) / 100
+        amount = Decimal(str(cents))
     except InvalidOperation:
         raise Malformed("has an amount that is none") from None
-    if not amount.is_finite() or abs(amount) >= MOST_USD:
+    if not amount.is_finite() or amount.copy_abs() >= 100 * MOST_USD:
         raise Malformed("has an amount that cannot be")
-    return amount
+    return amount / 100
 
 
 def _counts(result: Mapping[str, Any]) -> dict[str, int]:

@@ -116,7 +116,7 @@ def why(
             f"unknown: {unpriced[1]:,} calls after and {unpriced[0]:,} before have no known price and are not counted"
         )
         rows.append(("unknown price", None, None, said))
-    frame = pd.DataFrame(rows, columns=["factor", "usd", "share", "sentence"])
+    frame = pd.DataFrame(rows, columns=["factor", "usd", "share", "sentence"]).astype({"share": "float64"})
     frame.attrs |= {"before_usd": plain(costs[0]), "after_usd": plain(costs[1])}
     return frame
 

@@ -11,7 +11,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from workbench.ledger.frames import PARTS, _group, _id, _with_floats, _zone, frame_of, moment_of, usage_query
+from workbench.ledger.frames import (
+    PARTS,
+    TERMS,
+    chat_id_of,
+    frame_of,
+    group_of,
+    moment_of,
+    usage_query,
+    with_floats,
+    zone_of,
+)
 from workbench.pricing import CLASSES, price_changes, tier_starts, unit_costs
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, Usage
@@ -27,8 +37,7 @@ if TYPE_CHECKING:
     from workbench.ledger.frames import Moment, Where
 
 COUNTS = ("calls", "failed_calls", "lost_calls", "unpriced_calls")
-_TERMS = ("service_tier", "inference_geo", "speed")
-_BY_PRICE = ("priced_model", "priced_from", "priced_above", *_TERMS, "recorded")
+_BY_PRICE = ("priced_model", "priced_from", "priced_above", *TERMS, "recorded")
 
 
 @dataclass(slots=True)
@@ -96,7 +105,7 @@ def cost_by_class(
     rows = [_row(spent) for spent in groups.values()]
     columns = [*COUNTS, *PARTS, "other_usd", "cost_usd"]
     amounts = pd.DataFrame(rows, columns=columns, dtype=object).astype(dict.fromkeys(COUNTS, "int64"))
-    return _with_floats(frame_of(keys).join(amounts) if names else amounts)
+    return with_floats(frame_of(keys).join(amounts) if names else amounts)
 
 
 def spent_by(
@@ -135,10 +144,10 @@ def calls_where(
     org: str = DEFAULT_ID,
 ) -> tuple[str, tuple[object, ...]]:
     """Return FROM and WHERE of a query over the calls that ``wb.usage`` would return, and its parameters."""
-    zone = _zone(tz)
+    zone = zone_of(tz)
     calls, values = usage_query([], where)
     _, _, chosen = calls.rpartition("ORDER BY")[0].partition("\nFROM usage")
-    return f"FROM usage{chosen}", (org, moment_of(since, zone), moment_of(until, zone), _id(chat), *values)
+    return f"FROM usage{chosen}", (org, moment_of(since, zone), moment_of(until, zone), chat_id_of(chat), *values)
 
 
 def _statement(by: Sequence[str], chosen: str, tz: str) -> str:
@@ -152,11 +161,11 @@ def _statement(by: Sequence[str], chosen: str, tz: str) -> str:
     groups = ", ".join(str(n + 1) for n in range(len(by) + len(_BY_PRICE)))
     sums = ", ".join(f"CAST(SUM({name}) AS BIGINT) AS {name}" for name in CLASSES)
     columns = [
-        *(f"{_group(name, tz)} AS by_{name}" for name in by),
+        *(f"{group_of(name, tz)} AS by_{name}" for name in by),
         "model AS priced_model",
         f"CASE{since} ELSE 0 END AS priced_from",
         f"CASE{above} ELSE 0 END AS priced_above",
-        *_TERMS,
+        *TERMS,
         "cost_usd IS NOT NULL AS recorded",
         "COUNT(*) AS calls",
         "CAST(SUM(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) AS BIGINT) AS failed_calls",
@@ -188,7 +197,7 @@ def _add(spent: Spent, row: Mapping[str, Any], prices: dict[tuple[Any, ...], dic
 def _price(row: Mapping[str, Any]) -> dict[str, Decimal] | None:
     # before the first change any moment is as good as the others
     at = (datetime(2000, 1, 1, tzinfo=UTC), *price_changes())[row["priced_from"]]
-    terms = Usage(**{name: row[name] for name in _TERMS})
+    terms = Usage(**{name: row[name] for name in TERMS})
     return unit_costs(row["priced_model"], at, input_tokens=row["priced_above"], terms=terms)
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEMO_ORG = "synthetic-demo"
 DAYS = 90
+EARLIEST = date(2000, 1, 1)
+"""Ids begin with the time, and none is before 1970."""
 EXPERIMENT_DAYS = range(40, 80)
 """Counted from the first day: a prompt is tried in two versions."""
 BUDGET_USD = Decimal(60)
@@ -41,7 +43,7 @@ LIMIT = 20
 SHORTEST_CACHED, CACHE_LASTS = 1024, timedelta(minutes=5)
 SEED = 20261120
 AT_ONCE = 5000
-"""Rows written in one transaction."""
+"""Chats or messages written in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,15 @@ def demo_data(until: str | date | None = None, *, again: bool = False) -> str:
 
 def day_of(until: str | date | None) -> date:
     """Return the day that is meant, today if none is."""
+    if until is None:
+        return datetime.now(UTC).date()
     try:
-        return date.fromisoformat(until) if isinstance(until, str) else until or datetime.now(UTC).date()
-    except ValueError:
-        raise InvalidRequest(f"{until!r} is no day; write it like 2026-11-20") from None
+        day = date.fromisoformat(until) if isinstance(until, str) else date(until.year, until.month, until.day)
+    except (AttributeError, TypeError, ValueError):
+        day = date.min
+    if day < EARLIEST:
+        raise InvalidRequest(f"{until!r} is no day from {EARLIEST} on; write it like 2026-11-20")
+    return day
 
 
 async def write(
@@ -124,12 +131,13 @@ async def write(
             return DEMO_ORG
         await erase.erase_org(backend, DEMO_ORG, lambda removed: None)
     rows = generate(until)
-    # usage last: where it is, all is there
+    # usage last, and all of it at once: where some is, everything is there
     for name in ("orgs", "users", "chats", "messages", "usage"):
         total = len(rows[name])
-        for first in range(0, total, AT_ONCE):
-            await bulk.add(backend, {name: rows[name][first : first + AT_ONCE]})
-            progress(name, min(first + AT_ONCE, total), total)
+        step = total if name == "usage" else AT_ONCE
+        for first in range(0, total, step):
+            await bulk.add(backend, {name: rows[name][first : first + step]})
+            progress(name, min(first + step, total), total)
     return DEMO_ORG
 
 

@@ -235,7 +235,7 @@ def month_end(totals: Floats) -> tuple[Decimal, Decimal, Decimal]:
     """Return the low, the middle and the high end of simulated months; 80 % of them end between low and high."""
     import numpy as np
 
-    low, middle, high = (plain(Decimal(f"{each:.6f}")) for each in np.quantile(totals[:, -1], (0.1, 0.5, 0.9)))
+    low, middle, high = (plain(Decimal(f"{each:.9f}")) for each in np.quantile(totals[:, -1], (0.1, 0.5, 0.9)))
     return low, middle, high
 
 
@@ -318,7 +318,7 @@ def _drivers(org: str, since: date, until: datetime) -> pd.DataFrame:
         total = spent.cost.sum()
         for name, usd, cost in spent.nlargest(DRIVERS, "cost")[[kind, "cost_usd", "cost"]].itertuples(index=False):
             rows.append((kind, name, usd, cost / total if total else None))
-    return pd.DataFrame(rows, columns=["kind", "name", "usd", "share"])
+    return pd.DataFrame(rows, columns=["kind", "name", "usd", "share"]).astype({"share": "float64"})
 
 
 def _dollars(budget: Decimal | float | str) -> Decimal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -65,7 +66,6 @@ SUMS = """
     CAST(SUM(cost_usd) AS DECIMAL(18, 9))                            AS cost_usd,
     CAST(SUM(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS unpriced_calls"""
 
-
 PARTS = {
     "uncached_input_usd": ("uncached_input_tokens",),
     "cache_read_usd": ("cache_read_tokens",),
@@ -73,7 +73,8 @@ PARTS = {
     "output_usd": ("output_tokens",),
     "web_search_usd": ("web_searches",),
 }
-_TERMS = ("service_tier", "inference_geo", "speed")
+TERMS = ("service_tier", "inference_geo", "speed")
+"""Of a call, on which its price depends."""
 CATEGORIES = {*COLUMNS, "price_source"} - {"user_id", "chat_id", "prompt_version"}
 """Few values in many rows."""
 
@@ -117,7 +118,7 @@ def usage(
         wb.usage(since="2026-11-01", where={"source": ["map", "server"]})["cost_usd"].sum()
         wb.usage(by="day", tz="America/New_York").plot.bar("day", "cost")
     """
-    return _with_floats(frame_of(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
+    return with_floats(frame_of(usage_table(since, until, by, where, chat=chat, tz=tz, org=org), tz))
 
 
 def usage_table(
@@ -136,10 +137,10 @@ def usage_table(
 
         pyarrow.parquet.write_table(wb.usage_table(since="2026-11-01"), "november.parquet")
     """
-    zone = _zone(tz)
+    zone = zone_of(tz)
     query, values = usage_query(([by] if isinstance(by, str) else by) if by else [], where or {}, tz)
     bounds = moment_of(since, zone), moment_of(until, zone)
-    return runtime().run(runtime().engine.store.arrow(query, org, *bounds, _id(chat), *values))
+    return runtime().run(runtime().engine.store.arrow(query, org, *bounds, chat_id_of(chat), *values))
 
 
 def calls(chat: Chat | str, *, org: str = DEFAULT_ID) -> pd.DataFrame:
@@ -157,10 +158,10 @@ def calls(chat: Chat | str, *, org: str = DEFAULT_ID) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = runtime().run(runtime().engine.store.arrow(query("calls"), _id(chat), org))
+    found = runtime().run(runtime().engine.store.arrow(query("calls"), chat_id_of(chat), org))
     frame = frame_of(found)
     costs = [_costs(row) for row in frame.to_dict("records")]
-    return _with_floats(frame).join(pd.DataFrame(costs, columns=list(PARTS), index=frame.index, dtype=object))
+    return with_floats(frame).join(pd.DataFrame(costs, columns=list(PARTS), index=frame.index, dtype=object))
 
 
 def chats(search: str = "", *, limit: int = 1000, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFrame:
@@ -206,7 +207,7 @@ def messages(
         InvalidRequest: the limit is below zero.
     """
     _check_limit(limit, "messages")
-    bounds = org, user, _id(chat), search, min(limit, MOST_ROWS)
+    bounds = org, user, chat_id_of(chat), search, min(limit, MOST_ROWS)
     return frame_of(runtime().run(runtime().engine.store.arrow(query("said"), *bounds)))
 
 
@@ -260,13 +261,14 @@ def usage_query(by: Sequence[str], where: Where | None = None, tz: str = "UTC") 
         raise InvalidRequest(f"usage cannot be summed by {unknown[0]!r}; use any of {', '.join((*PERIODS, *COLUMNS))}")
     by = list(dict.fromkeys(by))
     groups = ", ".join(str(n) for n in range(1, len(by) + 1))
-    chosen = ", ".join(f"{_group(name, tz)} AS {name}" for name in by)
+    chosen = ", ".join(f"{group_of(name, tz)} AS {name}" for name in by)
     calls, _, _ = calls.rpartition("ORDER BY")  # DuckDB would really sort them
     sums = f"SELECT {chosen},{SUMS}\nFROM (\n{calls}\n) AS calls\nGROUP BY {groups}\nORDER BY {groups}"
     return sums, tuple(values)
 
 
-def _group(name: str, tz: str) -> str:
+def group_of(name: str, tz: str) -> str:
+    """Return the SQL of a group: a period that begins where people are, or a column."""
     if name == "day" and tz == "UTC":
         return UTC_DAY
     # the name is one of zoneinfo's, which hold no quotes
@@ -279,8 +281,10 @@ def _condition(name: str, wanted: object, values: list[object]) -> str:
     options = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
     known = [option for option in options if option is not None]
     for option in known:
-        if not isinstance(option, int if name == "prompt_version" else str):
+        if not isinstance(option, Integral if name == "prompt_version" else str) or isinstance(option, bool):
             raise InvalidRequest(f"{name} is never {option!r}, which is of type {type(option).__name__}")
+    # a number out of a frame is one of NumPy's
+    known = [int(option) if isinstance(option, Integral) else option for option in known]
     first = 5 + len(values)
     values += known
     chosen = [f"{name} IN ({', '.join(f'${first + n}' for n in range(len(known)))})"] if known else []
@@ -297,21 +301,28 @@ def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | 
             raise InvalidRequest(f"{value!r} is no time; write it like 2026-11-25 or 2026-11-25T14:30+01:00") from None
     if value is None:
         return None
-    if not isinstance(value, date):
+    # the missing time of pandas is a datetime of no year, and would be no bound
+    if not isinstance(value, date) or not isinstance(value.year, int):
         raise InvalidRequest(f"{value!r} is no time; give a text like '2026-11-25', a date or a datetime")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value if value.tzinfo else value.replace(tzinfo=zone or UTC)
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """Return a time zone; InvalidRequest when there is none of that name."""
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # none of that name; no name; a folder
-        raise InvalidRequest(f"there is no time zone {name!r}; write it like Europe/Berlin or UTC") from None
+        zone = ZoneInfo(name)
+    except (KeyError, TypeError, ValueError, OSError):  # none of that name; no text; no name; a folder
+        zone = None
+    # names of this machine, which the store does not know
+    if zone is None or name in ("localtime", "posixrules") or name.startswith(("posix/", "right/")):
+        raise InvalidRequest(f"there is no time zone {name!r}; write it like Europe/Berlin or UTC")
+    return zone
 
 
-def _id(chat: Chat | str | None) -> str:
+def chat_id_of(chat: Chat | str | None) -> str:
+    """Return the id of a chat, '' for none."""
     return chat if isinstance(chat, str) else chat.id if chat is not None else ""
 
 
@@ -322,7 +333,7 @@ def _check_limit(limit: int, what: str) -> None:
 
 def _costs(call: Mapping[Any, Any]) -> list[Decimal | None]:
     """What each class of tokens of a call cost, in the order of ``PARTS``."""
-    terms: dict[str, Any] = {name: call[name] if isinstance(call[name], str) else None for name in _TERMS}
+    terms: dict[str, Any] = {name: call[name] if isinstance(call[name], str) else None for name in TERMS}
     usage = Usage(**{name: call[name] for name in CLASSES}, **terms)
     costs = costs_by_class(call["model"], usage, call["started_at"])
     if costs is None:
@@ -330,8 +341,8 @@ def _costs(call: Mapping[Any, Any]) -> list[Decimal | None]:
     return [sum((costs[name] for name in names), Decimal(0)) for names in PARTS.values()]
 
 
-def _with_floats(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a plot needs beside the exact cost, and less memory for texts of few values."""
+def with_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with what a plot needs beside the exact cost, and less memory for texts of few values."""
     frame.insert(list(frame.columns).index("cost_usd") + 1, "cost", frame["cost_usd"].astype("float64"))
     return frame.astype({name: "category" for name in frame.columns if name in CATEGORIES})
 
@@ -345,7 +356,10 @@ def frame_of(table: pa.Table, tz: str = "UTC") -> pd.DataFrame:
     # two may have one name, and pyarrow mixes them up
     numbered = table.rename_columns([str(n) for n in range(len(names))])
     # counts are 64 bits and never missing; what may be missing is 32 bits wide and stays a whole number this way
-    frame: pd.DataFrame = numbered.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
+    try:
+        frame: pd.DataFrame = numbered.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
+    except pa.ArrowException as error:  # of what a query made up, such as a UNION
+        raise InvalidRequest(f"the result is no DataFrame, cast it to VARCHAR: {error}") from None
     for field in numbered.schema:
         if pa.types.is_decimal(field.type):
             frame[field.name] = frame[field.name].map(plain, na_action="ignore")

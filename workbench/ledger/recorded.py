@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workbench.ledger.frames import moment_of
+from workbench.ledger.frames import chat_id_of, moment_of
 from workbench.ledger.replay import recorded_chats
 from workbench.runtime import runtime
 from workbench.store.queries import query
@@ -29,8 +29,7 @@ class Scope(NamedTuple):
 
 def scope_of(since: Moment | None, until: Moment | None, chat: AnyChat | str | None, org: str) -> Scope:
     """Return the scope that the arguments of a function of the ledger name."""
-    id = chat if isinstance(chat, str) else chat.id if chat is not None else ""
-    return Scope(org, moment_of(since), moment_of(until), id)
+    return Scope(org, moment_of(since), moment_of(until), chat_id_of(chat))
 
 
 def chats_of(scope: Scope) -> list[Chat]:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 FORMAT = "litellm"
 PRICED = "LiteLLM's spend log"
-MOST_USD = Decimal(1_000_000)
+MOST_USD = Decimal(10_000)
+"""A call that costs more is a mistake, and a thousand of a million each are more than the sums of the ledger can hold."""
 
 
 def fits(value: Mapping[str, Any]) -> bool:

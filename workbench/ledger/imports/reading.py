@@ -37,12 +37,13 @@ def files_at(path: Path) -> list[Path]:
     Raises:
         InvalidRequest: there is nothing of that name.
     """
-    if not path.exists():
-        raise InvalidRequest(f"there is no file or folder {str(path)!r}")
-    if not path.is_dir():
+    if os.path.isfile(path):
         return [path]
+    if not os.path.isdir(path):
+        raise InvalidRequest(f"there is no file or folder {str(path)!r}")
     found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names if name.endswith(ENDINGS)]
-    return sorted(found, key=lambda file: (len(file.parts), file))
+    # a pipe would be waited for, and a link may lead nowhere
+    return sorted(filter(os.path.isfile, found), key=lambda file: (len(file.parts), file))
 
 
 class Source:
@@ -127,9 +128,9 @@ class Source:
         csv.field_size_limit(LONGEST)
         lines = io.TextIOWrapper(self.open(), encoding="utf-8-sig", errors="replace", newline="")
         try:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(_bounded(lines))
             while True:
-                line = reader.line_num + 1
+                line = max(2, reader.line_num + 1)  # the names are read with the first row
                 try:
                     row = next(reader, None)
                 except csv.Error:
@@ -146,6 +147,16 @@ class Source:
     def _look(self) -> None:
         if self._raw is not None and not self._raw.closed:
             self.done = min(self._raw.tell(), self.size)
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    """The lines of CSV, one that is too long as an empty row, which nothing can be read from."""
+    while line := lines.readline(LONGEST):
+        if len(line) == LONGEST and not line.endswith("\n"):
+            while (rest := lines.readline(LONGEST)) and not rest.endswith("\n"):
+                pass
+            line = ",\n"
+        yield line
 
 
 _OUTSIDE = re.compile(rb'[{}\[\]"]')
