@@ -40,7 +40,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # much of the time is waiting: 20 minutes with one at a time
 
 bench: setup
 	$(BIN)/python -m tests.bench
