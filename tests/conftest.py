@@ -38,7 +38,7 @@ def upstream(running: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
 @pytest.fixture
 def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """No key and no .env: a folder of its own, whose store nothing has opened yet."""
-    for name in VARIABLES:
+    for name in (*VARIABLES, "COLUMNS"):  # the last is set by pytest-xdist, for itself
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store.duckdb"))
     monkeypatch.chdir(tmp_path)

@@ -417,6 +417,19 @@ def test_an_installation_without_the_driver_says_what_to_install() -> None:
 # A server that goes away --------------------------------------------------------------------------------------------
 
 
+async def test_a_connection_lost_while_a_table_is_read_is_made_anew(store: Store) -> None:
+    tries = []
+
+    def read() -> str:
+        tries.append(1)
+        if len(tries) == 1:  # as Arrow says it
+            raise OSError("[libpq] Failed to execute query: server closed the connection unexpectedly")
+        return "read"
+
+    assert await store.backend._submit(store.backend._readers, read) == "read"
+    assert len(tries) == 2
+
+
 async def test_turns_go_on_over_restarts_of_the_server(store: Store, postgres: PostgresServer) -> None:
     over = asyncio.Event()
 

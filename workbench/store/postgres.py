@@ -186,7 +186,11 @@ class PostgresBackend:
         while True:
             try:
                 return job()
-            except (psycopg.Error, adbc.Error) as error:
+            except (
+                psycopg.Error,
+                adbc.Error,
+                OSError,
+            ) as error:  # the last: a connection lost while Arrow reads from it
                 self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
                 if not passes(error) or self._ending.is_set() or time.monotonic() > until:

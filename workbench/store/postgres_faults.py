@@ -36,7 +36,7 @@ def passes(error: Exception) -> bool:
         return error.diag.constraint_name == "messages_place"
     if code:
         return code.startswith(tuple(PASSING))
-    if not isinstance(error, psycopg.OperationalError | adbc.OperationalError):
+    if not isinstance(error, psycopg.OperationalError | adbc.OperationalError | OSError):
         return False
     text = str(error)
     # libpq gives no code when it cannot connect
