@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.faults.upstream import ScriptedUpstream
 from tests.owner import OwnerProcess
 from tests.postgres import PostgresServer
-from workbench import runtime
+from workbench import runtime, tokens
 from workbench.store import Store
 
 if TYPE_CHECKING:
@@ -46,6 +47,21 @@ def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     runtime.close()
     yield tmp_path
     runtime.close()
+
+
+@pytest.fixture
+def ctok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if the package ctok were installed: it counts words, and a frame around them."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "ctok.py").write_text(
+        "def token_count(text, version):\n    return len(text.split()) + (7 if float(version) < 4.7 else 6)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "extra")
+    sys.modules.pop("ctok", None)
+    tokens._count.cache_clear()
+    yield
+    sys.modules.pop("ctok", None)  # else it counts in every later test
+    tokens._count.cache_clear()
 
 
 @pytest.fixture

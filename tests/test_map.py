@@ -22,8 +22,7 @@ from pydantic import BaseModel, field_validator
 
 import workbench as wb
 from tests.faults.upstream import Request, ScriptedUpstream, Usage, fault, reply, words
-from tests.test_tokens import CTOK
-from workbench import runtime, tokens
+from workbench import runtime
 from workbench.mapping import Table
 from workbench.mapping import run as run_module
 from workbench.mapping.bar import Cell, Nowhere, bar_for
@@ -608,15 +607,8 @@ def test_the_estimate_is_a_range_that_holds_what_it_costs(upstream: ScriptedUpst
     assert wb.map_estimate(rows("x"), "{text}", system=system, max_tokens=300).range == "$0"
 
 
-def test_where_ctok_counts_the_range_is_as_narrow_as_replies_allow(
-    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "extra").mkdir()
-    (tmp_path / "extra" / "ctok.py").write_text(CTOK)  # counts words, and 6 around them
-    monkeypatch.syspath_prepend(tmp_path / "extra")
-    tokens._count.cache_clear()
+def test_where_ctok_counts_the_range_is_as_narrow_as_replies_allow(upstream: ScriptedUpstream, ctok: None) -> None:
     estimate = wb.map_estimate(rows("one two three", "four"), "{text}", system="be terse", max_tokens=100)
-    tokens._count.cache_clear()
 
     assert estimate.input_tokens == (6 + 3 + 2) + (6 + 1 + 2)
     assert estimate.low_usd == D("0.98") * 20 * 2 / 1_000_000 + D(2 * 10) / 1_000_000  # $2 in; $10 out, one token each

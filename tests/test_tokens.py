@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,28 +11,9 @@ from tests.faults.upstream import fault, reply
 from workbench import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
-
-CTOK = """
-def token_count(text, version):
-    return len(text.split()) + (7 if float(version) < 4.7 else 6)
-"""
-"""Counts words, and a frame as ctok does."""
-
-
-@pytest.fixture
-def ctok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "extra").mkdir()
-    (tmp_path / "extra" / "ctok.py").write_text(CTOK)
-    monkeypatch.syspath_prepend(tmp_path / "extra")
-    sys.modules.pop("ctok", None)
-    tokens._count.cache_clear()
-    yield
-    sys.modules.pop("ctok", None)  # else it counts in every later test
-    tokens._count.cache_clear()
 
 
 def test_claude_counts_what_would_be_sent(scripted: ScriptedUpstream) -> None:

@@ -65,8 +65,13 @@ def wait_for_text(notebook: Notebook, text: str) -> None:
 
 def save(notebook: Notebook) -> list[dict[str, Any]]:
     """Save, and return the outputs that are on disk."""
-    notebook.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
-    notebook.page.wait_for_function("!jupyterapp.shell.currentWidget.content.model.dirty")
+    notebook.page.wait_for_function(
+        """async () => {
+          await jupyterapp.commands.execute("docmanager:save");
+          return !jupyterapp.shell.currentWidget.content.model.dirty;  // the text of a turn may come while it is saved
+        }""",
+        polling=100,
+    )
     document = json.loads((notebook.lab.notebooks / "saved.ipynb").read_text())
     assert "widgets" not in document["metadata"]
     return [output for cell in document["cells"] for output in cell.get("outputs", [])]
