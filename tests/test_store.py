@@ -181,8 +181,10 @@ COLUMNS = {
         "prompts",
         "prompt_versions",
         "prompt_labels",
+        "protected_labels",
         "experiments",
         "exposures",
+        "experiment_scores",
         "feedback",
     ],
     "org_id",
@@ -734,6 +736,7 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
         (2, "0002_sessions.sql"),
         (3, "0003_messages_of_a_chat.sql"),
         (4, "0004_tenants.sql"),
+        (5, "0005_prompts.sql"),
     ]
 
 

@@ -1,6 +1,6 @@
 """Deleting what people said, and keeping what it cost.
 
-Content is the chats with their messages, feedback and exposures. Usage rows hold no text, and bills must add up
+Content is the chats with their messages, feedback, exposures to experiments and scores. Usage rows hold no text, and bills must add up
 afterwards: they stay, unless a whole org is erased. A chat in which a turn runs is never deleted, since the turn has yet
 to be billed.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHUNK = 200
 """Chats deleted in one transaction: turns that run meanwhile wait for one such at most."""
 
-TABLES_OF_CHATS = ("idempotency_keys", "messages", "feedback", "exposures", "holds")
+TABLES_OF_CHATS = ("idempotency_keys", "messages", "feedback", "exposures", "experiment_scores", "holds")
 """The first is found by its messages."""
 ORG_TABLES = (
     "users",
@@ -37,11 +37,24 @@ ORG_TABLES = (
     "prompts",
     "prompt_versions",
     "prompt_labels",
+    "protected_labels",
     "experiments",
     "exposures",
+    "experiment_scores",
     "feedback",
     "idempotency_keys",
 )
+
+NAMED_IN = (
+    ("usage", "user_id"),
+    ("holds", "user_id"),
+    ("prompt_versions", "author"),
+    ("prompt_labels", "moved_by"),
+    ("protected_labels", "protected_by"),
+    ("experiments", "started_by"),
+    ("experiments", "stopped_by"),
+)
+"""Where the name of an erased user is replaced, in a row that stays."""
 
 
 @dataclass
@@ -96,10 +109,11 @@ async def erase_user(
     name = f"erased-{secrets.token_hex(8)}"
     await backend.write(
         [
-            Statement("UPDATE usage SET user_id = $3 WHERE org_id = $1 AND user_id = $2", (*who, name)),
-            Statement("UPDATE holds SET user_id = $3 WHERE org_id = $1 AND user_id = $2", (*who, name)),
-            Statement("UPDATE prompt_versions SET author = $3 WHERE org_id = $1 AND author = $2", (*who, name)),
-            Statement("UPDATE prompt_labels SET moved_by = $3 WHERE org_id = $1 AND moved_by = $2", (*who, name)),
+            *(
+                Statement(f"UPDATE {table} SET {column} = $3 WHERE org_id = $1 AND {column} = $2", (*who, name))
+                for table, column in NAMED_IN
+            ),
+            Statement("DELETE FROM exposures WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM feedback WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM idempotency_keys WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", who),
