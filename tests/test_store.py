@@ -651,7 +651,7 @@ async def test_no_chats_is_a_table_with_its_columns(store: Store) -> None:
 
     assert empty.num_rows == 0
     assert empty.column_names == [
-        "chat_id", "title", "created_at", "updated_at", "turns", "total_tokens", "cost_usd", "models", "forked_from",
+        "chat_id", "title", "created_at", "updated_at", "turns", "total_tokens", "cost_usd", "models", "forked_from", "prompt",
     ]  # fmt: skip
     assert str(empty.schema.field("cost_usd").type) == "decimal128(18, 9)"
 
@@ -765,7 +765,7 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,), (5,)]
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
@@ -775,7 +775,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypat
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,)]
+    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,), (5,)]
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -799,10 +799,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 4\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 5\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(5,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(6,)]
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "s3://bucket/x"])

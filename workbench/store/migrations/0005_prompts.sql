@@ -5,6 +5,13 @@ ALTER TABLE prompt_labels ADD COLUMN undid TEXT;               -- of a rollback:
 ALTER TABLE chats ADD COLUMN prompt_label TEXT;                -- which label was asked for; NULL: a version by number
 ALTER TABLE chats ADD COLUMN prompt_variables JSON;            -- what was put in for its variables
 
+ALTER TABLE chats ADD COLUMN experiment TEXT;                  -- whose variant the chat's prompt is, if it is one
+ALTER TABLE chats ADD COLUMN variant TEXT;
+ALTER TABLE holds ADD COLUMN prompt_name TEXT;                 -- as in the usage row to come
+ALTER TABLE holds ADD COLUMN prompt_version INTEGER;
+ALTER TABLE holds ADD COLUMN experiment TEXT;
+ALTER TABLE holds ADD COLUMN variant TEXT;
+
 -- Labels that only those may move who may administer.
 CREATE TABLE protected_labels (
     org_id          TEXT NOT NULL,
