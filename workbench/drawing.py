@@ -6,9 +6,6 @@ import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from workbench.ledger.demo import DEMO_ORG
-from workbench.turns import DEFAULT_ID
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
@@ -57,12 +54,6 @@ def head(axes: Axes, finding: str, subtitle: str) -> None:
         "\n".join(under), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", va="bottom",
         fontsize=9, color=GREY, parse_math=False,
     )  # fmt: skip
-
-
-def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
-    """Return the end of a subtitle: whose calls, how many, where days begin."""
-    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))
 
 
 def how_many(calls: float, unpriced: float = 0) -> str:
