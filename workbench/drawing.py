@@ -27,12 +27,14 @@ MANY_DAYS = 300
 """Days from which on a date needs its year."""
 
 
-def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]]:
-    """Return a figure with axes below each other."""
+def figure(rows: int = 1, height: float = 3.4, parts: Sequence[float] | None = None) -> tuple[Figure, tuple[Axes, ...]]:
+    """Return a figure with axes below each other, as high as each other or in the parts given."""
     from matplotlib import pyplot as plt  # on use: 0.5 s
     from matplotlib.ticker import MaxNLocator
 
-    drawn, axes = plt.subplots(rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False)
+    drawn, axes = plt.subplots(
+        rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False, height_ratios=parts
+    )
     for each in axes.flat:
         each.spines[["top", "right", "left"]].set_visible(False)
         each.spines["bottom"].set_color("#BBBBBB")
