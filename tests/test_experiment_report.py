@@ -18,7 +18,8 @@ from workbench.prompts.assignment import Experiment
 from workbench.prompts.guards import stopped_by_guard
 from workbench.prompts.outcomes import OUTCOMES
 from workbench.prompts.report import report_of
-from workbench.prompts.statistics import Moments, proportions, sequence
+from workbench.prompts.sizes import sizes
+from workbench.prompts.statistics import Moments, per_arm_for_rates, proportions, sequence
 from workbench.prompts.synthetic import synthetic_units
 
 mpl.use("agg")
@@ -311,6 +312,50 @@ def test_a_guard_stops_an_arm_that_costs_too_much() -> None:
     assert stopped_by_guard(TONE, two(29, second={"cost_usd": spread(9, 29)}), {"cost": 1}) is None
     with pytest.raises(wb.InvalidRequest, match=r"no guard can be \{'thumbs': 1\}"):
         stopped_by_guard(TONE, dear, {"thumbs": 1})
+
+
+def test_skewed_scores_are_warned_of() -> None:
+    def warnings(scores: Any) -> list[str]:
+        return [note for note in report_of(TONE, two(100, second={"score": scores})).notes if "skewed" in note]
+
+    assert warnings(np.arange(100.0)) == []
+    # 2 of 100: skewness .96 / .14 = 6.857
+    (warning,) = warnings(np.arange(100) < 2)
+    assert warning.startswith(
+        "Scores are skewed: with fewer than about 1,176 per arm their interval may hold less often"
+    )
+
+
+def test_sizes_are_said_before_the_start() -> None:
+    cost = sizes("cost", {"v3": 1, "v4": 1})
+    assert [(each.effect, each.at_once) for each in cost] == [
+        ("-10 %", 2037),
+        ("-20 %", 454),
+        ("-30 %", 178),
+        ("-40 %", 87),
+    ]
+    assert [each.at_once for each in sizes("thumbs", {"v3": 1, "v4": 1})] == [1471, 356, 152, 81, 48]
+    assert all(each.at_once < each.at_most and each.in_all == 2 * each.at_most for each in cost)
+
+    # nine tenths and one: the harmonic mean of 90 and 10 is 18
+    unequal = sizes("cost", {"v3": 9, "v4": 1})
+    assert unequal[1].in_all == math.ceil(unequal[1].at_most / 0.18)
+    # three arms: two comparisons, each at half the level
+    assert sizes("cost", {"v3": 1, "v4": 1, "v5": 1})[1].at_once == 550
+    with pytest.raises(wb.InvalidRequest, match="one arm only"):
+        sizes("cost", {"v3": 1, "v4": 0})
+    with pytest.raises(wb.InvalidRequest, match="no outcome 'joy'"):
+        sizes("joy", {"v3": 1, "v4": 1})
+
+
+def test_sizes_go_by_the_chats_there_were() -> None:
+    # logarithms of +1 and -1: a spread of 1 instead of 1.2; one chat in four rated, 80 % of them up
+    before = chats("v3", 1000, thumb=some(200, 1000, 250), failed=np.arange(1000) < 100)
+    assert sizes("cost", {"v3": 1, "v4": 1}, before)[1].at_once == pytest.approx(454 / 1.44, abs=1)
+    thumbs = sizes("thumbs", {"v3": 1, "v4": 1}, before)
+    assert [each.effect for each in thumbs] == ["+5 points", "+10 points", "+15 points", "+20 points"]  # not over 100 %
+    assert thumbs[1].in_all == 2 * 4 * thumbs[1].at_most
+    assert sizes("errors", {"v3": 1, "v4": 1}, before)[0].at_once == per_arm_for_rates(0.1, 0.2)
 
 
 def title(axes: Axes) -> str:

@@ -11,6 +11,7 @@ from tests.bench import experiments as bench
 from workbench.prompts.statistics import (
     Moments,
     chi_square_tail,
+    enough_for,
     events,
     evidence_of_more,
     least_difference,
@@ -20,7 +21,6 @@ from workbench.prompts.statistics import (
     sample_ratio,
     sequence,
     times_needed,
-    with_looks,
 )
 
 SHARES = (0.5, 0.1, 0.9)
@@ -152,6 +152,15 @@ def test_looking_every_ten_chats_calls_equal_arms_different_in_five_of_a_hundred
     assert max(bench.false_guards(traffic, random)) < 0.05
 
 
+def test_a_skewed_score_is_known_by_its_skew() -> None:
+    # of nine zeros and a one: mean .1, skewness .8 / .3 = 2.667, squared 7.111
+    assert enough_for([0] * 9 + [1]) == 178
+    assert enough_for([1, 2, 3]) == enough_for([5, 5]) == 0
+    random = np.random.default_rng(4)
+    traffic = bench.Traffic.of(random, 300, 400)
+    assert bench.coverage_of(bench.SKEWED, traffic, random).everywhere < 0.94  # so there is something to warn of
+
+
 @pytest.mark.parametrize("share", SHARES)
 def test_intervals_hold_the_truth_at_all_looks_together(share: float) -> None:
     random = np.random.default_rng(2)
@@ -166,7 +175,7 @@ def test_intervals_hold_the_truth_at_all_looks_together(share: float) -> None:
 
 @pytest.mark.parametrize("difference", bench.DIFFERENCES, ids=lambda each: each.name)
 def test_the_size_said_before_the_start_is_enough(difference: bench.Difference) -> None:
-    random, most = np.random.default_rng(3), with_looks(difference.fixed)
+    random, most = np.random.default_rng(3), difference.most
     traffic = bench.Traffic.of(random, 400, bench.EVERY * -(-most // bench.EVERY))
     found = difference.method(traffic, difference.values(traffic, random))
     power = bench.power_of(found.differs, traffic.judged(), traffic)

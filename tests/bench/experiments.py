@@ -22,6 +22,7 @@ from workbench.prompts.statistics import (
     evidence_of_more,
     least_difference,
     per_arm_for_change,
+    per_arm_for_events,
     per_arm_for_rates,
     proportions,
     sample_ratio,
@@ -172,6 +173,13 @@ class Difference(NamedTuple):
     method: Callable[[Traffic, Array], Interval]
     fixed: int
     truth: float
+    by_failures: int = 0
+    """What a test of the failures alone needs, where that is how we judge."""
+
+    @property
+    def most(self) -> int:
+        """How many chats per arm are said to be enough, before the start."""
+        return with_looks(self.by_failures or self.fixed)
 
     def values(self, traffic: Traffic, random: np.random.Generator) -> Array:
         """Draw what happened to every chat."""
@@ -182,7 +190,9 @@ class Difference(NamedTuple):
 def rates(kind: str, before: float, after: float, method: Callable[[Traffic, Array], Interval]) -> Difference:
     """Two rates of the arms."""
     name = f"{kind} {before:.0%} to {after:.0%}"
-    return Difference(name, chance(before), chance(after), method, per_arm_for_rates(before, after), after - before)
+    fixed, counted = per_arm_for_rates(before, after), per_arm_for_events(before, after)
+    difference = Difference(name, chance(before), chance(after), method, fixed, after - before)
+    return difference._replace(by_failures=counted) if method is by_events else difference
 
 
 def cheaper(change: float) -> Difference:
@@ -198,6 +208,7 @@ DIFFERENCES = (
     rates("thumbs", 0.6, 0.85, by_proportions),
     rates("errors", 0.01, 0.03, by_events),
     rates("errors", 0.05, 0.15, by_events),
+    rates("errors", 0.2, 0.4, by_events),
     Difference("score +0.3 sd", normal(), normal(0.3), by_sequence, 175, 0.3),
 )
 
@@ -246,6 +257,17 @@ COVERED = (
 )
 
 
+SKEWED = Difference(
+    "",
+    lambda random, shape: random.lognormal(0, SIGMA, shape),
+    normal(float(np.exp(SIGMA**2 / 2)), 0.5),
+    by_sequence,
+    0,
+    0,
+)
+"""A score as skewed as dollars, in one arm only: of this the report warns."""
+
+
 def false_guards(traffic: Traffic, random: np.random.Generator) -> tuple[float, float]:
     """Return how often guards stop an arm that is as good as the first: for errors (p = .02), for cost."""
     errors = evidence_of_more(*traffic.at_looks(chance(0.02)(random, traffic.second.shape)), traffic.share)
@@ -278,6 +300,9 @@ def main() -> None:
         )
     )
     print(f"sample-ratio checks that block a fair experiment, 40 looks: {false_alarms(traffic):.1%}")
+    print(
+        f"coverage of a score as skewed as dollars in one arm: {coverage_of(SKEWED, traffic, random).everywhere:.1%} (warned of)"
+    )
     print(f"worst A/A {worst:.1%} (goal: at most 5 %), least coverage {least:.1%} (goal: at least 94 %)")
     print(f"{time.perf_counter() - began:.0f} s")
 
@@ -303,7 +328,7 @@ def print_power(random: np.random.Generator) -> None:
     """Print power and mean chats per arm: any look up to the n said before the start, fixed horizon, peeking."""
     print(f"\n{'power, mean n per arm':20}{'any look, at most n':>24}{'fixed horizon':>20}{'z, peeking':>18}")
     for difference in DIFFERENCES:
-        most = with_looks(difference.fixed)
+        most = difference.most
         traffic = Traffic.of(random, RUNS, EVERY * -(-most // EVERY))
         values = difference.values(traffic, random)
         ours = power_of(difference.method(traffic, values).differs, traffic.judged(), traffic)

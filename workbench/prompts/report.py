@@ -16,6 +16,7 @@ from workbench.prompts.statistics import (
     LEAST,
     LEVEL,
     Moments,
+    enough_for,
     proportions,
     sample_ratio,
     times_needed,
@@ -344,6 +345,7 @@ def _notes(experiment: Experiment, by_arm: Mapping[str, pd.DataFrame]) -> tuple[
         notes.append(f"{len(by_arm) - 1} arms are compared with the first, each at a level of {level_of(by_arm):.3g}.")
     notes += filter(None, (_mean_cost(by_arm), _rated(experiment.unit, by_arm)))
     notes += filter(None, (_left_out(name, by_arm) for name, outcome in OUTCOMES.items() if outcome.scale is Scale.LOG))
+    notes += filter(None, (_skewed(by_arm),))
     if experiment.stopped_at is not None:
         why = f": {experiment.stop_reason}" if experiment.stop_reason else ""
         notes.append(f"Stopped {experiment.stopped_at:%Y-%m-%d %H:%M}{why}.")
@@ -384,6 +386,17 @@ def _left_out(name: str, by_arm: Mapping[str, pd.DataFrame]) -> str:
         "; more of one arm, so beware: those that are compared are not alike" if _uneven(list(left.values())) else ""
     )
     return f"Without {name} and left out of it (unknown or 0): {told}{warning}."
+
+
+def _skewed(by_arm: Mapping[str, pd.DataFrame]) -> str:
+    scores = [OUTCOMES["score"].values(of) for of in by_arm.values()]
+    needed = max((enough_for(of) for of in scores if len(of)), default=0)
+    if needed <= min(map(len, scores)):
+        return ""
+    return (
+        f"Scores are skewed: with fewer than about {needed:,} per arm their interval may hold less often than 95 %; "
+        "the logarithm of such a score is safer."
+    )
 
 
 def _uneven(parts: list[tuple[int, int]]) -> bool:

@@ -120,7 +120,9 @@ def sequence(a: Moments, b: Moments, level: float = LEVEL) -> Interval:
     are the same; with 30 against 270 the first alone knows too little of the small arm's spread, and says "different" too
     often.
 
-    It is asymptotic: the promise for small arms is what the simulations show, not a proof.
+    It is asymptotic: the promise for small arms is what the simulations show, not a proof. Of values as skewed as dollars
+    (lognormal, 1.2) in one arm, and of even ones in the other, it held the truth at all looks in 86 % only: compare their
+    logarithms. ``enough_for`` tells when skew matters.
     """
     a, b = Moments(*_arrays(*a)), Moments(*_arrays(*b))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -136,12 +138,26 @@ def sequence(a: Moments, b: Moments, level: float = LEVEL) -> Interval:
     return Interval(effect, low, high)
 
 
+def enough_for(values: Any) -> int:
+    """Return how many values of an arm make its mean as good as normal, for their skew: Cochran's ``25 skewness^2``.
+
+    Source: Cochran, Sampling techniques (1977), section 2.15.
+    """
+    from_mean = np.asarray(values, float) - np.mean(values)
+    spread = float(np.sqrt(np.mean(from_mean**2)))
+    return round(25 * float(np.mean((from_mean / spread) ** 3)) ** 2) if spread else 0
+
+
 def proportions(hits_a: Floats, n_a: Floats, hits_b: Floats, n_b: Floats, level: float = LEVEL) -> Interval:
     """Return the difference of two proportions with an interval that holds at every look.
 
     The sequence of ``sequence``, with ``p (1 - p)``, ``p = (hits + 1) / (n + 2)``, for the variance of an arm, and at least
     .025: an arm in which nothing has happened yet is not one without spread. By simulation it is wrong in 2 % of A/A
     experiments or less from p = .05 to .95. Where almost nothing ever happens it sees little: ``events`` is for that.
+
+    Wilson's and Newcombe's intervals hold at one look, and shown beside a verdict they could contradict it. A Beta-Binomial
+    Bayes factor above 20 says "different" about as rarely and sees a little less (60 % beside 65 % of +15 points with 200
+    per arm), and has no interval.
     """
     hits_a, n_a, hits_b, n_b = _arrays(hits_a, n_a, hits_b, n_b)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -237,6 +253,18 @@ def per_arm_for_change(change: float, spread: float = 1.2, power: float = 0.8, l
     [454, 87]
     """
     return math.ceil(2 * (spread * _both(power, level) / math.log1p(change)) ** 2)
+
+
+def per_arm_for_events(before: float, after: float, power: float = 0.8, level: float = LEVEL) -> int:
+    """Return the same where only the failures are compared, as ``events`` does: a little more, where they are not rare.
+
+    ``n = (z(1 - level/2) + z(power))^2 (1/before + 1/after) / ln(after / before)^2``: the logarithm of a ratio of two counts
+    has the variance ``1/(n before) + 1/(n after)``.
+
+    >>> [per_arm_for_events(before, 2 * before) for before in (0.02, 0.2)], per_arm_for_rates(0.2, 0.4)
+    ([1226, 123], 81)
+    """
+    return math.ceil(_both(power, level) ** 2 * (1 / before + 1 / after) / math.log(after / before) ** 2)
 
 
 def with_looks(fixed: int, power: float = 0.8, level: float = LEVEL) -> int:
