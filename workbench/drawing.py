@@ -6,9 +6,6 @@ import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from workbench.ledger.demo import DEMO_ORG
-from workbench.turns import DEFAULT_ID
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
@@ -30,12 +27,14 @@ MANY_DAYS = 300
 """Days from which on a date needs its year."""
 
 
-def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]]:
-    """Return a figure with axes below each other."""
+def figure(rows: int = 1, height: float = 3.4, parts: Sequence[float] | None = None) -> tuple[Figure, tuple[Axes, ...]]:
+    """Return a figure with axes below each other, as high as each other or in the parts given."""
     from matplotlib import pyplot as plt  # on use: 0.5 s
     from matplotlib.ticker import MaxNLocator
 
-    drawn, axes = plt.subplots(rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False)
+    drawn, axes = plt.subplots(
+        rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False, height_ratios=parts
+    )
     for each in axes.flat:
         each.spines[["top", "right", "left"]].set_visible(False)
         each.spines["bottom"].set_color("#BBBBBB")
@@ -57,12 +56,6 @@ def head(axes: Axes, finding: str, subtitle: str) -> None:
         "\n".join(under), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", va="bottom",
         fontsize=9, color=GREY, parse_math=False,
     )  # fmt: skip
-
-
-def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
-    """Return the end of a subtitle: whose calls, how many, where days begin."""
-    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))
 
 
 def how_many(calls: float, unpriced: float = 0) -> str:
