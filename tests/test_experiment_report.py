@@ -423,8 +423,17 @@ def test_the_plot_over_time_ends_where_the_report_does(
 
 
 def test_there_is_nothing_over_time_before_there_are_chats() -> None:
+    from matplotlib import pyplot as plt
+
     with pytest.raises(wb.InvalidRequest, match="fewer than two chats of an arm can be compared by cost"):
         report_of(TONE, two()[:1]).plot_over_time()
+    assert plt.get_fignums() == []  # a notebook would show an empty one
+
+
+def test_chats_that_are_all_alike_can_be_drawn() -> None:
+    report = report_of(replace(TONE, outcome="score"), two())
+    assert report.primary[0].in_words == "0 [0, 0]"
+    assert inside(report.plot()[0]) and inside(report.plot_over_time()[0])
 
 
 def test_synthetic_chats_say_so_and_have_the_effects_asked_for() -> None:
