@@ -24,6 +24,10 @@ PromptUsed = Annotated[
         examples=["support@3"],
     ),
 ]
+InExperiment = Annotated[
+    str | None, Meta(description="the experiment that chose the prompt version; null when none did", examples=["tone"])
+]
+Variant = Annotated[str | None, Meta(description="which arm of it the chat is", examples=["v3"])]
 RequestId = Annotated[str, Meta(description="also in the x-request-id header, the log and the ledger")]
 Time = Annotated[str, Meta(description="UTC", examples=["2026-11-23T10:30:00.000Z"])]
 RetryAfter = Annotated[int, Meta(description="seconds")] | UnsetType
@@ -60,6 +64,8 @@ class ChatReply(msgspec.Struct, kw_only=True):
     model: Annotated[str, Meta(description="who answered; `local` is the embedded model, not Claude")]
     stop_reason: str | None
     prompt: PromptUsed
+    experiment: InExperiment
+    variant: Variant
     request_id: RequestId
     budget_remaining_usd: BudgetRemaining = UNSET
     budget_nearly_spent: NearlySpent = UNSET
@@ -78,6 +84,10 @@ class First(msgspec.Struct, kw_only=True):
     prompt: (
         Annotated[str, Meta(description="the prompt version, if there is one", examples=["support@3"])] | UnsetType
     ) = UNSET
+    experiment: (
+        Annotated[str, Meta(description="the experiment that chose it, if one did", examples=["tone"])] | UnsetType
+    ) = UNSET
+    variant: Annotated[str, Meta(description="which arm of it", examples=["v3"])] | UnsetType = UNSET
     budget_remaining_usd: BudgetRemaining = UNSET
     budget_nearly_spent: NearlySpent = UNSET
     max_tokens: Shortened = UNSET

@@ -39,6 +39,8 @@ ORG_TABLES = (
     "prompt_labels",
     "protected_labels",
     "experiments",
+    "coverage_changes",
+    "stopped_arms",
     "exposures",
     "experiment_scores",
     "feedback",
@@ -53,6 +55,7 @@ NAMED_IN = (
     ("protected_labels", "protected_by"),
     ("experiments", "started_by"),
     ("experiments", "stopped_by"),
+    ("coverage_changes", "changed_by"),
 )
 """Where the name of an erased user is replaced, in a row that stays."""
 
