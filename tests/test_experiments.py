@@ -82,6 +82,7 @@ async def test_an_experiment_is_kept_as_it_was_started(store: Store) -> None:
         ({"arms": {"v1": 1, "v2": -1}}, InvalidRequest, "above 0"),
         ({"arms": {"v1": 1, "v2": float("nan")}}, InvalidRequest, "above 0"),
         ({"arms": {"v1": 1, "v2": True}}, InvalidRequest, "above 0"),
+        ({"arms": {"v1": 1e9, "v2": 1e-9}}, InvalidRequest, "the weight of v2 is so small beside the others"),
         ({"arms": 7}, InvalidRequest, "arms are versions with their weights"),
         ({"arms": {"v1": 1, "v9": 1}}, PromptError, "the newest is support@3"),
         ({"arms": {"v1": 1, "staging": 1}}, PromptError, "'staging' is no version"),
@@ -449,7 +450,7 @@ async def test_a_score_is_for_a_chat_of_the_experiment(store: Store) -> None:
     for value in (float("inf"), True, "4"):
         with pytest.raises(InvalidRequest, match="a score is a number"):
             await experiments.score(store.backend, DEFAULT_ID, "tone", outside.chat.id, value, NOON)  # type: ignore[arg-type]
-    with pytest.raises(NotFound, match="the experiment 'tone' assigned none of that id"):
+    with pytest.raises(NotFound, match="the experiment 'tone' has not assigned it"):
         await experiments.score(store.backend, DEFAULT_ID, "tone", outside.chat.id, 1, NOON)
     with pytest.raises(NotFound, match="no experiment 'other'"):
         await experiments.score(store.backend, DEFAULT_ID, "other", outside.chat.id, 1, NOON)

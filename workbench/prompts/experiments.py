@@ -13,7 +13,7 @@ from workbench.errors import Conflict, InvalidRequest, LabelProtected, NotFound,
 from workbench.ids import new_id
 from workbench.prompts import text as texts
 from workbench.prompts import versions
-from workbench.prompts.assignment import Experiment, arm_of
+from workbench.prompts.assignment import Experiment, arm_of, shares
 from workbench.prompts.text import LATEST, PRODUCTION, Reference, version_number
 from workbench.store.backend import Statement
 from workbench.store.queries import query
@@ -32,6 +32,7 @@ OUTCOMES = ("cost", "ttft", "duration", "output_tokens", "errors", "thumbs", "sc
 """As ``workbench.prompts.outcomes`` compares them; named here too, since a turn must not wait for numpy."""
 GUARDED = ("errors", "cost")
 MOST_ARMS = 10
+LEAST_PART = 1e-7
 BEFORE = timedelta(days=30)
 """How far back the chats go that tell what to expect."""
 
@@ -119,8 +120,9 @@ async def prepared(
     texts.check_label(label)
     if label == LATEST:
         raise InvalidRequest(f"the newest version changes by itself; experiment on a label, such as {PRODUCTION}")
-    weights = _weights(arms)
+    texts.check_name(prompt)
     in_use = await versions.get(backend, org_id, Reference(prompt, label))
+    weights = _weights(arms)
     for arm in weights:
         version = await versions.get(backend, org_id, Reference(prompt, None, version_number(arm)))
         if set(version.variables) != set(in_use.variables):
@@ -302,7 +304,7 @@ async def score(backend: Backend, org_id: str, name: str, chat_id: str, value: f
     id = new_id()
     await backend.write([Statement(query("new_score"), (id, org_id, name, chat_id, float(value), now))])
     if not await backend.rows("SELECT 1 FROM experiment_scores WHERE id = $1 AND org_id = $2", id, org_id):
-        raise NotFound("chat", chat_id, f"the experiment {name!r} assigned none of that id")
+        raise NotFound("exposure of chat", chat_id, f"the experiment {name!r} has not assigned it")
     return id
 
 
@@ -399,6 +401,8 @@ def _weights(arms: Mapping[Any, float]) -> dict[str, float]:
     if not 2 <= len(weights) <= MOST_ARMS:
         number = "one arm" if len(weights) == 1 else f"{len(weights)} arms"
         raise InvalidRequest(f"there is nothing to compare in {number}; give 2 to {MOST_ARMS} versions")
+    if tiny := [arm for arm, part in shares(weights).items() if part < LEAST_PART]:
+        raise InvalidRequest(f"the weight of {tiny[0]} is so small beside the others that it would get nobody")
     return weights
 
 
