@@ -47,6 +47,7 @@ async def turn_in(store: Store, caller: Caller = ADA, chat: ChatInfo | None = No
     chosen = await for_turn(store.backend, caller, chat)
     turn = a_turn(chat, caller=caller, chosen=chosen, **changes)
     await store.begin(turn)
+    chat.wanted = None
     await store.record(turn)
     return turn
 

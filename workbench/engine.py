@@ -170,7 +170,7 @@ class Engine:
         """
         _check(caller, question, model, max_tokens, attached)
         await self.save_unsaved()
-        chosen = await for_turn(self.store.backend, caller, chat)
+        wanted, chosen = chat.wanted, await for_turn(self.store.backend, caller, chat)
         model = self.model_for(_named_model(model, chat, chosen))
         if model == LOCAL_MODEL and any(block["type"] == "image" for block in attached):
             raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
@@ -179,6 +179,8 @@ class Engine:
             caller, chat, chosen, question, model, max_tokens, request_id, message_id, attached, schema
         )
         async with self._recorded(turn, messages) as begun:
+            if chat.wanted is wanted:  # and not another one since
+                chat.wanted = None
             request = Request(
                 model=model,
                 max_tokens=turn.max_tokens,

@@ -109,7 +109,9 @@ class NewCoverage(_Body):
 class NewScore(_Body):
     """How good a chat was, by a measure of your own."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"chat_id": "…", "score": 4.5}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"chat_id": "019ac8f0-5c1e-7d64-9a51-2f6b0c9e4d10", "score": 4.5}]}
+    )
 
     chat_id: str = Field(pattern=ID_PATTERN, description="a chat that the experiment assigned")
     score: Number = Field(description="the newest of a chat counts")
@@ -342,7 +344,14 @@ async def score(name: Name, body: NewScore, caller: PromptKeeper, service: Share
     | _CHANGES,
 )
 async def feedback(
-    id: Annotated[str, Path(pattern=ID_PATTERN, description="`message_id` of the reply")],
+    id: Annotated[
+        str,
+        Path(
+            pattern=ID_PATTERN,
+            description="`message_id` of the reply",
+            examples=["019ac8f0-5c1e-7d64-9a51-2f6b0c9e4d10"],
+        ),
+    ],
     body: NewFeedback,
     caller: Identified,
     service: Shared,

@@ -370,7 +370,6 @@ class Store:
         chat.title = chat.title or _title(turn.question)
         if turn.chosen is not None:
             chat.system, chat.prompt, chat.exposure = turn.system, turn.prompt, turn.exposure
-            chat.wanted = None
 
     async def checkpoint(self, turn: LiveTurn) -> None:
         """Write what has come of the reply so far, for the case that this process dies."""
