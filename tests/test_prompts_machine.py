@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -11,31 +12,43 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.owner import OwnerProcess
+from tests.test_experiments import turn_in
 from tests.test_store_machine import Database, OwnFile
-from workbench.errors import Conflict, LabelProtected
-from workbench.prompts import labelling, versions
+from workbench.errors import Conflict, InvalidRequest, LabelProtected, PromptError
+from workbench.ids import new_id
+from workbench.prompts import experiments, labelling, versions
+from workbench.prompts.text import variables_of
 from workbench.store import Store
-from workbench.turns import DEFAULT_ID
+from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
     from tests.test_store_machine import Home
+    from workbench.prompts.experiments import StoredExperiment
 
 NAMES = st.sampled_from(["support", "tone"])
 LABELS = st.sampled_from(["production", "staging"])
 TEXTS = st.sampled_from(["a", "b", "b ", "{{x}}", "ä\n", "'; --"]) | st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8
 ).filter(lambda text: text.strip())
+EXPERIMENTS = st.sampled_from(["first", "second", "third"])
 EFFORTS = st.sampled_from([None, "low", "max"])
 
 
 class Machine(RuleBasedStateMachine):
-    """Saves, moves, rollbacks, protection, reopened stores and other owners, in any order."""
+    """Saves, moves, rollbacks, protection, experiments and chats, reopened stores and other owners, in any order."""
 
     home_of: Callable[[], Home]
 
@@ -51,11 +64,28 @@ class Machine(RuleBasedStateMachine):
         self.moves: dict[tuple[str, str], list[int]] = {}
         """Every version a label was ever moved to, in order."""
         self.protected: set[tuple[str, str]] = set()
+        self.experiments: dict[str, StoredExperiment] = {}
+        """As each was started, with its end and its coverage once those were changed."""
+        self.chats: dict[str, tuple[str, str, tuple[str, str] | None]] = {}
+        """The user and the version of every chat, and the experiment and arm that assigned it."""
 
     def run_(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
 
+    @initialize(coverage=st.sampled_from([0.5, 1.0]), users=st.lists(st.sampled_from(["ada", "bob"]), max_size=4))
+    def begin(self, coverage: float, users: list[str]) -> None:
+        """Two versions under an experiment, and chats: by chance most runs would hardly get there."""
+        for text in ("a", "b"):
+            self.save("support", text, None)
+        starting = self._start("first", "support", "production", {1: 1.0, 2: 1.0}, coverage, "chat")
+        self.experiments["first"] = self.run_(starting)
+        for user in users:
+            self.ask_in("support", "production", user)
+
     @rule(name=NAMES, text=TEXTS, effort=EFFORTS)
+    def save_any(self, name: str, text: str, effort: str | None) -> None:
+        self.save(name, text, effort)
+
     def save(self, name: str, text: str, effort: str | None) -> None:
         kept = self.run_(versions.save(self.store.backend, DEFAULT_ID, name, text, datetime.now(UTC), effort=effort))
         known = self.saved.setdefault(name, [])
@@ -106,6 +136,97 @@ class Machine(RuleBasedStateMachine):
             self.run_(labelling.protect(self.store.backend, DEFAULT_ID, name, label, datetime.now(UTC)))
         self.protected ^= {which}
 
+    @precondition(lambda self: any(len(self.saved[name]) > 1 for name, _ in self.stacks))
+    @rule(
+        data=st.data(), name=EXPERIMENTS, coverage=st.sampled_from([0.5, 1.0]), unit=st.sampled_from(["chat", "user"])
+    )
+    def start(self, data: st.DataObject, name: str, coverage: float, unit: str) -> None:
+        prompt, label = data.draw(st.sampled_from(sorted(at for at in self.stacks if len(self.saved[at[0]]) > 1)))
+        numbers = st.lists(st.integers(1, len(self.saved[prompt])), min_size=2, max_size=3, unique=True)
+        arms = dict.fromkeys(data.draw(numbers), 1.0)
+        variables = {variables_of(self.saved[prompt][n - 1][0]) for n in [*arms, self.stacks[prompt, label][0]]}
+        starting = self._start(name, prompt, label, arms, coverage, unit)
+        if len(variables) > 1:
+            with pytest.raises(InvalidRequest, match="the variables of"):
+                self.run_(starting)
+        elif name in self.experiments or self.running_on(prompt, label):
+            with pytest.raises(Conflict):
+                self.run_(starting)
+        else:
+            self.experiments[name] = started = self.run_(starting)
+            assert {int(arm[1:]) for arm in started.arms} == set(arms)
+
+    async def _start(
+        self, name: str, prompt: str, label: str, arms: dict[int, float], coverage: float, unit: str
+    ) -> StoredExperiment:
+        backend = self.store.backend
+        wanted = await experiments.prepared(
+            backend, DEFAULT_ID, name, prompt, arms, label=label, coverage=coverage, unit=unit, guard={"errors": 2}
+        )
+        return await experiments.start(backend, DEFAULT_ID, wanted, datetime.now(UTC), "ada")
+
+    def running_on(self, prompt: str, label: str) -> StoredExperiment | None:
+        found = [e for e in self.experiments.values() if e.running and (e.prompt, e.label) == (prompt, label)]
+        return found[0] if found else None
+
+    @precondition(lambda self: self.experiments)
+    @rule(data=st.data(), force=st.booleans())
+    def stop(self, data: st.DataObject, *, force: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.experiments)))
+        known = self.experiments[name]
+        winner = data.draw(st.sampled_from([None, *known.arms]))
+        which, now = (known.prompt, known.label), datetime.now(UTC)
+        stopping = experiments.stop(self.store.backend, DEFAULT_ID, name, now, winner=winner, by="bob", force=force)
+        if not known.running:
+            with pytest.raises(Conflict):
+                self.run_(stopping)
+        elif winner and which in self.protected and not force:
+            with pytest.raises(LabelProtected):
+                self.run_(stopping)
+        else:
+            ended = self.run_(stopping)
+            ends = {"stopped_at": ended.stopped_at, "stop_id": ended.stop_id, "stopped_by": "bob", "winner": winner}
+            self.experiments[name] = replace(known, **ends)
+            if winner and self.stacks[which][0] != int(winner[1:]):
+                self.stacks[which] = [int(winner[1:]), *self.stacks[which]]
+                self.moves[which].append(int(winner[1:]))
+
+    @precondition(lambda self: self.experiments)
+    @rule(data=st.data(), coverage=st.sampled_from([0.0, 0.3, 1.0]))
+    def cover(self, data: st.DataObject, coverage: float) -> None:
+        name = data.draw(st.sampled_from(sorted(self.experiments)))
+        changing = experiments.set_coverage(self.store.backend, DEFAULT_ID, name, coverage, datetime.now(UTC))
+        if self.experiments[name].running:
+            self.experiments[name] = replace(self.experiments[name], coverage=coverage)
+            assert self.run_(changing) == self.experiments[name]
+        else:
+            with pytest.raises(Conflict):
+                self.run_(changing)
+
+    @precondition(lambda self: self.stacks)
+    @rule(data=st.data(), user=st.sampled_from(["ada", "bob"]))
+    def ask(self, data: st.DataObject, user: str) -> None:
+        """A new chat, which its experiment's frozen terms assign, or one that goes on as it began."""
+        self.ask_in(*data.draw(st.sampled_from(sorted(self.stacks))), user)
+
+    def ask_in(self, prompt: str, label: str, user: str) -> None:
+        def variables(version: int) -> tuple[str, ...]:
+            return variables_of(self.saved[prompt][version - 1][0])
+
+        version = in_use = self.stacks[prompt, label][0]
+        wanted = PromptWanted(f"{prompt}@{label}", {"x": "1"} if variables(in_use) else None)
+        chat, experiment = ChatInfo(id=new_id(), wanted=wanted), None
+        if (running := self.running_on(prompt, label)) and (assigned := running.arm_of(chat.id, user)):
+            version, experiment = int(assigned[0][1:]), (running.name, assigned[0])
+        asking = turn_in(self.store, Caller(DEFAULT_ID, user), chat)
+        if variables(version) != variables(in_use):  # the label was moved to a version with others since the start
+            with pytest.raises(PromptError):
+                self.run_(asking)
+            return
+        said = self.run_(asking).reply
+        self.chats[chat.id] = (user, f"{prompt}@{version}", experiment)
+        assert (said.prompt, said.experiment) == (f"{prompt}@{version}", experiment and experiment[0])
+
     @rule()
     def reopen(self) -> None:
         self.store.close()
@@ -132,6 +253,21 @@ class Machine(RuleBasedStateMachine):
             which: stack[0] for which, stack in self.stacks.items()
         }
         assert {(each.name, each.label) for each in labels if each.protected} == self.protected
+
+    @invariant()
+    def experiments_are_frozen_and_chats_keep_their_arm(self) -> None:
+        backend = self.store.backend
+        assert self.run_(experiments.known(backend, DEFAULT_ID)) == [
+            self.experiments[name] for name in sorted(self.experiments)
+        ]
+        exposed = self.run_(backend.rows("SELECT chat_id, user_id, experiment, variant FROM exposures"))
+        assert sorted(exposed) == sorted(
+            (id, user, *experiment) for id, (user, _, experiment) in self.chats.items() if experiment
+        )
+        for id, (user, prompt, experiment) in list(self.chats.items())[-3:]:
+            chat = self.run_(self.store.chat(Caller(DEFAULT_ID, user), id))
+            kept = None if chat.exposure is None else (chat.exposure.experiment, chat.exposure.variant)
+            assert (str(chat.prompt), kept) == (prompt, experiment)
 
     def teardown(self) -> None:
         self.store.close()
@@ -170,6 +306,6 @@ def test_prompts_are_what_their_model_says(backend: str, tmp_path: Path, request
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Here,
         settings=settings(
-            max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=8, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
