@@ -20,7 +20,7 @@ from workbench.prompts import experiments, labelling, results, versions, watch
 from workbench.prompts.choosing import choose, for_turn
 from workbench.prompts.sizes import sizes
 from workbench.prompts.text import Reference
-from workbench.store import Store
+from workbench.store import Store, erase
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
 
 if TYPE_CHECKING:
@@ -602,3 +602,75 @@ def test_an_experiment_without_chats_has_a_report(no_key: Any) -> None:
     assert "no verdict yet" in str(report)
     with pytest.raises(InvalidRequest, match="no reply to rate yet"):
         wb.Chat(prompt="support").feedback(1)
+
+
+# What is erased -----------------------------------------------------------------------------------------------------
+
+
+LEFT_BY_USERS = ("exposures", "experiment_scores", "feedback")
+OF_AN_ORG = (*LEFT_BY_USERS, "experiments", "coverage_changes", "stopped_arms")
+
+
+async def counted(store: Store, tables: tuple[str, ...], org_id: str = DEFAULT_ID) -> list[int]:
+    found = [await store.backend.rows(f"SELECT COUNT(*) FROM {table} WHERE org_id = $1", org_id) for table in tables]
+    return [int(count) for ((count,),) in found]
+
+
+async def an_experiment_of_two(store: Store) -> tuple[LiveTurn, LiveTurn]:
+    """A chat of Ada's and one of Bob's, each rated and scored; coverage was changed, and an arm stopped."""
+    await saved(store, "one", "two")
+    wanted = await experiments.prepared(store.backend, DEFAULT_ID, "tone", "support", HALVES, unit="user")
+    await experiments.start(store.backend, DEFAULT_ID, wanted, NOON, "bob")
+    bob = Caller(DEFAULT_ID, "bob")
+    turns = await turn_in(store, ADA), await turn_in(store, bob)
+    for turn, caller in zip(turns, (ADA, bob), strict=True):
+        await thumb(store, turn.message_id, 1, 1, caller)
+        await experiments.score(store.backend, DEFAULT_ID, "tone", turn.chat.id, 3, NOON)
+    await experiments.set_coverage(store.backend, DEFAULT_ID, "tone", 0.5, NOON, "bob")
+    await experiments.stop_arm(store.backend, DEFAULT_ID, "tone", "v2", "too dear", NOON)
+    return turns
+
+
+async def test_an_erased_user_takes_exposures_feedback_and_scores_along(store: Store) -> None:
+    ada, _ = await an_experiment_of_two(store)
+    await erase.erase_user(store.backend, DEFAULT_ID, "bob")
+    found = await experiments.get(store.backend, DEFAULT_ID, "tone")
+
+    assert await counted(store, LEFT_BY_USERS) == [1, 1, 1]
+    assert [unit["unit_id"] for unit in await units_of(store)] == [DEFAULT_ID]
+    assert await store.backend.rows("SELECT chat_id FROM exposures") == [(ada.chat.id,)]
+    assert found.started_by is not None and found.started_by.startswith("erased-")
+    assert await store.backend.rows("SELECT COUNT(*) FROM coverage_changes WHERE changed_by = 'bob'") == [(0,)]
+    assert (found.coverage, list(found.stopped_arms)) == (0.5, ["v2"])
+
+
+async def test_who_only_ever_started_an_experiment_is_erased_too(store: Store) -> None:
+    await saved(store, "one", "two")
+    await started(store)
+    await erase.erase_user(store.backend, DEFAULT_ID, "ada")
+
+    assert (await experiments.get(store.backend, DEFAULT_ID, "tone")).started_by != "ada"
+
+
+async def test_an_erased_org_takes_its_experiments_along(store: Store) -> None:
+    await an_experiment_of_two(store)
+    assert await counted(store, OF_AN_ORG) == [2, 2, 2, 1, 1, 1]
+    await erase.erase_org(store.backend, DEFAULT_ID)
+
+    assert await counted(store, OF_AN_ORG) == [0] * 6
+
+
+async def test_chats_that_are_kept_no_longer_are_no_units(store: Store) -> None:
+    await saved(store, "one", "two")
+    await started(store)
+    old = await turn_in(store)
+    await thumb(store, old.message_id, 1, 1)
+    await experiments.score(store.backend, DEFAULT_ID, "tone", old.chat.id, 3, NOON)
+    await turn_in(store, started_at=NOON + timedelta(days=20))
+    await erase.retain(store.backend, DEFAULT_ID, 30)
+    await erase.prune(store.backend, NOON + timedelta(days=31))
+
+    (kept,) = await units_of(store)
+    assert kept["first_exposed_at"] == NOON + timedelta(days=20)
+    assert await counted(store, LEFT_BY_USERS) == [1, 0, 0]
+    assert (await experiments.get(store.backend, DEFAULT_ID, "tone")).running
