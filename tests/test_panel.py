@@ -49,6 +49,14 @@ def days_ago(n: int) -> str:
     return f"{datetime.now(UTC) - timedelta(days=n):%Y-%m-%d}"
 
 
+def test_of_calls_that_cost_nothing_it_shows_the_tokens(scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("Four", usage=Usage(uncached_input_tokens=1000, output_tokens=42)))
+    wb.Chat().ask("a", show=False)
+    assert "% of it for new input" in wb.UsagePanel().plot.value
+    runtime().run(runtime().engine.store.backend.write([Statement("UPDATE usage SET cost_usd = 0")]))
+    assert "1,042 tokens: 0% read" in wb.UsagePanel().plot.value
+
+
 def test_it_shows_totals_a_row_for_each_day_and_model_and_a_plot(two_models: None) -> None:
     panel = wb.UsagePanel()
 
