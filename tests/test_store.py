@@ -405,7 +405,7 @@ async def test_what_is_in_a_journal_that_was_deleted_is_written_into_the_file(
     await keep(file_store, a_turn(a_chat()))
     os.unlink(f"{path}.wal")
     await keep(file_store, a_turn(a_chat()))
-    await file_store.backend.rows_in_order(Statement("SELECT 1"))  # comes after the writer's work
+    await file_store.backend.ledger.rows_in_order(Statement("SELECT 1"))  # comes after the writer's work
 
     left_by_a_crash = str(tmp_path / "left.duckdb")
     for part in ("", ".wal"):

@@ -119,6 +119,11 @@ class DuckDBFile:
         self._closed = False
         _made.add(self)
 
+    @property
+    def ledger(self) -> DuckDBFile:
+        """Usage and holds: nobody else writes to the file."""
+        return self
+
     async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
         # shielded: whoever waits may be cancelled, the transaction is not undone by that

@@ -90,12 +90,8 @@ class PostgresBackend:
         """Anybody may change them at any time."""
 
     @property
-    def ledger_version(self) -> None:
+    def ledger(self) -> None:
         """As above."""
-
-    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
-        """Never asked: there is no version."""
-        raise NotImplementedError
 
     async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
@@ -186,11 +182,9 @@ class PostgresBackend:
         while True:
             try:
                 return job()
-            except (
-                psycopg.Error,
-                adbc.Error,
-                OSError,
-            ) as error:  # the last: a connection lost while Arrow reads from it
+            except (psycopg.Error, adbc.Error, OSError) as error:
+                if isinstance(error, OSError) and "[libpq]" not in str(error):
+                    raise  # not a connection that was lost while Arrow read from it
                 self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
                 if not passes(error) or self._ending.is_set() or time.monotonic() > until:

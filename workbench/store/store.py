@@ -501,15 +501,15 @@ class Store:
     async def _standing(self, caller: Caller, of: Limits, now: datetime, apart_from: str) -> Budget:
         budget = Budget(of.scope, of.id, plain(of.budget_usd or Decimal(0)), of.budget_period)
         counted = _counted(caller, budget, now)
-        if (version := self.backend.ledger_version) is None:
+        if (ledger := self.backend.ledger) is None:
             ((spent, held),) = await self.backend.rows(query("spent"), *counted, apart_from)
             return replace(budget, spent_usd=plain(spent), held_usd=plain(held))
         whose = Whose(*counted[:4])
-        standing = self._standings.get(whose, version)
+        standing = self._standings.get(whose, ledger.ledger_version)
         if standing is None:
             standing = self._standings.asking(whose)
             questions = Statement(query("spent"), (*counted, "")), Statement(query("held"), counted[:3])
-            version, (((spent, _),), holds) = await self.backend.rows_in_order(*questions)
+            version, (((spent, _),), holds) = await ledger.rows_in_order(*questions)
             standing.add_up(version, spent, holds)
         held = standing.held_usd(now, apart_from)
         return replace(budget, spent_usd=plain(standing.spent_usd), held_usd=plain(held))
@@ -520,7 +520,7 @@ class Store:
         Raises:
             Overspent: it does not, since another turn began meanwhile.
         """
-        version = self.backend.ledger_version
+        version = None if (ledger := self.backend.ledger) is None else ledger.ledger_version
         for budget in budgets:
             whose = Whose(*_counted(turn.caller, budget, turn.started_at)[:4])
             standing = None if version is None else self._standings.get(whose, version)
