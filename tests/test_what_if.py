@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tests.faults.upstream import ScriptedUpstream
-    from workbench.ledger.replay import Chat
+    from workbench.ledger.columns import Chat
 
 mpl.use("agg")
 

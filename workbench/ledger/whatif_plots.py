@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
+from workbench.ledger.columns import FIVE_MINUTES, OFF
 from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.drawing import (
     AS_TEXT,
@@ -23,7 +24,7 @@ from workbench.ledger.drawing import (
 )
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE
 from workbench.ledger.recorded import scope_of
-from workbench.ledger.replay import FIVE_MINUTES, OFF, Scenario
+from workbench.ledger.replay import Scenario
 from workbench.ledger.whatif import AS_IT_WAS, Past, in_words, outcomes, policies, recommended
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID
@@ -163,7 +164,7 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
         Scenario(history=WHOLE, cache=FIVE_MINUTES, limit=limit): ("whole chat", GREY, "--"),
         Scenario(history=BLOCKS, cache=FIVE_MINUTES, limit=limit): (f"blocks of {limit}", SAVING, "-"),
     }
-    was, turns = _so_far(past, Scenario()), len(past.calls)
+    was, turns = _so_far(past, Scenario()), past.calls
     lines = {scenario: _so_far(past, scenario) for scenario in styles}
     if was not in lines.values():
         styles[Scenario()], lines[Scenario()] = (AS_IT_WAS, INK, "-"), was
@@ -196,7 +197,7 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
 
 
 def _so_far(past: Past, scenario: Scenario) -> list[Decimal]:
-    return list(accumulate(would.cost_usd or Decimal(0) for would in past.replayed(scenario)))
+    return list(accumulate(past.costs(scenario)))
 
 
 def _colour(outcome: Outcome, was: Decimal) -> str:
@@ -257,7 +258,7 @@ def _subtitle(unit: str, past: Past, org: str) -> str:
     if first and last and first.date() == last.date():
         days = f"{last.day} {last:%b %Y}"
     whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    counted = how_many(len(past.calls) + past.unpriced, past.unpriced)
+    counted = how_many(past.calls + past.unpriced, past.unpriced)
     return " · ".join(filter(None, (unit, counted, f"{days} UTC" if days else "", whose)))
 
 
