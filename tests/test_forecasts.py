@@ -163,7 +163,7 @@ def test_a_forecast_of_the_ledger_has_an_interval_odds_a_date_and_drivers(no_key
     assert found.over_from is not None and found.over_from <= found.over_on
     assert str(found).startswith("November 2026 ends between $1")
     assert "The budget of $100 is passed with odds of" in str(found)
-    assert str(found).endswith("1 calls have no known price and are not counted.")
+    assert str(found).endswith("1 call has no known price and is not counted.")
 
     days = found.days.set_index("day")
     assert len(days) == 30

@@ -281,7 +281,7 @@ def test_one_chat_with_a_failed_turn_and_a_model_without_a_price(scripted: Scrip
     batch = wb.what_if(batch=True, chat=chat).iloc[1]
     assert (batch.low_usd, batch.high_usd) == (Decimal("0.008"), Decimal("0.008"))
     assert batch.why.startswith("people wait for every one of these calls")
-    assert wb.what_if(HAIKU).why[0] == "recorded: 3 calls of 1 model; 1 more whose price is not known are left out"
+    assert wb.what_if(HAIKU).why[0] == "recorded: 3 calls of 1 model; 1 more whose price is not known is left out"
     assert wb.what_if(HAIKU, since="2020-01-01", until="2020-01-02").likely_usd.tolist() == [0, 0]
 
 

@@ -36,6 +36,17 @@ def dollars(amount: Decimal | None) -> str:
     return "$0" if small == "0" else f"{sign}${small}"
 
 
+def counted(number: float, noun: str, verb: tuple[str, str] | None = None) -> str:
+    """Return a number of things, with a verb in the singular or the plural if both are given.
+
+    >>> counted(1, "call"), counted(1200, "call"), counted(0, "query/queries"), counted(1, "call", ("is", "are"))
+    ('1 call', '1,200 calls', '0 queries', '1 call is')
+    """
+    one, _, many = noun.partition("/")
+    words = [one if number == 1 else many or f"{noun}s", *([verb[number != 1]] if verb else [])]
+    return " ".join([f"{number:,.0f}", *words])
+
+
 def exact(amount: Decimal | None) -> str | None:
     """Return an amount for programs, as a text: a JSON number would be read as a float.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.ledger.demo import DEMO_ORG
 from workbench.turns import DEFAULT_ID
+from workbench.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,14 +73,10 @@ def how_many(calls: float, unpriced: float = 0) -> str:
     ('1 call', '13,859 calls · 1 more of unknown price not shown', '20 calls of unknown price')
     """
     shown = calls - unpriced or calls
-    counted = f"{shown:,.0f} call{'s' if shown != 1 else ''}"
+    told = counted(shown, "call")
     if not unpriced:
-        return counted
-    return (
-        f"{counted} · {unpriced:,.0f} more of unknown price not shown"
-        if shown < calls
-        else f"{counted} of unknown price"
-    )
+        return told
+    return f"{told} · {unpriced:,.0f} more of unknown price not shown" if shown < calls else f"{told} of unknown price"
 
 
 def describe(drawn: Figure, *axes: Axes) -> None:

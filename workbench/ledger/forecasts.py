@@ -14,7 +14,7 @@ from workbench.ledger.frames import moment_of, usage
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Caller
-from workbench.wording import dollars, plain
+from workbench.wording import counted, dollars, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,8 @@ class Forecast:
             else:
                 said += f"is passed with odds of {percent(self.odds_over)}" + (f", about {on}" if on else "")
         if self.unpriced_calls:
-            said += f". {self.unpriced_calls:,} calls have no known price and are not counted"
+            verbs = ("has no known price and is", "have no known price and are")
+            said += f". {counted(self.unpriced_calls, 'call', verbs)} not counted"
         return f"{said}."
 
 
@@ -152,7 +153,7 @@ def forecast(
     if not history.enough:
         whose = "the ledger" if org == DEFAULT_ID else f"org {org!r}"
         raise InvalidRequest(
-            f"{whose} has {len(history.days)} whole days since its first call of the last {MOST_DAYS} days; "
+            f"{whose} has {counted(len(history.days), 'whole day')} since its first call of the last {MOST_DAYS} days; "
             f"a forecast needs {LEAST_DAYS}: ask again later, or see wb.usage(by='day')"
         )
     limit = runtime().run(_budget_of(org)) if budget is None else _dollars(budget)

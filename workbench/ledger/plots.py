@@ -44,7 +44,7 @@ from workbench.ledger.whatif_plots import history_lab, what_if  # noqa: F401  # 
 from workbench.pricing import cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage
-from workbench.wording import dollars
+from workbench.wording import counted, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -319,7 +319,7 @@ def latency(
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
     _seconds_axis(axes, counts)
     left_out = len(by_calls) - len(lines)
-    told = f" · {left_out} models with fewer calls not shown" if left_out else ""
+    told = f" · {counted(left_out, 'model')} with fewer calls not shown" if left_out else ""
     shown = int(by_calls.iloc[:MOST_MODELS].sum())
     head(
         axes,
@@ -475,8 +475,8 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     limit = shape.get("limit", 20)
     finding = f"A sliding window costs {ratio:.1f} times as much as dropping blocks"
     if abs(ratio - 1) < 0.05:
-        finding = f"A chat of {turns} turn{'s' if turns > 1 else ''} costs the same in a sliding window as in blocks"
-    shown = f"list prices of {model} · {turns} turn{'s' if turns > 1 else ''} · at most {limit} messages sent"
+        finding = f"A chat of {counted(turns, 'turn')} costs the same in a sliding window as in blocks"
+    shown = f"list prices of {model} · {counted(turns, 'turn')} · at most {counted(limit, 'message')} sent"
     head(axes, finding, f"US dollars so far · {shown}")
     dollar_axis(axes.yaxis)
     _turn_axis(axes, turns, min(1, turns - 0.5), turns * 1.62)
@@ -558,7 +558,7 @@ def _spend_finding(axes: Axes, costs: pd.DataFrame, shares: dict[str, float]) ->
     known = costs.dropna(subset=["cost"])
     if known.empty:
         return "What these calls cost is not known"
-    count = "1 day" if len(costs) == 1 else f"{len(costs)} days"
+    count = counted(len(costs), "day")
     finding = f"{dollars(sum(known.cost_usd, Decimal(0)))} in {count}"
     most, usual = known.nlargest(1, "cost").iloc[0], float(known.cost[known.cost > 0].median())
     if len(known) >= 7 and most.cost > UNUSUAL * usual:

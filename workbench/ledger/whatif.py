@@ -26,7 +26,7 @@ from workbench.models import SUCCESSORS, refuse_retired
 from workbench.pricing import context_window
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL
-from workbench.wording import dollars, plain
+from workbench.wording import counted, dollars, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -287,7 +287,7 @@ class Past:
             reasons += self._why_model(scenario.model, likely, ratios)
         if scenario.batch:
             reasons.append(
-                f"in batches half of every token's price, but only for the {self.alone:,} calls without a chat: people wait "
+                f"in batches half of every token's price, but only for the {counted(self.alone, 'call')} without a chat: people wait "
                 f"for chats; all of them in batches would be {dollars(costs[1])}, the low end"
             )
         if cached:
@@ -303,12 +303,13 @@ class Past:
         return "; ".join(reasons)
 
     def _what_was(self) -> str:
-        models = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
-        parts = [f"recorded: {self.calls:,} calls of {models}"]
+        parts = [f"recorded: {counted(self.calls, 'call')} of {counted(len(self.models), 'model')}"]
         if self.alone:
             parts.append(f"{self.alone:,} of them without a chat, which only another model or batches would change")
         if self.unpriced:
-            parts.append(f"{self.unpriced:,} more whose price is not known are left out")
+            parts.append(
+                f"{self.unpriced:,} more whose price is not known {'is' if self.unpriced == 1 else 'are'} left out"
+            )
         return "; ".join(parts)
 
     def _why_model(self, model: str, likely: Replay, ratios: dict[str, Ratio]) -> list[str]:
@@ -318,12 +319,14 @@ class Past:
         for name, count in self.models.items():
             if name != model:
                 told[ratios[name].why] += count
-        words = [f"{why} for {count:,} calls" for why, count in told.most_common()]
+        words = [f"{why} for {counted(count, 'call')}" for why, count in told.most_common()]
         words.append(f"replies {1 - SHORTER:.0%} shorter to {LONGER - 1:.0%} longer (assumed)")
         room = context_window(model)
         lengths = (likely.counts.prompt + likely.counts.output)[self._counted]
         if room and (too_long := int((lengths > room).sum())):
-            words.append(f"{too_long:,} calls are longer than the {room:,} tokens it takes and would be refused")
+            words.append(
+                f"{counted(too_long, 'call', ('is', 'are'))} longer than the {room:,} tokens it takes and would be refused"
+            )
         return words
 
 
