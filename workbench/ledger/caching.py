@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from workbench.ledger.columns import Chat, Columns, Ints
     from workbench.ledger.frames import Moment
 
-FIRST, NOT_ASKED, MODEL, GAP = "first call", "caching off", "model changed", "gap over the cache's time"
-TRIMMED, SHORT, EVICTED = "history trimmed", "prompt too short", "unknown: evicted"
+FIRST, NOT_ASKED, MODEL, PROMPT = "first call", "caching off", "model changed", "system prompt changed"
+GAP, TRIMMED, SHORT, EVICTED = "gap over the cache's time", "history trimmed", "prompt too short", "unknown: evicted"
 REASONS = {
     FIRST: "nothing to do: a chat begins once",
     NOT_ASKED: "ask for caching",
     MODEL: "keep a chat with one model: each has a cache of its own",
+    PROMPT: "change a prompt between chats rather than within one: it comes first, so all of the chat is sent anew",
     GAP: "an hour's cache bridges longer gaps but costs more to fill; whether it pays: wb.what_if(cache='1h')",
     TRIMMED: "trim less often, in larger blocks or not at all; whether that pays: wb.history_lab()",
     SHORT: "nothing to do: so short a prompt is not cached",
@@ -74,15 +75,15 @@ def cache_doctor(
     Returns:
         One row per call that did not read from the cache all that its prompt had in common with the one before it in the
         chat: ``chat_id``, ``call_id``, ``started_at`` (UTC), ``model``, ``reason``, ``changed_block`` (where history was
-        trimmed, the first message after the system prompt, now and before), ``gap_s`` (seconds since the call before
+        trimmed, the first message after the system prompt, else that prompt's version, now and before), ``gap_s`` (seconds since the call before
         began: from then a cache's time counts), ``lost_tokens``, and ``lost_usd``: what they cost beyond the price of
         reading them, a Decimal. With ``by="reason"`` one row per reason, the dearest first: ``reason``, ``calls``,
         ``lost_tokens``, ``lost_usd`` and ``what_to_do``.
 
-        If several reasons apply, the first of these counts: first call (loses nothing), caching off, model changed, gap,
-        history trimmed, prompt too short, unknown. Calls of the embedded model, without a chat or of unknown price are
-        left out. The block that changed is found from which messages were sent; texts are not compared, so a system prompt
-        that was edited counts as unknown.
+        If several reasons apply, the first of these counts: first call (loses nothing), caching off, model changed,
+        system prompt changed, gap, history trimmed, prompt too short, unknown. Calls of the embedded model, without a chat or of unknown price are
+        left out. The block that changed is found from which messages, and which version of a prompt, were sent; texts are
+        not compared.
 
     Raises:
         InvalidRequest: a time that is none, or another ``by``.
@@ -126,6 +127,9 @@ def misses(chats: Iterable[Chat]) -> Iterator[Miss]:
         if reason == TRIMMED:
             now, before = (_place(calls, calls.chat[call], calls.first[which]) for which in (call, base[n]))
             changed = f"message {now} comes first, before it was message {before}"
+        if reason == PROMPT:
+            now, before = (calls.prompts[calls.prompt[which]] or "none" for which in (call, base[n]))
+            changed = f"the system prompt is {now}, before it was {before}"
         if reason != FIRST:
             gap = int(calls.at[call] - calls.at[last[n]]) / 1_000_000
         at, chat, model = EPOCH + int(calls.at[call]) * MICROSECOND, calls.chat[call], calls.model[call]
@@ -173,6 +177,7 @@ def _missed(calls: Columns) -> _Missed:
         FIRST: base < 0,
         NOT_ASKED: cache == CACHES.index(OFF),
         MODEL: calls.model[base] != calls.model[order],
+        PROMPT: calls.prompt[base] != calls.prompt[order],
         GAP: calls.at[order] - calls.at[last] >= lasts[cache],
         TRIMMED: calls.first[base] != calls.first[order],
         SHORT: (cached[base] == 0) & (calls.input[base] < shortest[calls.model[base]]),

@@ -51,6 +51,8 @@ class Call:
     answered: bool = True
     """Whether question and reply are sent again later."""
     in_period: bool = True
+    prompt: str = ""
+    """The name and version of its system prompt, if it has one."""
 
     @property
     def input_tokens(self) -> int:
@@ -128,6 +130,9 @@ class Columns:
     first: Ints
     answered: Bools
     in_period: Bools
+    prompts: list[str]
+    prompt: Ints
+    """A place in ``prompts``."""
 
     @classmethod
     def of(cls, chats: Iterable[Chat]) -> Columns:
@@ -137,6 +142,8 @@ class Columns:
         usages = [call.usage for call in calls]
         models = list(dict.fromkeys(call.model for call in calls))
         code = {model: n for n, model in enumerate(models)}
+        prompts = list(dict.fromkeys(call.prompt for call in calls))
+        version = {prompt: n for n, prompt in enumerate(prompts)}
 
         def ints(values: Iterable[int]) -> Ints:
             return np.fromiter(values, np.int64)
@@ -173,6 +180,8 @@ class Columns:
             first=ints(call.first for call in calls),
             answered=bools(call.answered for call in calls),
             in_period=bools(call.in_period for call in calls),
+            prompts=prompts,
+            prompt=ints(version[call.prompt] for call in calls),
         )
 
     @cached_property

@@ -64,6 +64,7 @@ class Chats(Sequence[Chat]):
             first=int(c.first[n]),
             answered=bool(c.answered[n]),
             in_period=bool(c.in_period[n]),
+            prompt=c.prompts[c.prompt[n]],
         )
 
 
@@ -91,6 +92,7 @@ def recorded_chats(
     names = [*ids.to_pylist(), *([""] if len(chat) and chat[-1] == len(ids) else [])]
     starts = np.searchsorted(chat, np.arange(len(names) + 1))
     model, models = _coded(rows["model"])
+    prompt, prompts = _prompts(rows)
     at = _ints(rows, "started_at")
     tier, place, speed = (rows[name].to_numpy() for name in ("service_tier", "inference_geo", "speed"))
     columns = Columns(
@@ -115,6 +117,8 @@ def recorded_chats(
         first=np.zeros(len(chat), np.int64),
         answered=np.ones(len(chat), np.bool_),
         in_period=rows["in_period"].to_numpy(),
+        prompts=prompts,
+        prompt=prompt,
     )
     untold = _tell_turns(columns, rows, _said(_table(messages), ids))
     _measure_questions(columns, untold)
@@ -314,3 +318,11 @@ def _coded(values: pa.ChunkedArray) -> tuple[Ints, list[str]]:
 
     distinct = pc.unique(values)
     return _places(values, distinct), distinct.to_pylist()
+
+
+def _prompts(rows: pa.Table) -> tuple[Ints, list[str]]:
+    """The name and version of each call's system prompt, as a place in the list of all that there are."""
+    name, names = _coded(rows["prompt_name"])
+    version, versions = _coded(rows["prompt_version"])
+    pairs, place = np.unique(np.column_stack((name, version)), axis=0, return_inverse=True)
+    return place, [f"{names[name]} version {versions[version]}" if name >= 0 else "" for name, version in pairs]

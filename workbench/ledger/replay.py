@@ -5,9 +5,9 @@ counts and cost are taken. Everything else is simulated, by these rules:
 
 - A prompt is as long as it was, less the messages that would not have been sent, plus those that would.
 - A prompt cache keeps a prompt for five minutes or an hour from the beginning of the call that wrote or read it. A later
-  call of the same model reads it if it begins with it: the same first message after the system prompt, at most twenty
-  messages ago. The rest of the prompt is written, unless the whole is too short to be kept. A fork reads nothing of the
-  chat it came from.
+  call of the same model reads it if it begins with it: the same version of the system prompt, the same first message
+  after it, at most twenty messages ago. The rest of the prompt is written, unless the whole is too short to be kept. A
+  fork reads nothing of the chat it came from.
 - Prices are those of the day of the call.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, and .../about-claude/pricing for prices.
@@ -280,7 +280,8 @@ def _read(calls: Columns, asked: _Asked, scenario: Scenario, assumed: Assumption
     leaves, answered = left[order] > 0, calls.answered[order]
     alive = leaves & answered
     last = last_before(alive)
-    found = (last >= of) & (first[last] == first)
+    prompt = calls.prompt[order]
+    found = (last >= of) & (first[last] == first) & (prompt[last] == prompt)
     if (again := leaves & ~answered & found).any():
         events = np.flatnonzero(alive | again)
         late = again[events] & (at[events] >= np.roll(until[events], 1))
