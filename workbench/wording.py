@@ -36,6 +36,20 @@ def dollars(amount: Decimal | None) -> str:
     return "$0" if small == "0" else f"{sign}${small}"
 
 
+def apart(low: Decimal, high: Decimal) -> tuple[str, str]:
+    """Return the ends of a range as people write them, with as many digits as it takes to see that they differ.
+
+    >>> apart(Decimal("200.1"), Decimal("200.4")), apart(Decimal(20), Decimal(90)), apart(Decimal(9), Decimal(9))
+    (('$200.10', '$200.40'), ('$20', '$90'), ('$9.00', '$9.00'))
+    """
+    written = dollars(low), dollars(high)
+    for digits in (2, 4, 6, 9):
+        if written[0] != written[1] or low == high:
+            break
+        written = f"${low:,.{digits}f}", f"${high:,.{digits}f}"
+    return written
+
+
 def counted(number: float, noun: str, verb: tuple[str, str] | None = None) -> str:
     """Return a number of things, with a verb in the singular or the plural if both are given.
 

@@ -44,7 +44,7 @@ from workbench.ledger.whatif_plots import history_lab, what_if  # noqa: F401  # 
 from workbench.pricing import cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage
-from workbench.wording import counted, dollars
+from workbench.wording import apart, counted, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -258,10 +258,11 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
             odds = percent(found.odds_over or 0)
             finding += f" and passes the budget of {dollars(found.budget_usd)} with odds of {odds}"
             finding += f", about {day_name(found.over_on)}" if found.over_on else ""
-    whole = [(found.low_usd, GREY, ""), (found.expected_usd, "black", "~"), (found.high_usd, GREY, "")]
-    if dollars(found.low_usd) == dollars(found.high_usd):
-        whole = whole[1:2]
-    end_labels(axes, at[-1] + one / 4, [(float(usd), f"{about}{dollars(usd)}", colour) for usd, colour, about in whole])
+    least, most = apart(found.low_usd, found.high_usd)
+    ends = [(float(found.expected_usd), f"~{dollars(found.expected_usd)}", "black")]
+    if least != most:
+        ends = [(float(found.low_usd), least, GREY), *ends, (float(found.high_usd), most, GREY)]
+    end_labels(axes, at[-1] + one / 4, ends)
     dollar_axis(axes.yaxis)
     day_axis(axes)
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
