@@ -48,8 +48,11 @@ def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]
     return drawn, tuple(axes.flat)
 
 
-def head(axes: Axes, finding: str, subtitle: str) -> None:
-    """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin."""
+def head(axes: Axes, finding: str, subtitle: str) -> Axes:
+    """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin.
+
+    The figure's label says all its findings, for those who cannot see them.
+    """
     under = _even_lines(subtitle, SUBTITLE_LETTERS, " · ")
     title = "\n".join(_even_lines(finding, TITLE_LETTERS, "; "))
     # parse_math: a pair of dollar signs would be read as mathematics
@@ -58,6 +61,9 @@ def head(axes: Axes, finding: str, subtitle: str) -> None:
         "\n".join(under), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", va="bottom",
         fontsize=9, color=GREY, parse_math=False,
     )  # fmt: skip
+    titles = (each.get_title(loc="left").replace("\n", " ") for each in axes.figure.axes)
+    axes.figure.set_label("; ".join(filter(None, titles)))
+    return axes
 
 
 def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
@@ -77,11 +83,6 @@ def how_many(calls: float, unpriced: float = 0) -> str:
     if not unpriced:
         return told
     return f"{told} · {unpriced:,.0f} more of unknown price not shown" if shown < calls else f"{told} of unknown price"
-
-
-def describe(drawn: Figure, *axes: Axes) -> None:
-    """Say in words what the figure shows, for those who cannot see it."""
-    drawn.set_label("; ".join(each.get_title(loc="left").replace("\n", " ") for each in axes))
 
 
 def end_labels(axes: Axes, x: Any, ends: Sequence[tuple[float, str, str]]) -> None:

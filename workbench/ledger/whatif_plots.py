@@ -14,7 +14,6 @@ from workbench.ledger.drawing import (
     GREY,
     LOSS,
     SAVING,
-    describe,
     dollar_axis,
     end_labels,
     figure,
@@ -151,9 +150,7 @@ def _bars(past: Past, shown: Sequence[Outcome], finding: str, org: str) -> Axes:
     if not most:
         axes.set_xticks([0])
     dollar_axis(axes.xaxis)
-    head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
-    describe(drawn, axes)
-    return axes
+    return head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
 
 
 def _lines(past: Past, limit: int, org: str) -> Axes:
@@ -168,7 +165,7 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
     lines = {scenario: _so_far(past, scenario) for scenario in styles}
     if was not in lines.values():
         styles[Scenario()], lines[Scenario()] = (AS_IT_WAS, INK, "-"), was
-    drawn, (axes,) = figure(1)
+    _, (axes,) = figure(1)
     ends = []
     for scenario, costs in lines.items():
         name, colour, style = styles[scenario]
@@ -191,9 +188,7 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
         finding = f"{_capital(styles[dearest][0])}: {ratio:.1f} times the cost of {styles[cheapest][0]}"
         if ratio < 1.05:
             finding = "This chat costs about the same, however its history is sent"
-    head(axes, finding, _subtitle("US dollars so far · cached for 5 minutes if not said", past, org))
-    describe(drawn, axes)
-    return axes
+    return head(axes, finding, _subtitle("US dollars so far · cached for 5 minutes if not said", past, org))
 
 
 def _so_far(past: Past, scenario: Scenario) -> list[Decimal]:
