@@ -324,5 +324,7 @@ def _prompts(rows: pa.Table) -> tuple[Ints, list[str]]:
     """The name and version of each call's system prompt, as a place in the list of all that there are."""
     name, names = _coded(rows["prompt_name"])
     version, versions = _coded(rows["prompt_version"])
-    pairs, place = np.unique(np.column_stack((name, version)), axis=0, return_inverse=True)
-    return place, [f"{names[name]} version {versions[version]}" if name >= 0 else "" for name, version in pairs]
+    names, versions = ["", *names], ["", *(f" version {version}" for version in versions)]
+    pairs, place = np.unique((name + 1) * len(versions) + version + 1, return_inverse=True)
+    told = [divmod(int(pair), len(versions)) for pair in pairs]
+    return place, [f"{names[name]}{versions[version]}" if name else "" for name, version in told]
