@@ -17,7 +17,7 @@ from workbench.ledger import forecast, plots, usage
 from workbench.notebook.pages import is_watched
 from workbench.notebook.transcript import one_block
 from workbench.turns import DEFAULT_ID
-from workbench.wording import dollars
+from workbench.wording import counted, dollars
 
 if TYPE_CHECKING:
     from datetime import date
@@ -142,15 +142,13 @@ def _cost(calls: pd.DataFrame) -> str:
     unpriced = int(calls.unpriced_calls.sum())
     if unpriced == int(calls.calls.sum()):
         return "unknown"
-    return dollars(_spent(calls)) + (f" and {unpriced:,} calls of unknown price" if unpriced else "")
+    return dollars(_spent(calls)) + (f" and {counted(unpriced, 'call')} of unknown price" if unpriced else "")
 
 
 def _totals(calls: pd.DataFrame) -> str:
     if calls.empty:
         return "<p>Nothing was asked here yet, or nothing that fits these filters.</p>"
-    figures = (
-        f"{calls.calls.sum():,} calls · {calls.input_tokens.sum():,} in + {calls.output_tokens.sum():,} out tokens"
-    )
+    figures = f"{counted(calls.calls.sum(), 'call')} · {calls.input_tokens.sum():,} in + {calls.output_tokens.sum():,} out tokens"
     return f"<p><strong>{_cost(calls)}</strong> · {figures}</p>"
 
 
