@@ -742,7 +742,7 @@ NUMBERS = [(number(name),) for name, _ in MIGRATIONS]
 
 
 def test_no_two_migrations_have_a_number() -> None:
-    assert NUMBERS == sorted(set(NUMBERS))
+    assert sorted(set(NUMBERS)) == NUMBERS
 
 
 async def test_a_migration_that_another_branch_had_first_is_applied_when_it_arrives(

@@ -365,7 +365,8 @@ class Store:
     async def record_batch(self, turns: Sequence[LiveTurn]) -> None:
         """Write how turns of a batch ended, as :meth:`record` writes one."""
         for at in range(0, len(turns), TOGETHER):
-            await self.backend.write([each for turn in turns[at : at + TOGETHER] for each in self._ending(turn)])
+            some = turns[at : at + TOGETHER]
+            await self.backend.write([each for turn in some for each in self._ending(turn, timed=False)])
 
     async def checkpoint(self, turn: LiveTurn) -> None:
         """Write what has come of the reply so far, for the case that this process dies."""
@@ -603,7 +604,7 @@ class Store:
             ),
         ]
 
-    def _ending(self, turn: LiveTurn) -> list[Statement]:
+    def _ending(self, turn: LiveTurn, *, timed: bool = True) -> list[Statement]:
         answer, caller, usage = turn.answer, turn.caller, turn.usage
         return [
             self._reply(
@@ -621,7 +622,7 @@ class Store:
                 usage,
                 status=turn.status,
                 ttft_ms=turn.ttft_ms,
-                duration_ms=turn.duration_ms,
+                duration_ms=turn.duration_ms if timed else None,
                 stop_reason=answer.stop_reason,
                 error_type=turn.error_type,
                 cost_usd=turn.cost_usd,
