@@ -33,6 +33,15 @@ NO_BATCHES = (404, 405, 501)
 """How servers answer that have none."""
 T = TypeVar("T")
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+}
+"""Of errors that a question alone would be answered with; in a batch they come without."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -129,6 +138,7 @@ async def create(upstream: Claude, requests: Mapping[str, bytes]) -> UpstreamBat
                 f"{upstream.name} has no Message Batches at this address ({error.status}); leave batch out, or "
                 "check ANTHROPIC_BASE_URL",
                 status=error.status,
+                billed=False,
             ) from None
         raise
     return _decoded(answer, UpstreamBatch)
@@ -170,15 +180,15 @@ async def newest(upstream: Claude, since: datetime) -> list[UpstreamBatch]:
         params["after_id"] = recent[-1].id
 
 
-async def results(upstream: Claude, id: str) -> AsyncGenerator[Result]:
-    """Give what became of each question, in any order; lines that say of none are left out.
+async def results(upstream: Claude, id: str, model: str) -> AsyncGenerator[Result]:
+    """Give what became of each question to a model, in any order; lines that say of none are left out.
 
     Raises:
         UpstreamError: it broke off, or the results are no longer there.
     """
     try:
         async for line in upstream.lines(f"{_path(id)}/results"):
-            result = _result(upstream, line)
+            result = _result(upstream, line, model)
             if result is not None:
                 yield result
     except UpstreamError as error:
@@ -222,7 +232,7 @@ def total(counts: Iterable[Counts]) -> Counts:
     return sum(counts, Counts())
 
 
-def _result(upstream: Claude, line: bytes) -> Result | None:
+def _result(upstream: Claude, line: bytes, model: str) -> Result | None:
     try:
         custom_id = _decode_named(line).custom_id
     except UNREADABLE:
@@ -236,7 +246,8 @@ def _result(upstream: Claude, line: bytes) -> Result | None:
             return Result(custom_id, "succeeded", result.message)
         case "errored":
             error = (result.error or _ErrorResponse()).error
-            return Result(custom_id, "errored", error=upstream.reported(error.type, error.message))
+            made = upstream.reported(error.type, error.message, STATUSES.get(error.type), model)
+            return Result(custom_id, "errored", error=made)
         case "canceled" | "expired":
             return Result(custom_id, result.type)
     return Result(custom_id, "unreadable")

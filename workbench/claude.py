@@ -324,9 +324,9 @@ class Claude:
         made.billed = answer.started
         return made
 
-    def reported(self, kind: str, message: str) -> UpstreamError:
-        """Return an error that came without a status, by the API's name of its kind."""
-        return self._classified(kind, None, self._quoted(message), model="")
+    def reported(self, kind: str, message: str, status: int | None = None, model: str = "") -> UpstreamError:
+        """Return an error that came without a status of its own, by the API's name of its kind."""
+        return self._classified(kind, status, self._quoted(message), model=model)
 
     def _classified(
         self, kind: str | None, status: int | None, detail: str, *, model: str, spend_limit: bool = False

@@ -111,7 +111,7 @@ class Follow:
             if each.id in known or not alike or each.archived_at is not None:
                 continue
             await self.ended(batch, each.id)
-            async with aclosing(results(self._upstream, each.id)) as ended:
+            async with aclosing(results(self._upstream, each.id, batch.model)) as ended:
                 first = await anext(ended, None)
             if first is not None and first.custom_id in turns:
                 return each.id
@@ -157,7 +157,7 @@ class Follow:
             left = {id: turn for id, turn in turns.items() if turn is not None}
             failure = UpstreamError("results are missing")
             try:
-                strangers = await self._read(ended.id, turns, left)
+                strangers = await self._read(ended.id, batch.model, turns, left)
             except UpstreamError as error:
                 if attempt == ATTEMPTS or not error.retryable:
                     raise
@@ -170,10 +170,12 @@ class Follow:
             log.warning("Results of a batch that nobody asked for", extra={"batch": ended.id, "count": strangers})
         await self._record([(turn, settle(turn, None)) for turn in left.values()])
 
-    async def _read(self, upstream_id: str, turns: dict[str, LiveTurn | None], left: dict[str, LiveTurn]) -> int:
+    async def _read(
+        self, upstream_id: str, model: str, turns: dict[str, LiveTurn | None], left: dict[str, LiveTurn]
+    ) -> int:
         """Record the results of turns that are left, each of them once; return how many are of no turn."""
         strangers, read = 0, []
-        async for result in results(self._upstream, upstream_id):
+        async for result in results(self._upstream, upstream_id, model):
             strangers += result.custom_id not in turns
             if (turn := left.pop(result.custom_id, None)) is not None:
                 read.append((turn, settle(turn, result)))
