@@ -217,7 +217,7 @@ within, calls = Store._within, 0
 def dying(*args):
     global calls
     calls += 1
-    return die() if calls == 2 else within(*args)
+    return die() if calls == 70 else within(*args)
 Store._within = staticmethod(dying)
 """
 STAGES = {

@@ -241,12 +241,7 @@ class Table:
         found = self.runtime.run(self.engine.store.mapped(self.terms.caller, asked))
         for question in left:
             question.waiting = question.chat_id in self.waiting
-            mapped = found.get(question.chat_id)
-            question.stored = mapped is not None
-            answered = mapped and self.terms.answered(mapped)
-            if answered:
-                question.values, question.error = answered
-                question.cached = question.ended = True
+            question.take(found.get(question.chat_id), self.terms)
 
     def ask(self, bar: Bar, limit: Decimal | None, concurrency: int, *, may_do_without: bool) -> Run | BatchRun:
         """Ask what is left, and wait for what is in batches."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from workbench.batches import UpstreamBatch
+    from workbench.budgets import Budget
     from workbench.claude import Claude
     from workbench.engine import Engine
     from workbench.mapping.questions import Question, Terms
@@ -84,10 +85,8 @@ class BatchRun:
         if self._doing:
             parts.append(self._doing)
         elif self._counts and self.done < self.total:
-            counts, some = (
-                total(self._counts.values()),
-                "1 batch" if len(self._counts) == 1 else f"{len(self._counts)} batches",
-            )
+            counts, many = total(self._counts.values()), len(self._counts)
+            some = "1 batch" if many == 1 else f"{many} batches"
             told = f"{counts.processing:,} processing, {counts.succeeded:,} succeeded, {counts.errored:,} errored"
             parts.append(f"{some}, {(time.monotonic() - self._since) / 60:.0f} min: {told}")
         if self.errors:
@@ -137,13 +136,21 @@ class BatchRun:
         for batch in await kept.batches(self._engine.store, self._terms.caller):
             if not self._of(batch):
                 continue
+            self._doing = "looking for what was sent before" if batch.upstream_id is None else ""
             identified = await follow.identified(batch)
-            if identified is None:
-                self._held_usd -= sum((self._waiting.pop(id).held_usd for id in self._of(batch)), Decimal(0))
-            else:
+            if identified is not None:
                 found.append(identified)
                 self.counted(identified, Counts(processing=identified.questions))
+        await self._let_go(self._waiting.keys() - {id for batch in found for id in self._of(batch)})
         return found
+
+    async def _let_go(self, chat_ids: set[str]) -> None:
+        """These wait for nothing any more: their batch was never there, or another process has recorded it meanwhile."""
+        for chat_id, mapped in (await self._engine.store.mapped(self._terms.caller, list(chat_ids))).items():
+            if self._questions[chat_id].take(mapped, self._terms):
+                self.done += 1
+        for chat_id in chat_ids:
+            self._held_usd -= self._waiting.pop(chat_id).held_usd
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class BatchRun:
         self._doing = "preparing"
         turns: list[LiveTurn] = []
         bodies: list[bytes] = []
-        for question in [q for id, q in self._questions.items() if id not in waiting]:
+        for question in [q for id, q in self._questions.items() if id not in waiting and not q.ended]:
             try:
                 turn, request = await self._engine.in_batch(
                     self._terms.caller, self._terms.chat(question), question.prompt, self._terms.sent_schema
@@ -180,9 +187,10 @@ class BatchRun:
         """Begin a batch of as many of these questions as may be asked."""
         store, caller = self._engine.store, self._terms.caller
         for _ in range(ATTEMPTS):
-            fitting = await self._fitting(turns)
-            asked, batch_id, now = turns[:fitting], new_id(), datetime.now(UTC)
+            batch_id, now = new_id(), datetime.now(UTC)
             budgets = await store.budgets(caller, now)
+            fitting = self._fitting(turns, budgets, now)
+            asked = turns[:fitting]
             being_sent.add(batch_id)
             try:
                 await store.begin_batch(batch_id, asked, budgets, now + KEPT)
@@ -201,15 +209,14 @@ class BatchRun:
             return Batch(batch_id, self._terms.model, fitting, now, None, now, created.id, fitting, held)
         raise StoreBusy("too many turns begin at once on the same budget; ask again")
 
-    async def _fitting(self, turns: Sequence[LiveTurn]) -> int:
+    def _fitting(self, turns: Sequence[LiveTurn], budgets: Sequence[Budget], now: datetime) -> int:
         """Return how many of the turns, from the first on, may be asked now.
 
         Raises:
             BudgetExceeded: not even the first.
             _Nothing: it might pass ``max_cost``.
         """
-        caller, now = self._terms.caller, datetime.now(UTC)
-        budgets = await self._engine.store.budgets(caller, now)
+        self.stopped = None
         tightest = min(budgets, key=lambda budget: budget.left_usd, default=None)
         room = None if self._max_cost is None else self._max_cost - self.spent_usd - self._held_usd
         left = None if tightest is None else tightest.left_usd
@@ -265,7 +272,8 @@ class BatchRun:
 
     def counted(self, batch: Batch, counts: Counts) -> None:
         """How far a batch is."""
-        self._counts[batch.upstream_id or ""] = counts
+        if batch.upstream_id is not None:
+            self._counts[batch.upstream_id] = counts
 
     def recorded(self, turn: LiveTurn, wrong: str | None) -> None:
         """The result of a question of a batch is in the store."""

@@ -129,6 +129,15 @@ class Question:
     """Whether it is in a batch that an earlier call began."""
     ended: bool = False
 
+    def take(self, mapped: Mapped | None, terms: Terms) -> bool:
+        """Take what its chat has, if that is an answer."""
+        self.stored = mapped is not None
+        answered = mapped and terms.answered(mapped)
+        if answered:
+            self.values, self.error = answered
+            self.cached = self.ended = True
+        return bool(answered)
+
 
 def questions_of(prompts: Sequence[str | NoPrompt], terms: Terms) -> list[Question]:
     """Return the questions, each once, in the order in which they come."""

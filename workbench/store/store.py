@@ -30,7 +30,7 @@ from workbench.turns import DEFAULT_ID, ChatInfo, Message, Reply, Usage, estimat
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -57,7 +57,7 @@ KEYS_KEPT = timedelta(days=1)
 MOST_MAPPED = 50_000
 """Chats looked up at once: 3 MB of ids."""
 TOGETHER = 250
-"""Turns of a batch that are written in one transaction."""
+"""Turns of a batch that are written at once."""
 MOST_CLAIMS = 20
 """Of one key by one request; each that fails means that another turn with the key has failed meanwhile."""
 OVER_BUDGET = re.compile(r"check constraint.*holds", re.IGNORECASE)
@@ -340,7 +340,7 @@ class Store:
     async def begin_batch(
         self, batch_id: str, turns: Sequence[LiveTurn], budgets: Sequence[Budget], expires_at: datetime
     ) -> None:
-        """Write many turns that are asked together, as :meth:`begin` writes one; some at a time, for others write too.
+        """Write many turns that are asked together, each as :meth:`begin` writes one.
 
         Raises:
             Overspent: one of the budgets has no longer room for all; some may be written.
@@ -350,23 +350,28 @@ class Store:
         await self._begin_known(caller.org_id, caller.user_id)
         row = (batch_id, caller.org_id, caller.user_id, first.model, len(turns), first.started_at, self.session.id)
         await self.backend.write([Statement(query("new_batch"), row)])
-        for at in range(0, len(turns), TOGETHER):
-            some = turns[at : at + TOGETHER]
-            statements = [each for turn in some for each in self._beginning(turn, expires_at, batch_id)]
-            try:
-                await self.backend.write(self._within(budgets, some[-1], statements))
-            except StoreError as error:
-                if budgets and OVER_BUDGET.search(str(error)):
-                    raise Overspent from None
-                raise
-            for turn in some:
-                turn.chat.stored = True
+        try:
+            await self._write_each(
+                turns, lambda turn: self._within(budgets, turn, self._beginning(turn, expires_at, batch_id))
+            )
+        except StoreError as error:
+            if budgets and OVER_BUDGET.search(str(error)):
+                raise Overspent from None
+            raise
+        for turn in turns:
+            turn.chat.stored = True
 
     async def record_batch(self, turns: Sequence[LiveTurn]) -> None:
         """Write how turns of a batch ended, as :meth:`record` writes one."""
+        await self._write_each(turns, lambda turn: self._ending(turn, timed=False))
+
+    async def _write_each(self, turns: Sequence[LiveTurn], made: Callable[[LiveTurn], list[Statement]]) -> None:
+        """Write a transaction of each turn: whoever has the file writes some at a time, as when turns end at once."""
         for at in range(0, len(turns), TOGETHER):
-            some = turns[at : at + TOGETHER]
-            await self.backend.write([each for turn in some for each in self._ending(turn, timed=False)])
+            writing = [self.backend.write(made(turn)) for turn in turns[at : at + TOGETHER]]
+            for failed in await asyncio.gather(*writing, return_exceptions=True):
+                if failed is not None:
+                    raise failed
 
     async def checkpoint(self, turn: LiveTurn) -> None:
         """Write what has come of the reply so far, for the case that this process dies."""
