@@ -292,7 +292,9 @@ def test_an_interrupt_leaves_the_batch_running_and_the_same_call_takes_it_up(
     assert spent() == result["cost_usd"].sum() == 20 * HALF + 5 * (2 * HALF if then is False else HALF)
 
 
-def test_an_answer_that_is_lost_is_looked_for_and_no_other_batch_is_taken_for_it(upstream: ScriptedUpstream) -> None:
+def test_an_answer_that_is_lost_is_looked_for_and_no_other_batch_is_taken_for_it(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def foreign(count: int) -> None:
         asked = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "theirs"}]}
         body = json.dumps({"requests": [{"custom_id": f"map-{n}", "params": asked} for n in range(count)]}).encode()
@@ -306,6 +308,7 @@ def test_an_answer_that_is_lost_is_looked_for_and_no_other_batch_is_taken_for_it
     assert left() == 20
     foreign(20)
     foreign(7)
+    monkeypatch.setattr(api, "PAGE", 1)
     result = wb.map(numbered(20), "{n}", batch=True)
 
     assert result["reply"].tolist() == [f"re {n}" for n in range(20)] and spent() == 20 * HALF
@@ -350,6 +353,45 @@ def test_a_process_waits_for_one_that_sends_the_same_and_asks_nothing(
     for table in (first, second):
         assert table.result()["r"].tolist() == [f"re {n}" for n in range(20)]
     assert len(wb.usage()) == 20
+
+
+def test_what_another_process_has_recorded_meanwhile_is_taken_and_not_asked(upstream: ScriptedUpstream) -> None:
+    first, second = (Table(numbered(20), "{n}", None, None, None, 99, "r", DEFAULT_ID, DEFAULT_ID) for _ in range(2))
+    first.batch = second.batch = True
+
+    async def both() -> None:
+        task = asyncio.create_task(first._batch_run(None).run())
+        while not (waiting := await kept.waiting(engine().store, ME)):
+            await asyncio.sleep(0.01)
+        second.waiting = waiting
+        await task
+        await second._batch_run(None).run()
+
+    run(both())
+    assert len(upstream.batches.all) == 1 and len(wb.usage()) == 20
+    assert second.result()["r"].tolist() == [f"re {n}" for n in range(20)] and second.result()["cached"].all()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_interrupt_while_it_is_sent_asks_nothing_twice(
+    arrives: bool, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create = batch_module.create
+
+    async def interrupted(*arguments: Any) -> Any:
+        if arrives:
+            await create(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(batch_module, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wb.map(numbered(5), "{n}", batch=True)
+    assert "What was sent goes on by itself, and the same call finds it" in capsys.readouterr().err
+    monkeypatch.setattr(batch_module, "create", create)
+
+    assert wb.map(numbered(5), "{n}", batch=True)["error"].isna().all()
+    assert len(upstream.batches.all) == 1 and spent() == 5 * HALF
 
 
 # What it costs ------------------------------------------------------------------------------------------------------
@@ -673,6 +715,19 @@ def test_a_batch_that_the_server_does_not_know_can_be_given_up(upstream: Scripte
     assert (calls["status"] == "lost").all() and calls["usage_estimated"].all() and spent() > 0 and left() == 0
     upstream.batches.ends_at_look = 1
     assert wb.map(numbered(6), "{n}", batch=True)["error"].isna().all()
+
+
+def test_a_batch_that_nobody_can_look_for_can_be_given_up(upstream: ScriptedUpstream) -> None:
+    upstream.batches.lost_answers = 1
+    with pytest.raises(wb.UpstreamError, match="not known whether the batch was begun"):
+        wb.map(numbered(4), "{n}", batch=True)
+    upstream.script(fault("403"), path=BATCHES)
+    with pytest.raises(wb.UpstreamRefused, match="no permission"):
+        wb.map(numbered(4), "{n}", batch=True)
+    assert left() == 4
+    (id,) = wb.map_batches()["batch"]
+    wb.map_cancel(id)
+    assert (wb.usage()["status"] == "lost").all() and wb.usage()["usage_estimated"].all() and left() == 0
 
 
 def test_a_batch_that_nobody_came_for_is_lost_when_its_results_are(upstream: ScriptedUpstream) -> None:

@@ -53,7 +53,7 @@ class ScriptedBatch:
             "expires_at": _instant(self.created_at + timedelta(hours=24)),
             "archived_at": None,
             "cancel_initiated_at": _instant(self.canceled_at),
-            "results_url": f"https://api.anthropic.com{BATCHES}/{self.id}/results" if ended else None,
+            "results_url": f"http://{self.headers['host']}{BATCHES}/{self.id}/results" if ended else None,
         }
 
 
@@ -83,9 +83,7 @@ class Batches:
         if request.method == "POST" and not id:
             return _json(self._create(request))
         if request.method == "GET" and not id:
-            newest = [batch.told for batch in reversed(self.all)]
-            ids = {"first_id": newest[0]["id"], "last_id": newest[-1]["id"]} if newest else {}
-            return _json({"data": newest, "has_more": False, "first_id": None, "last_id": None} | ids)
+            return _json(self._page(request.query))
         batch = next((batch for batch in self.all if batch.id == id), None)
         if batch is None:
             raise Refused(f"Message batch {id} not found", 404, "not_found_error")
@@ -101,6 +99,15 @@ class Batches:
                 raise Refused(f"Batch {id} has no results available", 404, "not_found_error")
             return b"".join(line + b"\n" for line in self.edit(batch.lines)), "application/x-jsonl"
         raise Refused("Not found", 404, "not_found_error")
+
+    def _page(self, query: dict[str, str]) -> Json:
+        """The newest first."""
+        newest = [batch.told for batch in reversed(self.all)]
+        after = next((n for n, each in enumerate(newest, 1) if each["id"] == query.get("after_id")), 0)
+        limit = int(query.get("limit", 20))
+        page = newest[after : after + limit]
+        ids = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
+        return {"data": page, "has_more": len(newest) > after + limit} | ids
 
     def _create(self, request: Request) -> Json:
         asked = request.body.get("requests") if isinstance(request.body, dict) else None

@@ -161,8 +161,8 @@ def map_batches(*, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFram
     """Return the batches of :func:`map` whose results are not in the ledger, and record those that have ended.
 
     Returns:
-        A row per batch as it was found: ``batch`` (the upstream's id, missing if nobody noted it: the call of map that it
-        is from finds it), ``model``, ``questions``, ``created_at``, ``status`` (``in_progress``, ``canceling``, ``ended``,
+        A row per batch as it was found: ``batch`` (the upstream's id, or ours where nobody noted that: the call of map that
+        it is from finds it), ``model``, ``questions``, ``created_at``, ``status`` (``in_progress``, ``canceling``, ``ended``,
         ``unknown``), how many questions are ``processing``, ``succeeded``, ``errored``, ``canceled`` and ``expired``, and
         ``held_usd``, what budgets hold for it. One that has ended is recorded and listed for the last time.
 
@@ -179,7 +179,8 @@ def map_batches(*, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> pd.DataFram
 def map_cancel(batch: str, *, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> None:
     """Stop a batch of :func:`map`. What was answered by then is charged and recorded by the next call; the rest is not.
 
-    A batch that the server no longer knows is given up: its questions are recorded as lost, at an estimated cost.
+    A batch that the server does not know is given up: its questions are recorded as lost, at an estimated cost, and asked
+    again by the next call.
 
     Raises:
         NotFound: no such batch runs.
@@ -235,9 +236,8 @@ class Table:
         """Take what was answered before, and note what waits for a batch."""
         left = [question for question in self.questions if not question.ended]
         asked = [question.chat_id for question in left]
-        self.waiting = self.runtime.run(
-            waiting(self.engine.store, self.terms.caller)
-        )  # first: it may end between the two
+        # first: between the two a batch may end
+        self.waiting = self.runtime.run(waiting(self.engine.store, self.terms.caller))
         found = self.runtime.run(self.engine.store.mapped(self.terms.caller, asked))
         for question in left:
             question.waiting = question.chat_id in self.waiting

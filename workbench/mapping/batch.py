@@ -132,25 +132,30 @@ class BatchRun:
 
     async def _found(self, follow: Follow) -> list[Batch]:
         """Return the batches that have some of the questions; what was never sent is none."""
+        self._doing = "looking for what was sent before"
         found: list[Batch] = []
-        for batch in await kept.batches(self._engine.store, self._terms.caller):
+        batches = await follow.batches()
+        now = await kept.waiting(self._engine.store, self._terms.caller)
+        self._waiting |= {id: each for id, each in now.items() if id in self._questions}
+        for batch in batches:
             if not self._of(batch):
                 continue
-            self._doing = "looking for what was sent before" if batch.upstream_id is None else ""
             identified = await follow.identified(batch)
             if identified is not None:
                 found.append(identified)
                 self.counted(identified, Counts(processing=identified.questions))
-        await self._let_go(self._waiting.keys() - {id for batch in found for id in self._of(batch)})
+        if batches or self._waiting:
+            await self._look_again({id for batch in found for id in self._of(batch)})
         return found
 
-    async def _let_go(self, chat_ids: set[str]) -> None:
-        """These wait for nothing any more: their batch was never there, or another process has recorded it meanwhile."""
-        for chat_id, mapped in (await self._engine.store.mapped(self._terms.caller, list(chat_ids))).items():
+    async def _look_again(self, in_batches: set[str]) -> None:
+        """Others wait for nothing: their batch was never there, or another process has recorded it meanwhile."""
+        others = list(self._questions.keys() - in_batches)
+        for chat_id, mapped in (await self._engine.store.mapped(self._terms.caller, others)).items():
             if self._questions[chat_id].take(mapped, self._terms):
                 self.done += 1
-        for chat_id in chat_ids:
-            self._held_usd -= self._waiting.pop(chat_id).held_usd
+        self._waiting = {id: each for id, each in self._waiting.items() if id in in_batches}
+        self._held_usd = sum((each.held_usd for each in self._waiting.values()), Decimal(0))
 
     # Asking ---------------------------------------------------------------------------------------------------------
 

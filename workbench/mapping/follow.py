@@ -14,7 +14,7 @@ import msgspec
 from workbench.batches import Counts, UpstreamBatch, cancel, newest, results, retrieve, take
 from workbench.claude import StreamFault
 from workbench.engine import to_the_end
-from workbench.errors import NotFound, UpstreamError
+from workbench.errors import NotFound, StoreBusy, UpstreamError
 from workbench.mapping.run import ATTEMPTS, pause_before
 from workbench.pricing import cost_and_source
 from workbench.store import batches as kept
@@ -79,26 +79,32 @@ class Follow:
 
     # Finding --------------------------------------------------------------------------------------------------------
 
-    async def identified(self, batch: Batch) -> Batch | None:
-        """Return a batch with the upstream's id; None when it was never there and is withdrawn, or is recorded.
+    async def batches(self) -> list[Batch]:
+        """Return the caller's batches, once all that others are about to send are sent: no question is added to them."""
+        while True:
+            before = await kept.batches(self._store, self._caller)
+            if any([each.id in being_sent or await kept.sent_by_living(self._store, each) for each in before]):
+                await asyncio.sleep(SOONEST)
+                continue
+            after = await kept.batches(self._store, self._caller)  # it may have been sent between the two
+            if {each.id for each in after} <= {each.id for each in before}:
+                return after
 
-        It waits for a process that sends it, and else until it must be in the upstream's list.
+    async def identified(self, batch: Batch) -> Batch | None:
+        """Return a batch with the upstream's id; None when it was never there and is withdrawn.
+
+        It waits until a batch that was sent must be in the upstream's list.
         """
-        while batch.id in being_sent or await kept.sent_by_living(self._store, batch):
-            await asyncio.sleep(SOONEST)
-            again = {each.id: each for each in await kept.batches(self._store, self._caller)}
-            if batch.id not in again:
-                return None
-            batch = again[batch.id]
         if batch.upstream_id is None and batch.sent_at is not None:
             found = await self._found(batch, batch.sent_at)
             if found is not None:
                 await kept.sent(self._store, batch.id, found)
                 batch = batch._replace(upstream_id=found)
-        if batch.upstream_id is None:
-            await kept.withdraw(self._store, self._caller, batch.id)
-            return None
-        return batch
+        if batch.upstream_id is not None:
+            return batch
+        await kept.withdraw(self._store, self._caller, batch.id)
+        there = await kept.batches(self._store, self._caller)  # after all, if another process has found it
+        return next((each for each in there if each.id == batch.id), None)
 
     async def _found(self, batch: Batch, sent_at: datetime) -> str | None:
         """Look for a batch whose id nobody noted."""
@@ -215,7 +221,7 @@ async def listed(engine: Engine, caller: Caller) -> list[dict[str, Any]]:
                 if error.status != 404:
                     raise
         counts = found.request_counts if found else Counts(processing=batch.questions)
-        known = (batch.upstream_id, batch.model, batch.questions, batch.created_at.astimezone(UTC))
+        known = (batch.upstream_id or batch.id, batch.model, batch.questions, batch.created_at.astimezone(UTC))
         status = found.processing_status if found else "unknown"
         values = (*known, status, *msgspec.structs.astuple(counts), plain(batch.held_usd))
         rows.append(dict(zip(LISTED, values, strict=True)))
@@ -224,21 +230,25 @@ async def listed(engine: Engine, caller: Caller) -> list[dict[str, Any]]:
     return rows
 
 
-async def canceled(engine: Engine, caller: Caller, upstream_id: str) -> None:
-    """Cancel a batch of the caller, or give it up if the upstream does not know it.
+async def canceled(engine: Engine, caller: Caller, id: str) -> None:
+    """Cancel a batch of the caller, or give it up if the upstream does not know it, or nobody what it is called there.
 
     Raises:
         NotFound: the caller has no such batch, or its results are recorded.
     """
-    running = {batch.upstream_id: batch for batch in await kept.batches(engine.store, caller)}
-    if upstream_id not in running:
-        raise NotFound("batch", upstream_id, "wb.map_batches() lists those that run")
-    batch = running[upstream_id]
+    running = {batch.upstream_id or batch.id: batch for batch in await kept.batches(engine.store, caller)}
+    if id not in running:
+        raise NotFound("batch", id, "wb.map_batches() lists those that run")
+    batch = running[id]
+    if batch.id in being_sent or await kept.sent_by_living(engine.store, batch):
+        raise StoreBusy(f"the batch {id!r} is being sent; cancel it in a minute")
     try:
-        await cancel(await engine.upstream(batch.model), upstream_id)
+        there = batch.upstream_id is not None and await cancel(await engine.upstream(batch.model), id)
     except UpstreamError as error:
         if error.status != 404:
             raise
+        there = False
+    if not there:
         turns = await kept.batch_turns(engine.store, caller, batch.id)
         lost = [turn for turn in turns.values() if turn is not None]
         for turn in lost:

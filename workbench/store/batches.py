@@ -106,8 +106,11 @@ async def sent(store: Store, batch_id: str, upstream_id: str | None) -> None:
 
 
 async def withdraw(store: Store, caller: Caller, batch_id: str) -> None:
-    """Take back a batch that was never there: nothing was asked, so nothing of it is kept."""
+    """Take back a batch that was never there: nothing was asked, so nothing of it is kept.
+
+    One whose upstream id somebody has noted meanwhile is left alone.
+    """
     which = (batch_id, caller.org_id)
     names = ("withdraw_questions", "withdraw_replies", "withdraw_holds")
-    gone = "DELETE FROM batches WHERE id = $1 AND org_id = $2"
+    gone = "DELETE FROM batches WHERE id = $1 AND org_id = $2 AND upstream_id IS NULL"
     await store.backend.write([*(Statement(query(name), which) for name in names), Statement(gone, which)])
