@@ -290,6 +290,8 @@ def test_an_interrupt_leaves_the_batch_running_and_the_same_call_takes_it_up(
     assert result["error"].isna().all() and not result["cached"].any()
     assert [len(batch.requests) for batch in upstream.batches.all] == ([20] if then is False else [20, 5])
     assert spent() == result["cost_usd"].sum() == 20 * HALF + 5 * (2 * HALF if then is False else HALF)
+    told = capsys.readouterr().err
+    assert ("20 questions are in a batch that an earlier call began; waiting for it" in told) == (then is False)
 
 
 def test_an_answer_that_is_lost_is_looked_for_and_no_other_batch_is_taken_for_it(
@@ -593,6 +595,7 @@ def without_message(line: Any, **message: Any) -> Any:
 
 HOSTILE: dict[str, Callable[[list[Any]], list[Any]]] = {
     "unknown ones": lambda lines: [lines[0] | {"custom_id": "who"}, lines[0] | {"custom_id": ""}, *lines],
+    "unknown ones in place of the first": lambda lines: [*([lines[0] | {"custom_id": "who"}] * 50), *lines],
     "one twice": lambda lines: [*lines, lines[0], without_message(lines[0], content=[{"type": "text", "text": "no"}])],
     "no JSON between": lambda lines: [b"", b"<html>", b"[" * 10_000, b'{"custom_id": 5}', b"\xff\xfe", *lines, b"{"],
     "another order": lambda lines: random.Random(1).sample(lines, len(lines)),
@@ -643,6 +646,25 @@ def test_a_result_that_cannot_be_read_is_an_error_of_its_row_and_counted_as_char
     upstream.batches.edit = lambda lines: lines
     assert wb.map(numbered(5), "{n}", batch=True)["error"].isna().all()
     assert len(upstream.batches.all[1].requests) == 1
+
+
+def test_text_that_some_store_cannot_keep_is_kept_as_far_as_it_can(upstream: ScriptedUpstream) -> None:
+    odd = [{"type": "text", "text": "a\x00b"}, {"type": "thinking", "thinking": "", "signature": "x"}]
+    upstream.batches.edit = edited(lambda lines: [without_message(lines[0], content=odd), *lines[1:]])
+    result = wb.map(numbered(3), "{n}", batch=True)
+    assert result["error"].isna().all() and result["reply"][2] == "a\x00b"
+
+    half = lambda lines: [json.dumps(lines[0]).replace("re 5", "\\ud800").encode(), *lines[1:]]
+    upstream.batches.edit = edited(half)
+    result = wb.map(numbered(3, 3), "{n}", batch=True)
+    assert result["reply"].tolist()[:2] == ["re 3", "re 4"]  # the line is no JSON, so whose result it is nobody knows
+    assert result["error"][2] == "the batch ended without a result for this; the same call asks again"
+
+
+def test_a_model_without_a_price_is_asked_at_unknown_cost(upstream: ScriptedUpstream) -> None:
+    result = wb.map(numbered(3), "{n}", model="some-model", batch=True)
+    assert result["error"].isna().all() and result["cost_usd"].tolist() == [None] * 3
+    assert wb.usage()["cost_usd"].isna().all()
 
 
 def test_results_that_break_off_are_read_again(upstream: ScriptedUpstream) -> None:

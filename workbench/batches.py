@@ -6,6 +6,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing a
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -187,10 +188,10 @@ async def results(upstream: Claude, id: str, model: str) -> AsyncGenerator[Resul
         UpstreamError: it broke off, or the results are no longer there.
     """
     try:
-        async for line in upstream.lines(f"{_path(id)}/results"):
-            result = _result(upstream, line, model)
-            if result is not None:
-                yield result
+        async with aclosing(upstream.lines(f"{_path(id)}/results")) as lines:
+            async for line in lines:
+                if (result := _result(upstream, line, model)) is not None:
+                    yield result
     except UpstreamError as error:
         raise _unknown(upstream, id, error) from None
 

@@ -245,8 +245,13 @@ class Table:
 
     def ask(self, bar: Bar, limit: Decimal | None, concurrency: int, *, may_do_without: bool) -> Run | BatchRun:
         """Ask what is left, and wait for what is in batches."""
-        spent = Decimal(0)
-        if self.batch or any(question.waiting for question in self.questions):
+        spent, waiting = Decimal(0), sum(question.waiting and not question.ended for question in self.questions)
+        if waiting and not self.batch:
+            say(
+                f"{waiting:,} questions are in a batch that an earlier call began; waiting for it. wb.map_batches() lists "
+                "what runs, wb.map_cancel(id) stops it."
+            )
+        if self.batch or waiting:
             made = self._batch_run(limit)
             try:
                 run = self._follow(made, bar)
@@ -255,6 +260,7 @@ class Table:
                     raise
                 say("The server has no Message Batches; the questions are asked one by one.")
                 self.batch = False
+                bar.tell(self.estimate)
                 run = self._follow(self._batch_run(limit), bar)
             self.look_up()  # another process may have recorded some
             if self.batch:

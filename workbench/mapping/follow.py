@@ -118,9 +118,9 @@ class Follow:
                 continue
             await self.ended(batch, each.id)
             async with aclosing(results(self._upstream, each.id, batch.model)) as ended:
-                first = await anext(ended, None)
-            if first is not None and first.custom_id in turns:
-                return each.id
+                async for result in ended:
+                    if result.custom_id in turns:
+                        return each.id
         return None
 
     # Waiting --------------------------------------------------------------------------------------------------------
@@ -181,13 +181,14 @@ class Follow:
     ) -> int:
         """Record the results of turns that are left, each of them once; return how many are of no turn."""
         strangers, read = 0, []
-        async for result in results(self._upstream, upstream_id, model):
-            strangers += result.custom_id not in turns
-            if (turn := left.pop(result.custom_id, None)) is not None:
-                read.append((turn, settle(turn, result)))
-            if len(read) >= TOGETHER:
-                await self._record(read)
-                read = []
+        async with aclosing(results(self._upstream, upstream_id, model)) as found:
+            async for result in found:
+                strangers += result.custom_id not in turns
+                if (turn := left.pop(result.custom_id, None)) is not None:
+                    read.append((turn, settle(turn, result)))
+                if len(read) >= TOGETHER:
+                    await self._record(read)
+                    read = []
         await self._record(read)
         return strangers
 
