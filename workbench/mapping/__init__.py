@@ -245,13 +245,13 @@ class Table:
 
     def ask(self, bar: Bar, limit: Decimal | None, concurrency: int, *, may_do_without: bool) -> Run | BatchRun:
         """Ask what is left, and wait for what is in batches."""
-        spent, waiting = Decimal(0), sum(question.waiting and not question.ended for question in self.questions)
-        if waiting and not self.batch:
+        spent, in_batch = Decimal(0), sum(question.waiting and not question.ended for question in self.questions)
+        if in_batch and not self.batch:
             say(
-                f"{waiting:,} questions are in a batch that an earlier call began; waiting for it. wb.map_batches() lists "
+                f"{in_batch:,} questions are in a batch that an earlier call began; waiting for it. wb.map_batches() lists "
                 "what runs, wb.map_cancel(id) stops it."
             )
-        if self.batch or waiting:
+        if self.batch or in_batch:
             made = self._batch_run(limit)
             try:
                 run = self._follow(made, bar)
