@@ -33,7 +33,7 @@ from workbench.ids import new_id
 from workbench.store import Store, analyst, duckdb_file
 from workbench.store.backend import Statement
 from workbench.store.faults import classified
-from workbench.store.migrations import MIGRATIONS
+from workbench.store.migrations import MIGRATIONS, number
 from workbench.store.queries import query
 from workbench.store.shared import Owner, SharedFile
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
@@ -734,11 +734,29 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
         (2, "0002_sessions.sql"),
         (3, "0003_messages_of_a_chat.sql"),
         (4, "0004_tenants.sql"),
+        (6, "0006_batches.sql"),
     ]
 
 
-def test_migrations_are_numbered_without_a_gap() -> None:
-    assert [int(name[:4]) for name, _ in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+NUMBERS = [(number(name),) for name, _ in MIGRATIONS]
+
+
+def test_no_two_migrations_have_a_number() -> None:
+    assert sorted(set(NUMBERS)) == NUMBERS
+
+
+async def test_a_migration_that_another_branch_had_first_is_applied_when_it_arrives(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = ("0999_late.sql", "ALTER TABLE chats ADD COLUMN late TEXT")
+    monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, later])
+    (await Store.open(path)).close()
+    before = ("0998_before.sql", "ALTER TABLE chats ADD COLUMN before TEXT")
+    monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, before, later])
+    (await Store.open(path)).close()
+
+    assert rows(path, "SELECT late, before FROM chats") == []
+    assert rows(path, "SELECT version FROM schema_version ORDER BY version") == [*NUMBERS, (998,), (999,)]
 
 
 KILLED_IN_MIGRATION = """
@@ -762,7 +780,7 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,)]
+    assert rows(path, "SELECT version FROM schema_version") == NUMBERS
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
@@ -772,7 +790,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypat
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,)]
+    assert rows(path, "SELECT version FROM schema_version") == NUMBERS
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -796,10 +814,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 4\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 6\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(5,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(len(NUMBERS) + 1,)]
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "s3://bucket/x"])

@@ -41,6 +41,7 @@ ORG_TABLES = (
     "exposures",
     "feedback",
     "idempotency_keys",
+    "batches",
 )
 
 
@@ -100,6 +101,7 @@ async def erase_user(
             Statement("UPDATE holds SET user_id = $3 WHERE org_id = $1 AND user_id = $2", (*who, name)),
             Statement("UPDATE prompt_versions SET author = $3 WHERE org_id = $1 AND author = $2", (*who, name)),
             Statement("UPDATE prompt_labels SET moved_by = $3 WHERE org_id = $1 AND moved_by = $2", (*who, name)),
+            Statement("DELETE FROM batches WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM feedback WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM idempotency_keys WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", who),
