@@ -13,7 +13,7 @@ import pytest
 import workbench as wb
 from tests.faults.upstream import Usage, reply
 from tests.test_classes import call, write
-from workbench.ledger import drawing
+from workbench import drawing
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs
 from workbench.turns import Usage as Counts
 

@@ -13,10 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from workbench.errors import InvalidRequest
-from workbench.ledger import changes
-from workbench.ledger.classes import calls_where, cost_by_class
-from workbench.ledger.drawing import (
+from workbench.drawing import (
     AS_TEXT,
     CACHE_READ,
     CACHE_WRITE,
@@ -32,10 +29,14 @@ from workbench.ledger.drawing import (
     figure,
     from_zero,
     head,
+    how_many,
     many,
-    scope,
     side_labels,
 )
+from workbench.errors import InvalidRequest
+from workbench.ledger import changes
+from workbench.ledger.classes import calls_where, cost_by_class
+from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.forecasts import forecast, percent
 from workbench.ledger.frames import usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
@@ -105,7 +106,7 @@ def spend(
         axes.annotate("?", (day, 0), ha="center", va="bottom", fontsize=9, color=GREY)
     shares, hatched = _classes_by_day(axes, costs.day, parts, _today(now, tz), least=0.005)
     dollar_axis(axes.yaxis)
-    counted = scope(org, costs.calls.sum(), costs.unpriced_calls.sum(), tz)
+    counted = _scope(org, costs.calls.sum(), costs.unpriced_calls.sum(), tz)
     return head(axes, _spend_finding(axes, costs, shares), f"US dollars a day by class of tokens · {counted}{hatched}")
 
 
@@ -138,7 +139,7 @@ def tokens(
     return head(
         axes,
         finding if total else "No tokens at all",
-        f"tokens a day by class · {scope(org, sums.calls.sum(), tz=tz)}{hatched}",
+        f"tokens a day by class · {_scope(org, sums.calls.sum(), tz=tz)}{hatched}",
     )
 
 
@@ -185,7 +186,7 @@ def cache_hits(
         finding += f", on {day_name(at)} only {low:.0%}"
     elif len(sums) > 1:
         finding += f", on busy days never less than {low:.0%}"
-    counted = scope(org, sums.calls.sum(), tz=tz)
+    counted = _scope(org, sums.calls.sum(), tz=tz)
     return head(axes, finding, f"part of the input tokens read from the cache · {counted}{hatched}")
 
 
@@ -253,7 +254,7 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     dollar_axis(axes.yaxis)
     day_axis(axes)
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
-    counted = scope(org, calls.calls.sum(), found.unpriced_calls, "UTC")
+    counted = _scope(org, calls.calls.sum(), found.unpriced_calls, "UTC")
     return head(axes, finding, f"US dollars since the first of the month · band: 8 of 10 simulated months · {counted}")
 
 
@@ -310,7 +311,7 @@ def latency(
     return head(
         axes,
         _wait_finding(middles, lines),
-        f"seconds to the first token, part of the calls · {scope(org, shown)}{told}",
+        f"seconds to the first token, part of the calls · {_scope(org, shown)}{told}",
     )
 
 
@@ -368,7 +369,7 @@ def why(
     calls = sum(int(usage(*each, by="month", where=where, tz=tz, org=org).calls.sum()) for each in (before, after))
     unpriced = f" · {split.sentence.iloc[-1].removeprefix('unknown: ')}" if split.usd.isna().any() else ""
     hidden = f" · too little to show: {', '.join(small)}" if len(small) else ""
-    counted = scope(org, calls, tz=tz)
+    counted = _scope(org, calls, tz=tz)
     return head(axes, _change_finding(shown, old, new), f"US dollars · {periods} · {counted}{unpriced}{hidden}")
 
 
@@ -405,7 +406,7 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
         below = [b + count for b, count in zip(below, counts, strict=True)]
     side_labels(tokens, [(name, colour) for name, (colour, _) in shown.items()])
     tokens.yaxis.set_major_formatter(lambda value, _: many(value))
-    head(tokens, _growth_finding(calls), f"tokens of each turn · {scope(org, len(calls))}")
+    head(tokens, _growth_finding(calls), f"tokens of each turn · {_scope(org, len(calls))}")
     so_far = list(accumulate(costs))
     money.bar(turns, [float(amount) for amount in so_far], color=GREY, width=0.72)
     asked = [priced_as] if priced_as else list(calls.model.unique())
@@ -653,3 +654,9 @@ def _turn_axis(axes: Axes, turns: int, left: float, right: float) -> None:
     axes.set_xlim(left, right)
     axes.set_xticks(range(step, turns + 1, step))
     axes.set_xlabel("turn", fontsize=9, color=GREY, loc="left")
+
+
+def _scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
+    """Return the end of a subtitle: whose calls, how many, where days begin."""
+    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
+    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))

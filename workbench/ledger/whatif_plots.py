@@ -6,10 +6,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidRequest
-from workbench.ledger.columns import FIVE_MINUTES, OFF
-from workbench.ledger.demo import DEMO_ORG
-from workbench.ledger.drawing import (
+from workbench.drawing import (
     AS_TEXT,
     GREY,
     LOSS,
@@ -21,6 +18,9 @@ from workbench.ledger.drawing import (
     head,
     how_many,
 )
+from workbench.errors import InvalidRequest
+from workbench.ledger.columns import FIVE_MINUTES, OFF
+from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE
 from workbench.ledger.recorded import scope_of
 from workbench.ledger.replay import Scenario

@@ -6,8 +6,6 @@ import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from workbench.ledger.demo import DEMO_ORG
-from workbench.turns import DEFAULT_ID
 from workbench.wording import counted
 
 if TYPE_CHECKING:
@@ -31,12 +29,14 @@ MANY_DAYS = 300
 """Days from which on a date needs its year."""
 
 
-def figure(rows: int = 1, height: float = 3.4) -> tuple[Figure, tuple[Axes, ...]]:
-    """Return a figure with axes below each other."""
+def figure(rows: int = 1, height: float = 3.4, parts: Sequence[float] | None = None) -> tuple[Figure, tuple[Axes, ...]]:
+    """Return a figure with axes below each other, as high as each other or in the parts given."""
     from matplotlib import pyplot as plt  # on use: 0.5 s
     from matplotlib.ticker import MaxNLocator
 
-    drawn, axes = plt.subplots(rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False)
+    drawn, axes = plt.subplots(
+        rows, 1, figsize=(INCHES, height * rows), dpi=100, layout="constrained", squeeze=False, height_ratios=parts
+    )
     for each in axes.flat:
         each.spines[["top", "right", "left"]].set_visible(False)
         each.spines["bottom"].set_color("#BBBBBB")
@@ -64,12 +64,6 @@ def head(axes: Axes, finding: str, subtitle: str) -> Axes:
     titles = (each.get_title(loc="left").replace("\n", " ") for each in axes.figure.axes)
     axes.figure.set_label("; ".join(filter(None, titles)))
     return axes
-
-
-def scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
-    """Return the end of a subtitle: whose calls, how many, where days begin."""
-    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))
 
 
 def how_many(calls: float, unpriced: float = 0) -> str:

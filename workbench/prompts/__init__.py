@@ -1,0 +1,1 @@
+"""Named prompts: their versions, and experiments between them."""
