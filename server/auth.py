@@ -112,8 +112,14 @@ class Callers(Protocol):
     security: ClassVar[dict[str, Any] | None]
     """How a caller proves it, as the OpenAPI document says it."""
 
-    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
-        """Return who calls, given the org and the user that were named; HTTPException when they may not."""
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None, *scopes: str) -> Caller:
+        """Return who calls, given the org and the user that were named; HTTPException when they may not.
+
+        Any one of the scopes is enough; without any it is the one that the method needs.
+        """
+
+    async def is_admin(self, request: Request) -> bool:
+        """Tell whether the caller has proved that they may administer the org."""
 
     async def check_operator(self, request: Request) -> None:
         """Raise HTTPException unless the caller may see what concerns all orgs."""
@@ -148,9 +154,13 @@ class Believed:
 
     security: ClassVar[dict[str, Any] | None] = None
 
-    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None, *scopes: str) -> Caller:
         """Return who was named."""
         return Caller(DEFAULT_ID if org_id is None else org_id, DEFAULT_ID if user_id is None else user_id, "server")
+
+    async def is_admin(self, request: Request) -> bool:
+        """Nobody has proved anything."""
+        return False
 
     async def check_operator(self, request: Request) -> None:
         """Let programs of this machine pass."""
@@ -198,16 +208,20 @@ class KeyHolders:
         self._noted: dict[str, datetime] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
-    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None, *scopes: str) -> Caller:
         """Return whom the key stands for."""
         backend = request.app.state.service.engine.store.backend
         key = await self._key(request, backend)
         if org_id not in (None, key.org_id):
             raise HTTPException(403, "the key is of another org than the header x-org-id; leave the header out")
         user = _user_of(key, user_id)
-        _check_scope(key, *(("read", "chat") if request.method in ("GET", "HEAD") else ("chat",)))
+        _check_scope(key, *(scopes or (("read", "chat") if request.method in ("GET", "HEAD") else ("chat",))))
         self._note_use(backend, key)
         return Caller(key.org_id, user, "server", key.id)
+
+    async def is_admin(self, request: Request) -> bool:
+        """Tell whether the key has the scope ``admin``."""
+        return "admin" in (await self._key(request, request.app.state.service.engine.store.backend)).scopes
 
     async def check_operator(self, request: Request) -> None:
         """Let a key with the scope ``admin`` pass; a proxy on this machine may bring anybody, so being local is no proof."""
@@ -272,7 +286,7 @@ class GatewayUsers:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def caller(self, request: Request, org_id: str | None, user_id: str | None) -> Caller:
+    async def caller(self, request: Request, org_id: str | None, user_id: str | None, *scopes: str) -> Caller:
         """Return whom the gateway named."""
         signature = request.headers.get("x-wb-signature")
         if signature is None or org_id is None or user_id is None:
@@ -284,6 +298,10 @@ class GatewayUsers:
             _log_refusal(request, "Signature refused", why)
             raise _unauthorized("Signature", "the signature does not fit this request, or not any more; sign it anew")
         return Caller(org_id, user_id, "server")
+
+    async def is_admin(self, request: Request) -> bool:
+        """A gateway signs who calls, and not what they may do."""
+        return False
 
     async def check_operator(self, request: Request) -> None:
         """Let programs of this machine pass, and nobody whom a gateway on it brings."""
@@ -310,17 +328,34 @@ def _log_refusal(request: Request, what: str, why: str | None, **more: str) -> N
 _ID_SCHEMA = WithJsonSchema({"type": "string", "pattern": ID_PATTERN, "examples": [DEFAULT_ID]})
 
 
-async def _identify(
-    request: Request,
-    x_org_id: Annotated[str | None, _ID_SCHEMA, Header(description="the org that asks")] = None,
-    x_user_id: Annotated[str | None, _ID_SCHEMA, Header(description="the user who asks")] = None,
-) -> Caller:
+_OrgId = Annotated[str | None, _ID_SCHEMA, Header(description="the org that asks")]
+_UserId = Annotated[str | None, _ID_SCHEMA, Header(description="the user who asks")]
+
+
+async def _identify(request: Request, x_org_id: _OrgId = None, x_user_id: _UserId = None) -> Caller:
+    return await _named(request, x_org_id, x_user_id)
+
+
+async def _identify_reader(request: Request, x_org_id: _OrgId = None, x_user_id: _UserId = None) -> Caller:
+    return await _named(request, x_org_id, x_user_id, "read", "chat", "prompts", "admin")
+
+
+async def _identify_keeper(request: Request, x_org_id: _OrgId = None, x_user_id: _UserId = None) -> Caller:
+    return await _named(request, x_org_id, x_user_id, "prompts", "admin")
+
+
+async def _named(request: Request, x_org_id: str | None, x_user_id: str | None, *scopes: str) -> Caller:
     _check_once(request)
     for name, value in (("x-org-id", x_org_id), ("x-user-id", x_user_id)):
         if value is not None and not _ID.fullmatch(value):
             raise HTTPException(400, f"the header {name} must be 1 to 64 letters, digits or . _ : -")
     known: Callers = request.app.state.callers
-    return await known.caller(request, x_org_id, x_user_id)
+    return await known.caller(request, x_org_id, x_user_id, *scopes)
+
+
+async def _is_admin(request: Request) -> bool:
+    known: Callers = request.app.state.callers
+    return await known.is_admin(request)
 
 
 async def _check_operator(request: Request) -> None:
@@ -337,6 +372,10 @@ def _check_once(request: Request) -> None:
 
 
 Identified = Annotated[Caller, Depends(_identify)]
+PromptReader = Annotated[Caller, Depends(_identify_reader)]
+PromptKeeper = Annotated[Caller, Depends(_identify_keeper)]
+Admin = Annotated[bool, Depends(_is_admin)]
+"""Comes after the caller: whoever is nobody is refused there."""
 Operator = Depends(_check_operator)
 
 

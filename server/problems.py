@@ -14,11 +14,12 @@ from starlette.routing import Match
 
 from server import rates, shapes
 from server.idempotency import InFlight, Mismatch
-from workbench.engine import NOT_TEXT
 from workbench.errors import (
     BudgetExceeded,
     ConfigurationError,
+    Conflict,
     InvalidRequest,
+    LabelProtected,
     ModelRetired,
     NotFound,
     PromptError,
@@ -26,12 +27,14 @@ from workbench.errors import (
     StoreError,
     StoreFull,
     TurnRunning,
+    UnknownPrompt,
     UpstreamError,
     UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamTimeout,
     WorkbenchError,
 )
+from workbench.turns import NOT_TEXT
 from workbench.wording import instant
 
 if TYPE_CHECKING:
@@ -74,6 +77,12 @@ class Stopping(WorkbenchError):
 def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
     """Return the status, the title and the message; of an upstream's own words, none."""
     match error:
+        case UnknownPrompt():
+            return 404, "Not Found", str(error)
+        case LabelProtected():
+            return 403, "Forbidden", str(error)
+        case Conflict():
+            return 409, "Conflict", str(error)
         case ModelRetired() | InvalidRequest() | PromptError():
             return 400, "Bad Request", str(error)
         case ConfigurationError():

@@ -17,6 +17,13 @@ MessageId = Annotated[str, Meta(description="of the reply")]
 Cost = Annotated[
     str | None, Meta(description="US dollars, decimal; null when the price is not known", examples=["0.0078"])
 ]
+PromptUsed = Annotated[
+    str | None,
+    Meta(
+        description="the prompt version it was asked with, to be sent back as it is; null without one",
+        examples=["support@3"],
+    ),
+]
 RequestId = Annotated[str, Meta(description="also in the x-request-id header, the log and the ledger")]
 Time = Annotated[str, Meta(description="UTC", examples=["2026-11-23T10:30:00.000Z"])]
 RetryAfter = Annotated[int, Meta(description="seconds")] | UnsetType
@@ -52,7 +59,7 @@ class ChatReply(msgspec.Struct, kw_only=True):
     cost_usd: Cost
     model: Annotated[str, Meta(description="who answered; `local` is the embedded model, not Claude")]
     stop_reason: str | None
-    prompt: None
+    prompt: PromptUsed
     request_id: RequestId
     budget_remaining_usd: BudgetRemaining = UNSET
     budget_nearly_spent: NearlySpent = UNSET
@@ -68,6 +75,9 @@ class First(msgspec.Struct, kw_only=True):
     message_id: MessageId
     model: str
     request_id: RequestId
+    prompt: (
+        Annotated[str, Meta(description="the prompt version, if there is one", examples=["support@3"])] | UnsetType
+    ) = UNSET
     budget_remaining_usd: BudgetRemaining = UNSET
     budget_nearly_spent: NearlySpent = UNSET
     max_tokens: Shortened = UNSET
@@ -122,6 +132,7 @@ class ChatSummary(msgspec.Struct, kw_only=True):
     cost_usd: Cost
     models: Annotated[list[str], Meta(description="who answered in it")]
     forked_from: Annotated[str | None, Meta(description="the chat whose first messages it began with")]
+    prompt: PromptUsed
 
 
 class ChatPage(msgspec.Struct, kw_only=True):
@@ -162,8 +173,69 @@ class ChatWithMessages(msgspec.Struct, kw_only=True):
     model: Annotated[str | None, Meta(description="who answers, unless a request says otherwise; null: the default")]
     created_at: Time
     forked_from: str | None
+    prompt: PromptUsed
     cost_usd: Cost
     messages: Annotated[list[ChatMessage], Meta(description="oldest first")]
+
+
+class PromptVersion(msgspec.Struct, kw_only=True):
+    """One version of a prompt; it never changes."""
+
+    name: str
+    version: Annotated[int, Meta(description="1, 2, 3, …")]
+    prompt: Annotated[str, Meta(description="how a chat asks for just this version", examples=["support@3"])]
+    text: Annotated[str, Meta(examples=["You help {{customer}}. Be brief."])]
+    variables: Annotated[list[str], Meta(description="what `{{…}}` in the text asks for", examples=[["customer"]])]
+    labels: Annotated[list[str], Meta(description="that point at it", examples=[["production"]])]
+    note: str | None
+    author: Annotated[str | None, Meta(description="the user who saved it")]
+    model: Annotated[str | None, Meta(description="who answers where nobody else is named; null: the default")]
+    effort: Annotated[str | None, Meta(description="how hard the model is to think; null: its own default")]
+    sha256: Annotated[str, Meta(description="of text, model and effort; the same again is no new version")]
+    created_at: Time
+
+
+class PromptLabel(msgspec.Struct, kw_only=True):
+    """A label of a prompt, as it was moved last."""
+
+    label: Annotated[str, Meta(examples=["production"])]
+    version: Annotated[int, Meta(description="where it points")]
+    protected: Annotated[bool, Meta(description="only a key with the scope `admin` moves it")]
+    moved_at: Time
+    moved_by: Annotated[str | None, Meta(description="a user")]
+    note: Annotated[str | None, Meta(description="why")]
+
+
+class PromptSummary(msgspec.Struct, kw_only=True):
+    """A prompt as the list shows it."""
+
+    name: str
+    latest: Annotated[int, Meta(description="the newest version")]
+    labels: Annotated[dict[str, int], Meta(description="where they point")]
+    note: Annotated[str | None, Meta(description="of the newest version")]
+    author: str | None
+    created_at: Time
+    updated_at: Annotated[str, Meta(description="when the newest version was saved, UTC")]
+
+
+class PromptPage(msgspec.Struct, kw_only=True):
+    """Some of the org's prompts, by name."""
+
+    prompts: list[PromptSummary]
+    next: Annotated[
+        str | None, Meta(description="send it as `after` for the prompts after these; null: there are none")
+    ]
+
+
+class PromptHistory(msgspec.Struct, kw_only=True):
+    """A prompt with its labels and versions."""
+
+    name: str
+    labels: list[PromptLabel]
+    versions: Annotated[list[PromptVersion], Meta(description="the newest first")]
+    next: Annotated[
+        int | None, Meta(description="send it as `before` for the versions before these; null: there are none")
+    ]
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -185,7 +257,19 @@ class Problem(msgspec.Struct, kw_only=True):
     request_id: RequestId
 
 
-_SHAPES = (ChatReply, First, Token, Done, Failed, Problem, ChatPage, ChatWithMessages)
+_SHAPES = (
+    ChatReply,
+    First,
+    Token,
+    Done,
+    Failed,
+    Problem,
+    ChatPage,
+    ChatWithMessages,
+    PromptPage,
+    PromptHistory,
+    PromptVersion,
+)
 _references, COMPONENTS = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
 REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=True))
 

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from anyio import CancelScope
+from msgspec import UNSET
 from starlette.responses import Response
 
 from server import shapes
@@ -282,7 +283,12 @@ def _budget(turn: LiveTurn) -> dict[str, Any]:
 
 def _first(turn: LiveTurn, request_id: str) -> shapes.First:
     return shapes.First(
-        chat_id=turn.chat.id, message_id=turn.message_id, model=turn.model, request_id=request_id, **_budget(turn)
+        chat_id=turn.chat.id,
+        message_id=turn.message_id,
+        model=turn.model,
+        request_id=request_id,
+        prompt=UNSET if turn.prompt is None else str(turn.prompt),
+        **_budget(turn),
     )
 
 
@@ -307,7 +313,7 @@ def _chat_reply(reply: Reply, request_id: str, **budget: Any) -> shapes.ChatRepl
         cost_usd=exact(reply.cost_usd),
         model=reply.model,
         stop_reason=reply.stop_reason,
-        prompt=None,
+        prompt=reply.prompt,
         request_id=request_id,
         **budget,
     )

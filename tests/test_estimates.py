@@ -218,8 +218,8 @@ def test_the_engine_estimates_what_it_would_send_and_neither_asks_nor_writes(ups
     engine = current.engine
     chat = engine.new_chat(system="You are terse.")
     attached = [{"type": "text", "text": "a table " * 100}]
-    alone = current.run(engine.estimate(chat, [], [], "why?"))
-    more = current.run(engine.estimate(chat, [], [], "why?", attached))
+    alone = current.run(engine.estimate(Caller(), chat, [], [], "why?"))
+    more = current.run(engine.estimate(Caller(), chat, [], [], "why?", attached))
 
     assert more.input_tokens - alone.input_tokens == text_tokens("a table " * 100)
     assert alone.context_window == 1_000_000

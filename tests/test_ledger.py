@@ -140,6 +140,7 @@ def test_nothing_has_the_right_columns(no_key: Path) -> None:
         "cost_usd",
         "models",
         "forked_from",
+        "prompt",
     ]
 
 

@@ -181,8 +181,10 @@ COLUMNS = {
         "prompts",
         "prompt_versions",
         "prompt_labels",
+        "protected_labels",
         "experiments",
         "exposures",
+        "experiment_scores",
         "feedback",
     ],
     "org_id",
@@ -649,7 +651,7 @@ async def test_no_chats_is_a_table_with_its_columns(store: Store) -> None:
 
     assert empty.num_rows == 0
     assert empty.column_names == [
-        "chat_id", "title", "created_at", "updated_at", "turns", "total_tokens", "cost_usd", "models", "forked_from",
+        "chat_id", "title", "created_at", "updated_at", "turns", "total_tokens", "cost_usd", "models", "forked_from", "prompt",
     ]  # fmt: skip
     assert str(empty.schema.field("cost_usd").type) == "decimal128(18, 9)"
 
@@ -734,6 +736,7 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
         (2, "0002_sessions.sql"),
         (3, "0003_messages_of_a_chat.sql"),
         (4, "0004_tenants.sql"),
+        (5, "0005_prompts.sql"),
         (6, "0006_batches.sql"),
     ]
 

@@ -51,7 +51,9 @@ async def filled(store: Store) -> None:
     await store.backend.write(
         [
             Statement(
-                "INSERT INTO experiments VALUES ('evil', 't', 'p', '{\"a\": 0.5}', 'cost', 's', $1, NULL)", (NOON,)
+                "INSERT INTO experiments (org_id, name, prompt_name, arms, outcome, salt, started_at, guard, coverage) "
+                "VALUES ('evil', 't', 'p', '{\"a\": 0.5}', 'cost', 's', $1, '{\"errors\": 0.1}', 0.5)",
+                (NOON,),
             ),
             Statement("UPDATE orgs SET budget_usd = 12.5, rate_per_minute = 0.1, retain_days = 3 WHERE id = 'evil'"),
         ]

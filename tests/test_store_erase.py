@@ -13,6 +13,7 @@ from tests.faults.upstream import reply
 from tests.test_store import ADA, BOB, EVE, NOON, a_chat, a_turn, keep, two_turns
 from workbench.errors import NotFound, StoreBusy
 from workbench.ids import new_id
+from workbench.prompts import versions
 from workbench.store import Store, erase
 from workbench.store.backend import Statement
 from workbench.store.check import check
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
 
 LATER = NOON + timedelta(days=31)
+GONE_WITH_IT = ("messages", "feedback", "exposures", "experiment_scores")
 
 
 @pytest.fixture
@@ -47,12 +49,17 @@ async def all_of(store: Store, caller: Caller) -> list[Any]:
 
 
 async def with_feedback(store: Store, chat_id: str, caller: Caller = ADA) -> None:
-    """Feedback of the caller on the chat, and an exposure of it to an experiment."""
+    """Feedback of the caller on the chat, an exposure of it to an experiment and its score."""
     given = (new_id(), caller.org_id, caller.user_id, chat_id, NOON)
     await store.backend.write(
         [
             Statement("INSERT INTO feedback VALUES ($1, $2, $3, $4, 'm', 1, 'so kind', $5)", given),
-            Statement("INSERT INTO exposures VALUES ($1, $2, 'tone', 'v3', $3, $4)", (given[0], given[1], *given[3:])),
+            Statement(
+                "INSERT INTO exposures (id, org_id, user_id, unit_id, chat_id, exposed_at, experiment, variant, version) "
+                "VALUES ($1, $2, $3, $4, $4, $5, 'tone', 'v3', 3)",
+                given,
+            ),
+            Statement("INSERT INTO experiment_scores VALUES ($1, $2, 'tone', $3, 0.5, $4)", (*given[:2], *given[3:])),
         ]
     )
 
@@ -70,7 +77,7 @@ async def test_a_deleted_chat_is_gone_but_for_its_usage(store: Store) -> None:
 
     assert [c["chat_id"] for c in (await store.chats(ADA)).to_pylist()] == [other.id]
     gone = f"chat_id = '{chat.id}'"
-    assert [await count(store, t, gone) for t in ("messages", "feedback", "exposures", "holds")] == [0, 0, 0, 0]
+    assert [await count(store, t, gone) for t in (*GONE_WITH_IT, "holds")] == [0, 0, 0, 0, 0]
     assert await store.backend.rows("SELECT * FROM usage ORDER BY id") == before
     assert await count(store, "usage", f"{gone} AND message_id IS NOT NULL") == 2
     assert len(await store.messages(ADA, other.id)) == 4
@@ -151,7 +158,7 @@ async def test_an_erased_user_leaves_counts_and_costs_and_no_name(store: Store) 
 
     assert removed == erase.Removed(chats=3, messages=12, usage=6)
     assert await store.backend.rows(spent) == before
-    for table in ("chats", "messages", "usage", "holds", "feedback"):
+    for table in ("chats", "messages", "usage", "holds", "feedback", "exposures"):
         rows = await store.backend.rows(f"SELECT * FROM {table}")
         assert [row for row in rows if "bob" in map(str, row)] == []
     assert await count(store, "users", "id = 'bob'") == 0
@@ -172,9 +179,21 @@ async def test_an_erased_users_keys_and_prompts_name_them_no_more(store: Store) 
                 (DEFAULT_ID, NOON),
             ),
             Statement(
-                "INSERT INTO prompt_versions VALUES ($1, 'p', 1, 'Hi', 'x', NULL, 'bob', NULL, $2)", (DEFAULT_ID, NOON)
+                "INSERT INTO prompt_versions (org_id, name, version, text, sha256, author, created_at) "
+                "VALUES ($1, 'p', 1, 'Hi', 'x', 'bob', $2)",
+                (DEFAULT_ID, NOON),
             ),
-            Statement("INSERT INTO prompt_labels VALUES ('l', $1, 'p', 'x', 1, $2, 'bob', NULL)", (DEFAULT_ID, NOON)),
+            Statement(
+                "INSERT INTO prompt_labels (id, org_id, name, label, version, moved_at, moved_by, move) "
+                "VALUES ('l', $1, 'p', 'x', 1, $2, 'bob', 1)",
+                (DEFAULT_ID, NOON),
+            ),
+            Statement("INSERT INTO protected_labels VALUES ($1, 'p', 'x', $2, 'bob')", (DEFAULT_ID, NOON)),
+            Statement(
+                "INSERT INTO experiments (org_id, name, prompt_name, arms, outcome, salt, started_at, started_by, stopped_by) "
+                "VALUES ($1, 'e', 'p', '{}', 'cost', 's', $2, 'bob', 'bob')",
+                (DEFAULT_ID, NOON),
+            ),
         ]
     )
     await erase.erase_user(store.backend, DEFAULT_ID, "bob")
@@ -182,6 +201,31 @@ async def test_an_erased_users_keys_and_prompts_name_them_no_more(store: Store) 
     assert await count(store, "api_keys") == 0
     assert await count(store, "prompt_versions", "author LIKE 'erased-%'") == 1
     assert await count(store, "prompt_labels", "moved_by LIKE 'erased-%'") == 1
+    assert await count(store, "protected_labels", "protected_by LIKE 'erased-%'") == 1
+    assert await count(store, "experiments", "started_by LIKE 'erased-%' AND stopped_by LIKE 'erased-%'") == 1
+
+
+async def test_who_only_ever_saved_a_prompt_can_be_erased(store: Store) -> None:
+    await keep(store, a_turn(a_chat()))  # so that there is the org
+    await versions.save(store.backend, DEFAULT_ID, "support", "Hi", NOON, author="carol")
+
+    await erase.erase_user(store.backend, DEFAULT_ID, "carol")
+
+    kept = await versions.get(store.backend, DEFAULT_ID, "support")
+    assert str(kept.author).startswith("erased-")
+    with pytest.raises(NotFound):
+        await erase.erase_user(store.backend, DEFAULT_ID, "carol")
+
+
+async def test_an_erased_org_takes_its_prompts_along(store: Store) -> None:
+    await keep(store, a_turn(a_chat(), caller=EVE))
+    for org in (EVE.org_id, DEFAULT_ID):
+        await versions.save(store.backend, org, "support", "Hi", NOON)
+
+    await erase.erase_org(store.backend, EVE.org_id)
+
+    assert (await versions.table(store.backend, EVE.org_id)).num_rows == 0
+    assert (await versions.get(store.backend, DEFAULT_ID, "support")).labels == ("production",)
 
 
 async def test_the_same_user_of_another_org_is_not_touched(store: Store) -> None:

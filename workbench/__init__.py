@@ -40,6 +40,7 @@ from workbench.turns import DEFAULT_ID as DEFAULT_ORG
 from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
+    from workbench import prompts as prompts
     from workbench.asking import ask_ledger
     from workbench.chat import Chat, ReplyStream, count_tokens
     from workbench.ledger import (
@@ -113,6 +114,7 @@ __all__ = [  # without map: `from workbench import *` must not take the place of
     "map_estimate",
     "messages",
     "plots",
+    "prompts",
     "reconcile",
     "sql",
     "usage",
@@ -155,6 +157,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "prompts":
+        return import_module("workbench.prompts")
     if name not in _LAZY:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

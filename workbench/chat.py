@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from workbench.attachments import attach as attachment_of
-from workbench.errors import InvalidRequest
+from workbench.errors import InvalidRequest, PromptError
 from workbench.exports import as_markdown, as_notebook, replies, shown
+from workbench.prompts.choosing import check_wanted
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
-from workbench.turns import DEFAULT_ID, Caller, ChatInfo
+from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -46,6 +47,9 @@ class Chat:
 
     Args:
         system: The system prompt, the same for every turn.
+        prompt: A named prompt instead, such as ``support@production`` (the same as ``support``), ``support@3`` or
+            ``support@latest``. Which version that is, is found out at the first turn, and stays.
+        variables: What to put in for the prompt's variables: ``{"customer": "Ada"}`` for ``{{customer}}``.
         model: Who answers, a model id or ``local``; by default CLAUDE_MODEL, and without a key the embedded model.
         max_tokens: Upper bound of each reply in tokens, at most CLAUDE_MAX_TOKENS.
         title: What lists call the chat; by default how its first question begins.
@@ -54,6 +58,7 @@ class Chat:
 
     Raises:
         ConfigurationError: nobody is configured who could answer; ModelRetired names a model's successor.
+        PromptError: no prompt can be called so, or there is a system prompt too.
         StoreError: the store cannot be opened.
 
     Example::
@@ -68,6 +73,8 @@ class Chat:
         self,
         system: str | None = None,
         *,
+        prompt: str | None = None,
+        variables: Mapping[str, object] | None = None,
         model: str | None = None,
         max_tokens: int | None = None,
         title: str = "",
@@ -76,7 +83,9 @@ class Chat:
     ) -> None:
         self._runtime = runtime()
         self._caller = Caller(org, user)
-        self._info = self._runtime.engine.new_chat(system=system, model=model, max_tokens=max_tokens, title=title)
+        self._info = self._runtime.engine.new_chat(
+            system=system, prompt=_wanted(prompt, variables), model=model, max_tokens=max_tokens, title=title
+        )
 
     @classmethod
     def open(cls, chat_id: str, *, org: str = DEFAULT_ID, user: str = DEFAULT_ID) -> Self:
@@ -115,7 +124,7 @@ class Chat:
                 figures, pictures; what is large as a summary. A dict names them: ``attach={"df": df}``.
 
         Raises:
-            InvalidRequest, ConfigurationError, StoreError: before anything was sent.
+            InvalidRequest, PromptError, ConfigurationError, StoreError: before anything was sent.
             UpstreamError: Claude failed; ``.reply`` holds what had come.
         """
         stream = ReplyStream(self, message, model, max_tokens, display_for(show), attached=_blocks(attach))
@@ -164,7 +173,7 @@ class Chat:
             attach: Values that would be sent before the message.
 
         Raises:
-            InvalidRequest, ConfigurationError, UpstreamError: it could not be counted.
+            InvalidRequest, PromptError, ConfigurationError, UpstreamError: it could not be counted.
 
         Example::
 
@@ -180,6 +189,7 @@ class Chat:
 
         Raises:
             ConfigurationError: nobody could answer.
+            PromptError: the chat's prompt is not there, or its variables do not fit.
         """
         return self._runtime.run(self._estimate(message, _blocks(attach)))
 
@@ -187,7 +197,9 @@ class Chat:
         engine = self._runtime.engine
         messages = await engine.store.messages(self._caller, self.id)
         used = (await engine.store.chat_usage(self._caller, self.id)).to_pylist()
-        return await engine.estimate(self._info, messages, list(replies(self.id, used).values()), message, attached)
+        return await engine.estimate(
+            self._caller, self._info, messages, list(replies(self.id, used).values()), message, attached
+        )
 
     # What was said --------------------------------------------------------------------------------------------------
 
@@ -208,6 +220,18 @@ class Chat:
             InvalidRequest: ``at`` is not the end of a turn of this chat.
         """
         return self.beside(self._runtime.run(self._runtime.engine.store.fork(self._caller, self._info, at)))
+
+    def use_prompt(self, prompt: str, variables: Mapping[str, object] | None = None) -> None:
+        """Go on with another prompt, or with the version its label points at by then, from the next turn on.
+
+        Without variables those that the chat has are put in again. A prompt takes the place of a system prompt.
+
+        Raises:
+            PromptError: no prompt can be called so. What there is not is said by the next turn.
+        """
+        wanted = _wanted(prompt, variables)
+        check_wanted(wanted)
+        self._info.wanted = wanted
 
     def beside(self, info: ChatInfo) -> Chat:
         """Return another chat of the same org and user, as the engine knows it."""
@@ -247,6 +271,7 @@ class Chat:
         """
         self._runtime.run(self._runtime.engine.store.delete_chat(self._caller, self.id))
         self._info.stored, self._info.title = False, ""  # the title is a piece of the first question
+        self._info.exposure = None
 
     def widget(self, height: str = "480px") -> ChatWidget:
         """Return the chat box of this chat, for a notebook."""
@@ -270,13 +295,19 @@ class Chat:
 
     @property
     def system(self) -> str | None:
-        """The system prompt."""
+        """The system prompt; of a prompt that the next turn will find out, what was used so far."""
         return self._info.system
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt version it uses, such as ``support@3``; before the turn that finds it out what was asked for."""
+        wanted, has = self._info.wanted, self._info.prompt
+        return wanted.reference if wanted else str(has) if has else None
 
     @property
     def model(self) -> str:
         """Who answers, unless a turn says otherwise."""
-        return self._runtime.engine.model_for(self._info.model)
+        return self._runtime.run(self._runtime.engine.model_of(self._caller, self._info))
 
     @property
     def info(self) -> ChatInfo:
@@ -330,7 +361,7 @@ class ReplyStream:
         return self._turn.reply
 
     def __iter__(self) -> Iterator[str]:
-        self._chat._runtime.make_ready(self._asked_model())
+        self._make_ready()
         arrived: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         running = self._begin(arrived.put)
         try:
@@ -342,7 +373,7 @@ class ReplyStream:
         running.ended.result()
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        await asyncio.to_thread(self._chat._runtime.make_ready, self._asked_model())
+        await asyncio.to_thread(self._make_ready)
         loop = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[str] | None] = asyncio.Queue()
         running = self._begin(lambda pieces: loop.call_soon_threadsafe(arrived.put_nowait, pieces))
@@ -383,8 +414,9 @@ class ReplyStream:
     ) -> None:
         await self.aclose()
 
-    def _asked_model(self) -> str:
-        return self._chat._runtime.engine.model_for(self._model or self._chat._info.model)
+    def _make_ready(self) -> None:
+        chat, runtime = self._chat, self._chat._runtime
+        runtime.make_ready(runtime.run(runtime.engine.model_of(chat._caller, chat._info, self._model)))
 
     def _begin(self, put: Callable[[list[str] | None], object]) -> Running[None]:
         if self._running is not None:
@@ -421,6 +453,12 @@ def _blocks(values: Mapping[str, object] | Sequence[object]) -> list[Block]:
         raise InvalidRequest(f"attach is of type {type(values).__name__}; put the value in a list or a dict")
     named = values if isinstance(values, Mapping) else {f"attachment {n}": value for n, value in enumerate(values, 1)}
     return [block for name, value in named.items() for block in attachment_of(name, value).blocks]
+
+
+def _wanted(prompt: str | None, variables: Mapping[str, object] | None) -> PromptWanted | None:
+    if prompt is None and variables is not None:
+        raise PromptError("variables are for a prompt; name the prompt too")
+    return None if prompt is None else PromptWanted(prompt, variables)
 
 
 def _next(arrived: queue.SimpleQueue[list[str] | None]) -> list[str] | None:

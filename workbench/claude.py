@@ -232,8 +232,11 @@ class Claude:
         }
         if request.system:
             body["system"] = request.system
+        config: dict[str, Any] = {"effort": request.effort} if request.effort else {}
         if request.schema:
-            body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+            config["format"] = {"type": "json_schema", "schema": request.schema}
+        if config:
+            body["output_config"] = config
         if request.user:
             body["metadata"] = {"user_id": request.user}
         if self._caching and not request.alone:

@@ -24,9 +24,10 @@ from workbench.history import most_input_tokens, small_model_tokens, window
 from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import LEDGER_DIGITS, context_window, cost_and_source, worst_case
+from workbench.prompts.choosing import check_wanted, for_turn
 from workbench.store.store import Overspent
 from workbench.tokens import TokenCount, offline_tokens
-from workbench.turns import LOCAL_MODEL, ChatInfo, LiveTurn, Request, estimate_tokens, visible_text
+from workbench.turns import LOCAL_MODEL, NOT_TEXT, ChatInfo, LiveTurn, Request, estimate_tokens, is_text, visible_text
 from workbench.wording import exact
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from workbench.history import Window
     from workbench.settings import Settings
     from workbench.store import Store
-    from workbench.turns import Block, Caller, Delta, Message, Reply
+    from workbench.turns import Block, Caller, Chosen, Delta, Message, PromptWanted, Reply
 
 log = logging.getLogger("workbench.engine")
 
@@ -46,7 +47,6 @@ CHECKPOINT_SECONDS = 2.0
 LONGEST_QUESTION = 10_000_000
 """Characters; the API takes 32 MB of JSON."""
 LONGEST_TITLE = 200
-NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
 MOST_ATTEMPTS = 200
 """To hold what a budget has left; each that fails means that another turn has begun."""
 AROUND_A_SCHEMA = " " * 1000
@@ -79,23 +79,31 @@ class Engine:
     # Chats ----------------------------------------------------------------------------------------------------------
 
     def new_chat(
-        self, *, system: str | None = None, model: str | None = None, max_tokens: int | None = None, title: str = ""
+        self,
+        *,
+        system: str | None = None,
+        prompt: PromptWanted | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        title: str = "",
     ) -> ChatInfo:
-        """Return a new chat. Nothing is written before its first turn.
+        """Return a new chat. Nothing is written before its first turn; which version its prompt is, is found out then.
 
         Raises:
             InvalidRequest: a text cannot be kept or sent, or the bound is no bound.
+            PromptError: the prompt cannot be one, or there is a system prompt too.
             ConfigurationError: the model cannot answer; ModelRetired names its successor.
         """
         _check_text("system prompt", system or "")
         _check_text("title", title)
         _check_bound(max_tokens)
+        check_wanted(prompt, system)
         if model is not None:
             _check_text("model", model)
             self.model_for(model)
         if max_tokens is not None:
             max_tokens = min(max_tokens, self.settings.max_tokens)
-        return ChatInfo(id=new_id(), title=title, system=system, model=model, max_tokens=max_tokens)
+        return ChatInfo(id=new_id(), title=title, system=system, wanted=prompt, model=model, max_tokens=max_tokens)
 
     async def rename(self, caller: Caller, chat: ChatInfo, title: str) -> None:
         """Call a chat otherwise.
@@ -111,6 +119,17 @@ class Engine:
         if chat.stored:
             await self.store.rename_chat(caller, chat.id, title)
         chat.title = title
+
+    async def model_of(self, caller: Caller, chat: ChatInfo, asked: str | None = None) -> str:
+        """Return the model that answers the next question of a chat: the one asked for, the chat's or its prompt's.
+
+        Raises:
+            ConfigurationError: it cannot answer.
+            PromptError: the chat's next prompt is not there.
+        """
+        if asked or chat.model:  # nobody else is looked at
+            return self.model_for(asked or chat.model)
+        return self.model_for(_named_model(None, chat, await for_turn(self.store.backend, caller, chat)))
 
     def model_for(self, asked: str | None) -> str:
         """Return the model that answers when ``asked`` for one by name, or for none."""
@@ -143,25 +162,26 @@ class Engine:
         JSON schema that the reply must fit. A caller whose source is ``map`` asks each question by itself: nothing said
         before is sent, and what fails is not tried again here.
 
-        Raises before anything is spent: InvalidRequest, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
+        Raises before anything is spent: InvalidRequest, PromptError, ConfigurationError, BudgetExceeded, StoreError. Raises after recording what
         was spent: UpstreamError. Raises StoreError when the end could not be written: the reply is in the error's
         ``reply``, and is written with the next turn.
         """
         _check(caller, question, model, max_tokens, attached)
         await self.save_unsaved()
-        model = self.model_for(model or chat.model)
+        wanted, chosen = chat.wanted, await for_turn(self.store.backend, caller, chat)
+        model = self.model_for(_named_model(model, chat, chosen))
         if model == LOCAL_MODEL and any(block["type"] == "image" for block in attached):
             raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
         upstream = await self.upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, messages = await self._prepared(
-            caller, chat, question, model, max_tokens, request_id, message_id, attached, schema
+            caller, chat, chosen, question, model, max_tokens, request_id, message_id, attached, schema
         )
-        async with (
-            self._recorded(turn, messages) as begun,
-            upstream.stream(_request(turn, messages), turn.answer) as batches,
-        ):
-            turn.upstream = _timed(turn, batches, begun)
-            yield turn
+        async with self._recorded(turn, messages) as begun:
+            if chat.wanted is wanted:  # and not another one since
+                chat.wanted = None
+            async with upstream.stream(_request(turn, messages), turn.answer) as batches:
+                turn.upstream = _timed(turn, batches, begun)
+                yield turn
 
     async def in_batch(
         self, caller: Caller, chat: ChatInfo, question: str, schema: dict[str, Any] | None
@@ -173,9 +193,10 @@ class Engine:
             ConfigurationError: the model cannot answer.
         """
         _check(caller, question, None, None, ())
-        model = self.model_for(chat.model)
-        turn, messages = await self._prepared(caller, chat, question, model, None, None, None, (), schema)
-        most = max(turn.input_estimate, most_input_tokens(messages, with_schema(chat.system, schema)))
+        chosen = await for_turn(self.store.backend, caller, chat)
+        model = self.model_for(_named_model(None, chat, chosen))
+        turn, messages = await self._prepared(caller, chat, chosen, question, model, None, None, None, (), schema)
+        most = max(turn.input_estimate, most_input_tokens(messages, with_schema(turn.system, schema)))
         turn.input_estimate = most
         worst = await self._worst_case(model, most, turn.max_tokens, turn.started_at)
         turn.worst_case_usd = None if worst is None else (worst / 2).quantize(LEDGER_DIGITS, ROUND_UP)
@@ -219,7 +240,7 @@ class Engine:
         for _ in range(MOST_ATTEMPTS):
             budgets = await self.store.budgets(turn.caller, turn.started_at, apart_from=turn.id)
             if budgets:
-                system = with_schema(turn.chat.system, turn.schema)
+                system = with_schema(turn.system, turn.schema)
                 most_tokens = most_tokens or max(turn.input_estimate, most_input_tokens(messages, system))
                 turn.max_tokens, turn.worst_case_usd = affordable(
                     budgets, turn.model, most_tokens, wanted, turn.started_at
@@ -236,6 +257,7 @@ class Engine:
         self,
         caller: Caller,
         chat: ChatInfo,
+        chosen: Chosen | None,
         question: str,
         model: str,
         max_tokens: int | None,
@@ -247,12 +269,14 @@ class Engine:
         bound = self.longest_reply(chat, model, max_tokens)
         alone = caller.source == "map" or not chat.stored
         messages = [] if alone else await self.store.messages(caller, chat.id)
-        sent = self._window(chat, messages, question, attached, model, bound)
+        system = chat.system if chosen is None else chosen.system
+        sent = self._window(system, messages, question, attached, model, bound)
         now = datetime.now(UTC)
-        input_estimate = estimate_tokens(sent.characters + len(with_schema(chat.system, schema)), 2.5) + 50
+        input_estimate = estimate_tokens(sent.characters + len(with_schema(system, schema)), 2.5) + 50
         turn = LiveTurn(
             caller=caller,
             chat=chat,
+            chosen=chosen,
             question=question,
             attached=attached,
             schema=schema,
@@ -279,7 +303,7 @@ class Engine:
 
     def _window(
         self,
-        chat: ChatInfo,
+        system: str | None,
         messages: Sequence[Message],
         question: str,
         attached: Sequence[Block],
@@ -288,12 +312,13 @@ class Engine:
     ) -> Window:
         room = None
         if model == LOCAL_MODEL and self._local_context is not None:
-            room = self._local_context - max_tokens - small_model_tokens(chat.system or "") - 256
+            room = self._local_context - max_tokens - small_model_tokens(system or "") - 256
         limit = self.settings.history_messages
         return window(messages, question, limit=limit, model=model, max_tokens=room, attached=attached)
 
     async def estimate(
         self,
+        caller: Caller,
         chat: ChatInfo,
         messages: Sequence[Message],
         replies: Sequence[Reply],
@@ -307,14 +332,20 @@ class Engine:
 
         Raises:
             ConfigurationError: nobody could answer.
+            PromptError: the chat's next prompt is not there.
         """
-        model, now = self.model_for(chat.model), datetime.now(UTC)
+        chosen, now = await for_turn(self.store.backend, caller, chat), datetime.now(UTC)
+        system, model = (
+            chat.system if chosen is None else chosen.system,
+            self.model_for(_named_model(None, chat, chosen)),
+        )
         await self._worst_case(model, 0, 0, now)  # looks at the price table in a thread, the first time
         max_tokens = self.longest_reply(chat, model, None)
         return estimate_turn(
-            self._window(chat, messages, question, attached, model, max_tokens),
+            self._window(system, messages, question, attached, model, max_tokens),
             model=model,
-            system=chat.system,
+            system=system,
+            system_before=chat.system,
             replies=replies,
             limit=self.settings.history_messages,
             max_tokens=max_tokens,
@@ -336,20 +367,23 @@ class Engine:
             UpstreamError: the server did not count it.
         """
         _check(caller, question, model, None, attached)
-        asked = model or chat.model or self.settings.model
+        chosen = await for_turn(self.store.backend, caller, chat)
+        system, named = chat.system if chosen is None else chosen.system, _named_model(model, chat, chosen)
+        asked = named or self.settings.model
         refuse_retired(asked, datetime.now(UTC).date())
         answers = asked if asked == LOCAL_MODEL or self.settings.has_upstream else None
-        if answers is None and model is None and chat.model is None:
+        if answers is None and named is None:
             answers = self.model_for(None)  # the embedded model, if nobody else is named
         messages = await self.store.messages(caller, chat.id) if chat.stored else []
         upstream = await self.upstream(answers) if answers else None
         counted_as = answers or asked
-        sent = self._window(chat, messages, question, attached, counted_as, self.longest_reply(chat, counted_as, None))
+        bound = self.longest_reply(chat, counted_as, None)
+        sent = self._window(system, messages, question, attached, counted_as, bound)
         if upstream is not None:
-            request = Request(model=counted_as, max_tokens=1, messages=sent.messages, system=chat.system)
+            request = Request(model=counted_as, max_tokens=1, messages=sent.messages, system=system)
             by = LOCAL_MODEL if counted_as == LOCAL_MODEL else "claude"
             return TokenCount(await upstream.count_tokens(request), by)
-        texts = [chat.system or "", *(visible_text(message["content"]) for message in sent.messages)]
+        texts = [system or "", *(visible_text(message["content"]) for message in sent.messages)]
         exact = await asyncio.to_thread(offline_tokens, counted_as, texts, len(sent.messages) // 2)
         if exact is not None:
             return TokenCount(exact, "ctok")
@@ -561,11 +595,7 @@ def _check_bound(max_tokens: int | None) -> None:
 def _check_text(name: str, text: str) -> None:
     if not isinstance(text, str):
         raise InvalidRequest(f"the {name} is of type {type(text).__name__}; it must be a text")
-    try:
-        whole = "\x00" not in text and text.encode() is not None
-    except UnicodeEncodeError:
-        whole = False
-    if not whole:
+    if not is_text(text):
         raise InvalidRequest(f"the {name} {NOT_TEXT}")
 
 
@@ -579,11 +609,18 @@ def _request(turn: LiveTurn, messages: list[dict[str, Any]]) -> Request:
         model=turn.model,
         max_tokens=turn.max_tokens,
         messages=messages,
-        system=turn.chat.system,
+        system=turn.system,
         user=_opaque(turn.caller),
         schema=turn.schema,
+        effort=turn.prompt.effort if turn.prompt else None,
         alone=turn.caller.source == "map",
     )
+
+
+def _named_model(asked: str | None, chat: ChatInfo, chosen: Chosen | None) -> str | None:
+    """The model that somebody named: for this turn, for the chat, or with its prompt."""
+    prompt = chat.prompt if chosen is None else chosen.prompt
+    return asked or chat.model or (prompt.model if prompt else None)
 
 
 def _opaque(caller: Caller) -> str:

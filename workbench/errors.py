@@ -8,7 +8,9 @@
     ├── InvalidRequest            the question itself cannot be sent (also a ValueError)
     ├── NotFound                  .kind, .id
     ├── Conflict                  .kind, .id, .state
-    ├── PromptError
+    ├── PromptError               a prompt, its label or its variables do not fit
+    │   ├── UnknownPrompt         .kind, .id (also a NotFound)
+    │   └── LabelProtected        .name, .label
     ├── RateLimited               .whose, .retry_after (seconds)
     ├── BudgetExceeded            .whose, .left_usd, .needed_usd, .resets_at
     ├── StoreError                .path
@@ -99,6 +101,26 @@ class PromptError(WorkbenchError):
     """A named prompt, its version or its variables do not fit."""
 
     type = "prompt_error"
+
+
+class UnknownPrompt(PromptError, NotFound):
+    """There is no such prompt, label or version; the message says what there is."""
+
+    type = "prompt_not_found"
+
+
+class LabelProtected(PromptError):
+    """Only whoever may administer moves this label."""
+
+    type = "label_protected"
+
+    def __init__(self, name: str, label: str) -> None:
+        super().__init__(
+            f"the label {label!r} of the prompt {name!r} is protected; move it with force, or with a key that has the "
+            "scope admin"
+        )
+        self.name = name
+        self.label = label
 
 
 class RateLimited(WorkbenchError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from statistics import median
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from workbench.attachments import image_tokens
@@ -57,6 +58,7 @@ def estimate_turn(
     *,
     model: str,
     system: str | None,
+    system_before: str | EllipsisType | None = ...,
     replies: Sequence[Reply],
     limit: int,
     max_tokens: int,
@@ -73,6 +75,7 @@ def estimate_turn(
         sent: What is sent, the question included; see :func:`workbench.history.window`.
         model: Who answers, a model id or ``local``.
         system: The system prompt.
+        system_before: That of the turns before, if it may be another: then nothing is read from the cache.
         replies: The replies of this chat and what they used, in any order; their text is not needed.
         limit: Most messages sent, as given to ``window``.
         max_tokens: Upper bound of the reply.
@@ -81,9 +84,10 @@ def estimate_turn(
     """
     count = small_model_tokens if model == LOCAL_MODEL else text_tokens
     question = AROUND_A_QUESTION + _tokens(sent.messages[-1]["content"], count)
-    last = _last_counted(sent, replies, model, limit)
+    old = system if isinstance(system_before, EllipsisType) else system_before
+    last = _last_counted(sent, replies, model, limit) if old == system else None
     if last is None:
-        before, cached = _history_tokens(sent, system, count), 0
+        before, cached = _history_tokens(sent, system, old, count), 0
     else:
         before = last.usage.input_tokens + last.usage.output_tokens
         cached = _still_cached(last, now)
@@ -147,13 +151,14 @@ def _still_cached(last: Reply, now: datetime) -> int:
     return last.usage.cache_read_tokens + last.usage.cache_write_tokens if now - ended < CACHE_LASTS else 0
 
 
-def _history_tokens(sent: Window, system: str | None, count: Counter) -> int:
+def _history_tokens(sent: Window, system: str | None, old: str | None, count: Counter) -> int:
     def of(message: Message) -> int:
         return _tokens(message.blocks, count) if message.token_count is None else message.token_count
 
-    # what the first question of a chat added is counted with the system prompt
+    # what the first question of a chat added is counted with the system prompt, as it was then
     counted = sent.left_out == 0 and sent.history and sent.history[0].token_count is not None
-    return sum(map(of, sent.history)) + (count(system) if system and not counted else 0)
+    more = count(system) if system and not (counted and system == old) else 0
+    return max(0, sum(map(of, sent.history)) + more - (count(old) if old and counted and system != old else 0))
 
 
 def _tokens(blocks: Iterable[Block], count: Counter) -> int:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-SCOPES = ("chat", "read", "admin", "act-as-user")
-"""To ask; to read what was asked and used; to look after prompts and experiments; to ask for any user of the org."""
+SCOPES = ("chat", "read", "prompts", "admin", "act-as-user")
+"""To ask; to read what was asked and used; to save prompts and move their labels; to move protected ones too, and look
+after experiments; to ask for any user of the org."""
 
 State = Literal["active", "replaced", "expired", "revoked"]
 """A replaced key works until it expires."""

@@ -12,7 +12,7 @@ from workbench.markdown import safe_html
 from workbench.wording import dollars
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -23,6 +23,9 @@ LOCAL_MODEL = "local"
 
 DEFAULT_ID = "00000000-0000-0000-0000-000000000001"
 """The org and the user that exist from the start."""
+
+NOT_TEXT = "holds characters that are no text (NUL or half a surrogate pair); remove them"
+"""What is wrong with a text that neither store nor upstream take."""
 
 Role = Literal["user", "assistant"]
 Status = Literal["complete", "interrupted", "failed", "lost"]
@@ -125,6 +128,50 @@ class Message:
         return safe_html(self._repr_markdown_())
 
 
+@dataclass(frozen=True, slots=True)
+class PromptWanted:
+    """A prompt as somebody asks for it, such as ``support@production``; its version is found out when a turn begins."""
+
+    reference: str
+    variables: Mapping[str, object] | None = None
+    """What to put in for its variables; None for what the chat has already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPrompt:
+    """The version of a prompt that a chat uses; model and effort are what it asks for where nobody else does."""
+
+    name: str
+    version: int
+    label: str | None = None
+    """The label that was asked for; None: the version itself was."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    model: str | None = None
+    effort: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """What an experiment assigned to a chat."""
+
+    experiment: str
+    variant: str
+    unit_id: str = ""
+    """The chat or the user, whichever the experiment's unit is; known when it is assigned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The prompt of a chat from a turn on, with the system prompt that came of it."""
+
+    system: str | None
+    prompt: ChatPrompt
+    exposure: Exposure | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class ChatInfo:
     """A chat apart from its messages. Not ``stored`` before its first turn: an empty chat leaves no trace."""
@@ -134,6 +181,11 @@ class ChatInfo:
     system: str | None = None
     model: str | None = None
     max_tokens: int | None = None
+    prompt: ChatPrompt | None = None
+    """Where ``system`` comes from, if from a prompt."""
+    exposure: Exposure | None = None
+    wanted: PromptWanted | None = None
+    """The prompt to use from the next turn on."""
     forked_from: str | None = None
     created_at: datetime | None = None
     stored: bool = False
@@ -151,6 +203,8 @@ class Request:
     """An opaque id of the end user, for the upstream's abuse checks. Never a name or an address."""
     schema: dict[str, Any] | None = None
     """The JSON schema that the reply must fit, if it is to be JSON."""
+    effort: str | None = None
+    """How hard the model is to think, ``low`` to ``max``; None for its own default."""
     alone: bool = False
     """One of many questions that share a system prompt and nothing else, asked by somebody who asks again by himself: the
     question is not worth keeping in a cache, nor a failure trying again at once."""
@@ -222,6 +276,19 @@ class Answer:
         return visible_text(self.blocks)
 
 
+def is_text(text: str) -> bool:
+    r"""Tell whether a text can be kept and sent.
+
+    >>> is_text("héllo"), is_text("a\x00b"), is_text("\ud800")
+    (True, False, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
 def visible_text(blocks: Sequence[Block]) -> str:
     """Return the text of the text blocks, in order."""
     return "".join(block["text"] for block in blocks if block.get("type") == "text" and block.get("text"))
@@ -267,6 +334,8 @@ class Reply:
     duration_ms: int
     created_at: datetime
     blocks: Sequence[Block] = field(default=(), repr=False)
+    prompt: str | None = None
+    """The prompt version it was asked with, such as ``support@3``; None without one."""
 
     def __str__(self) -> str:
         return self.text
@@ -326,6 +395,8 @@ class LiveTurn:
     """Blocks, text or pictures, that were sent before the question, in its message."""
     schema: dict[str, Any] | None = None
     """The JSON schema that the reply must fit, if it is to be JSON."""
+    chosen: Chosen | None = None
+    """The prompt from this turn on; None when the chat goes on as it was."""
     budget: Budget | None = None
     """The tightest of the budgets it counts against, as it stood before; None when there is none."""
     shortened: bool = False
@@ -338,6 +409,21 @@ class LiveTurn:
     duration_ms: int = 0
     cost_usd: Decimal | None = None
     price_source: str = "unknown"
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt that is sent."""
+        return self.chat.system if self.chosen is None else self.chosen.system
+
+    @property
+    def prompt(self) -> ChatPrompt | None:
+        """Where it comes from, if from a prompt."""
+        return self.chat.prompt if self.chosen is None else self.chosen.prompt
+
+    @property
+    def exposure(self) -> Exposure | None:
+        """The variant of an experiment that it is, if it is one."""
+        return self.chat.exposure if self.chosen is None else self.chosen.exposure
 
     def batches(self) -> AsyncIterator[list[Delta]]:
         """Return the deltas in the lists in which the upstream sent them: the cheap way to pass a stream on."""
@@ -400,4 +486,5 @@ class LiveTurn:
             duration_ms=self.duration_ms,
             created_at=self.started_at,
             blocks=self.answer.blocks,
+            prompt=None if self.prompt is None else str(self.prompt),
         )

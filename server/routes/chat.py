@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from server import idempotency, shapes
 from server.auth import ID_PATTERN, Identified
 from server.service import Service, Shared
 from server.stream import StreamedReply, TurnResponse, WholeReply, replayed
-from workbench.turns import Caller, Reply
+from workbench.prompts.choosing import asked_again
+from workbench.turns import Caller, ChatInfo, PromptWanted, Reply
 
 router = APIRouter(tags=["chat"])
 
@@ -21,6 +22,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$"
+Value = Annotated[str, Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
 Whole = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 
 
@@ -32,7 +35,12 @@ class ChatRequest(BaseModel):
         extra="ignore",
         strict=True,
         json_schema_extra={
-            "examples": [{"message": "What is 2+2?"}, {"message": "Why?", "chat_id": "…", "max_tokens": 64}]
+            "examples": [
+                {"message": "What is 2+2?"},
+                {"message": "Why?", "chat_id": "…", "max_tokens": 64},
+                {"message": "It is broken.", "prompt": "support@production", "variables": {"customer": "Ada"}},
+            ],
+            "dependentRequired": {"variables": ["prompt"]},
         },
     )
 
@@ -44,13 +52,28 @@ class ChatRequest(BaseModel):
         None, pattern=r"^[!-~]{1,200}$", description="who answers this turn; `local` is the embedded model"
     )
     max_tokens: Whole | None = Field(None, description="less than the server's bound; never more is given")
-    prompt: None = Field(None, description="named prompts are not there yet")
+    prompt: str | None = Field(
+        None,
+        pattern=REFERENCE_PATTERN,
+        description="a named prompt of the org: `support` (what its label production points at), `support@staging`, "
+        "`support@3` or `support@latest`; found out when the chat begins, and kept. A chat that goes on changes its prompt "
+        "when another one, another label or another version is named",
+        examples=["support@production"],
+    )
+    variables: dict[str, Value] | None = Field(
+        None, description="what to put in for the prompt's variables", examples=[{"customer": "Ada"}]
+    )
 
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _not_yet(cls, value: object) -> None:
-        if value is not None:
-            raise ValueError("named prompts are not there yet; leave it out")
+    @model_validator(mode="after")
+    def _for_a_prompt(self) -> Self:
+        if self.variables is not None and self.prompt is None:
+            raise ValueError("variables are for a prompt; name the prompt too")
+        return self
+
+    @property
+    def wanted(self) -> PromptWanted | None:
+        """The prompt asked for."""
+        return None if self.prompt is None else PromptWanted(self.prompt, self.variables)
 
 
 _RATE_HEADERS = {
@@ -68,11 +91,12 @@ _KEY = {
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: shapes.problem(
-        "the message is empty or no text, the body is no JSON, the model is retired, or a header is wrong"
+        "the message is empty or no text, the body is no JSON, the model is retired, the variables do not fit the prompt, "
+        "or a header is wrong"
     ),
     402: shapes.problem("the budget of the org, the user or the key has no room for even a short reply"),
     403: shapes.problem("the request comes from a page of another origin"),
-    404: shapes.problem("no such chat, or it belongs to somebody else"),
+    404: shapes.problem("no such chat, or it belongs to somebody else; no such prompt, label or version"),
     408: shapes.problem("the rest of the body did not come"),
     409: shapes.problem("the request with the same `Idempotency-Key` is being answered"),
     413: shapes.problem("the body is larger than 1 MiB"),
@@ -157,7 +181,7 @@ async def _answer(
     """Return the answer of the turn that was asked for, not yet begun; or the one it had when it was asked before."""
     engine, path, request_id = service.engine, request.url.path, request.state.request_id
     headers = await service.rates.take(caller)
-    known = await engine.store.chat(caller, body.chat_id) if body.chat_id else engine.new_chat()
+    known = await _chat(body, caller, service)
     message_id = None
     if key := idempotency.key_of(request):
         claimed = await idempotency.claim(engine.store, caller, key, path, body.model_dump_json())
@@ -177,3 +201,14 @@ async def _answer(
     if message_id is not None:
         turn = idempotency.released(turn, engine.store, caller, message_id)
     return respond(turn, request_id, service.at_work, headers)
+
+
+async def _chat(body: ChatRequest, caller: Caller, service: Service) -> ChatInfo:
+    """Return a new chat, or the one that goes on; with the prompt it is to use from this turn on."""
+    engine = service.engine
+    if not body.chat_id:
+        return engine.new_chat(prompt=body.wanted)
+    known = await engine.store.chat(caller, body.chat_id)
+    if body.wanted is not None:
+        known.wanted = asked_again(known, body.wanted)
+    return known

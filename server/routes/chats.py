@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from server import shapes
 from server.auth import ID_PATTERN, Identified
 from server.service import Shared
-from workbench.engine import NOT_TEXT
-from workbench.turns import Message, Usage
+from workbench.turns import NOT_TEXT, Message, Usage
 from workbench.wording import exact, instant
 
 router = APIRouter(tags=["chats"])
@@ -114,6 +113,7 @@ _EXAMPLE_PAGE = {
             "cost_usd": "0.000148",
             "models": ["claude-sonnet-5-5"],
             "forked_from": None,
+            "prompt": None,
         }
     ],
     "next": None,
@@ -122,6 +122,7 @@ _EXAMPLE_CHAT = _CHAT | {
     "system": None,
     "model": None,
     "forked_from": None,
+    "prompt": None,
     "cost_usd": "0.000148",
     "messages": [_QUESTION, _REPLY],
 }
@@ -179,6 +180,7 @@ async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response
             model=info.model,
             created_at=instant(info.created_at or _EPOCH),
             forked_from=info.forked_from,
+            prompt=None if info.prompt is None else str(info.prompt),
             cost_usd=exact(cost),
             messages=[_message(message, used.get(message.id)) for message in messages],
         )
@@ -217,6 +219,7 @@ def _summary(row: dict[str, Any]) -> shapes.ChatSummary:
         cost_usd=exact(row["cost_usd"]),
         models=row["models"].split(", ") if row["models"] else [],
         forked_from=row["forked_from"],
+        prompt=row["prompt"],
     )
 
 

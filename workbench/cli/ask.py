@@ -14,6 +14,8 @@ from workbench.errors import InvalidRequest, NotFound, WorkbenchError
 from workbench.wording import exact, instant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workbench.chat import Chat, ReplyStream
     from workbench.turns import Reply
 
@@ -37,6 +39,18 @@ def ask(
     system: Annotated[
         str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt of a new chat.")
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", "-p", metavar="NAME[@WHICH]", help="A named prompt for a new chat, such as support@staging."
+        ),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--var", metavar="NAME=VALUE", help="What to put in for a variable of the prompt; may be repeated."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -58,8 +72,10 @@ def ask(
         raise InvalidRequest("--chat and --continue both name a chat; give one of them")
     if system and (chat or continue_):
         raise InvalidRequest("a chat keeps its system prompt; --system is for a new chat")
+    if prompt and (chat or continue_):
+        raise InvalidRequest("a chat keeps its prompt; --prompt is for a new chat")
     question = _question(text)
-    talk = _chat(chat, continue_, system, model)
+    talk = _chat(chat, continue_, system=system, prompt=prompt, variables=_values(variables), model=model)
     stream = talk.stream(question, model=model, max_tokens=max_tokens)
     shown = Shown(as_json=as_json, streamed=not (as_json or no_stream), footer=not (quiet or as_json))
     raise typer.Exit(follow(stream, shown))
@@ -96,17 +112,23 @@ def _piped() -> str:
         ) from None
 
 
+def _values(variables: Sequence[str] | None) -> dict[str, str] | None:
+    from workbench.prompts.text import values_of
+
+    return None if variables is None else values_of(variables)
+
+
 # The chat -----------------------------------------------------------------------------------------------------------
 
 
-def _chat(chat_id: str | None, newest: bool, system: str | None, model: str | None) -> Chat:
+def _chat(chat_id: str | None, newest: bool, **new: Any) -> Chat:
     from workbench.chat import Chat
 
     if newest:
         return Chat.open(_newest())
     if chat_id is not None:
         return Chat.open(whole(chat_id))
-    return Chat(system=system, model=model)
+    return Chat(**new)
 
 
 def _newest() -> str:
@@ -201,6 +223,7 @@ def reply_as_json(reply: Reply) -> dict[str, Any]:
         "model": reply.model,
         "status": reply.status,
         "stop_reason": reply.stop_reason,
+        "prompt": reply.prompt,
         "created_at": instant(reply.created_at),
         "usage": {
             "input_tokens": usage.input_tokens,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.attachments import Attachment
     from workbench.engine import Engine
     from workbench.notebook.messages import Json
-    from workbench.turns import Block, ChatInfo, Message, Reply
+    from workbench.turns import Block, Caller, ChatInfo, Message, Reply
 
 T = TypeVar("T")
 
@@ -59,8 +59,9 @@ class Past:
 class Context:
     """Estimates and attachments of one chat; on the engine's loop only."""
 
-    def __init__(self, engine: Engine, chat: ChatInfo, read: Callable[[], Awaitable[Past]]) -> None:
+    def __init__(self, engine: Engine, caller: Caller, chat: ChatInfo, read: Callable[[], Awaitable[Past]]) -> None:
         self._engine = engine
+        self._caller = caller
         self._chat = chat
         self._read = read
         self._past: Past | None = None
@@ -83,7 +84,7 @@ class Context:
         at = next((n for n, message in enumerate(messages) if message.id == edit_of), None)
         if at is not None:
             messages, attached = messages[:at], [*messages[at].blocks[:-1], *attached]
-        told = await self._engine.estimate(self._chat, messages, past.replies, text, attached)
+        told = await self._engine.estimate(self._caller, self._chat, messages, past.replies, text, attached)
         return {
             "t": "estimate",
             "c": c,
@@ -128,7 +129,7 @@ class Context:
             "text": attachment.text,
             "image": None if picture is None else data_url(picture),
             "tokens": tokens,
-            "cost_usd": amount(self._price(tokens)),
+            "cost_usd": amount(await self._price(tokens)),
         }
 
     def blocks(self, ids: Sequence[str]) -> list[Block]:
@@ -142,8 +143,8 @@ class Context:
         except KeyError:
             raise InvalidRequest("an attachment is no longer there; remove it and attach it again") from None
 
-    def _price(self, tokens: int) -> Decimal | None:
-        model = self._engine.model_for(self._chat.model)
+    async def _price(self, tokens: int) -> Decimal | None:
+        model = await self._engine.model_of(self._caller, self._chat)
         return cost_and_source(model, Usage(uncached_input_tokens=tokens), datetime.now(UTC))[0]
 
     async def _looked(self, look: Callable[[], T]) -> T:

@@ -133,7 +133,7 @@ class LiveChat:
         self._failures: dict[str, Json] = {}
         self._changes = 0
         self._model_ready = False
-        self._context = Context(engine, info, self._past)
+        self._context = Context(engine, caller, info, self._past)
 
     @classmethod
     def of(cls, chat: Chat, engine: Engine) -> LiveChat:
@@ -321,7 +321,7 @@ class LiveChat:
 
     async def _prepare(self, asked: Asked) -> None:
         """Fetch and start the embedded model, if that is the one, and say so meanwhile."""
-        if self._model_ready or self._engine.model_for(self._info.model) != LOCAL_MODEL:
+        if self._model_ready or await self._engine.model_of(self._caller, self._info) != LOCAL_MODEL:
             return
         loop, gguf = asyncio.get_running_loop(), self._engine.settings.local_gguf
 
@@ -411,7 +411,13 @@ class LiveChat:
             return await self._engine.store.fork(self._caller, self._info, place)
         here = self._info
         return ChatInfo(
-            id=new_id(), system=here.system, model=here.model, max_tokens=here.max_tokens, forked_from=here.id
+            id=new_id(),
+            system=here.system,
+            model=here.model,
+            max_tokens=here.max_tokens,
+            prompt=here.prompt,
+            wanted=here.wanted,
+            forked_from=here.id,
         )
 
     async def _forget(self, place: int) -> None:
@@ -506,13 +512,18 @@ class LiveChat:
             changes = self._changes
             messages, used, cost = await self._messages(), await self._replies(), await self._cost()
             latest = next((used[m.id] for m in reversed(messages) if m.id in used), None)
-            standing = await self._standing(latest)
+            standing, model = await self._standing(latest), await self._model()
             branches = await self.choices(shown(messages))
             if changes == self._changes:  # else a turn began or ended meanwhile, and what was read is of both times
-                return self._snap_of(messages, used, cost, branches) | standing
+                return self._snap_of(messages, used, cost, branches, model) | standing
 
     def _snap_of(
-        self, messages: list[Message], used: dict[str, Reply], cost: Decimal | None, branches: dict[str, Choice]
+        self,
+        messages: list[Message],
+        used: dict[str, Reply],
+        cost: Decimal | None,
+        branches: dict[str, Choice],
+        model: str,
     ) -> Json:
         asked, live = self._asked, None
         if asked is not None and asked.turn is not None and asked.batches is not None:
@@ -527,7 +538,6 @@ class LiveChat:
             messages = [message for message in messages if message.created_at < asked.at]
         messages = shown(messages)
         kept = last(messages, SNAP_CHARACTERS, SNAP_MESSAGES)
-        model = self._model()
         return {
             "t": "snap",
             "chat_id": self._info.id,
@@ -571,9 +581,9 @@ class LiveChat:
         }
         return entry if choice is None else entry | {"branch": {"index": choice.at, "count": len(choice.chat_ids)}}
 
-    def _model(self) -> str:
+    async def _model(self) -> str:
         try:
-            return self._engine.model_for(self._info.model)
+            return await self._engine.model_of(self._caller, self._info)
         except WorkbenchError:
             return ""  # nobody can answer: the first question is told why
 
@@ -593,12 +603,13 @@ class LiveChat:
 
     def forget(self) -> None:
         """Note that the chat was deleted: asking in it begins it anew."""
-        self._info.stored, self._info.title = False, ""
+        self._info.stored, self._info.title, self._info.exposure = False, "", None
         self._context.forget()
 
     def choose(self, system: str | None, model: str | None) -> None:
         """Have a chat that has not begun answered by a model, under a system prompt."""
         self._info.system, self._info.model = system, model
+        self._info.prompt = self._info.exposure = self._info.wanted = None
         self._model_ready = False
         self._context.forget()
 

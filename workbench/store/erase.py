@@ -1,6 +1,6 @@
 """Deleting what people said, and keeping what it cost.
 
-Content is the chats with their messages, feedback and exposures. Usage rows hold no text, and bills must add up
+Content is the chats with their messages, feedback, exposures to experiments and scores. Usage rows hold no text, and bills must add up
 afterwards: they stay, unless a whole org is erased. A chat in which a turn runs is never deleted, since the turn has yet
 to be billed.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHUNK = 200
 """Chats deleted in one transaction: turns that run meanwhile wait for one such at most."""
 
-TABLES_OF_CHATS = ("idempotency_keys", "messages", "feedback", "exposures", "holds")
+TABLES_OF_CHATS = ("idempotency_keys", "messages", "feedback", "exposures", "experiment_scores", "holds")
 """The first is found by its messages."""
 ORG_TABLES = (
     "users",
@@ -37,12 +37,25 @@ ORG_TABLES = (
     "prompts",
     "prompt_versions",
     "prompt_labels",
+    "protected_labels",
     "experiments",
     "exposures",
+    "experiment_scores",
     "feedback",
     "idempotency_keys",
     "batches",
 )
+
+NAMED_IN = (
+    ("usage", "user_id"),
+    ("holds", "user_id"),
+    ("prompt_versions", "author"),
+    ("prompt_labels", "moved_by"),
+    ("protected_labels", "protected_by"),
+    ("experiments", "started_by"),
+    ("experiments", "stopped_by"),
+)
+"""Where the name of an erased user is replaced, in a row that stays."""
 
 
 @dataclass
@@ -97,10 +110,11 @@ async def erase_user(
     name = f"erased-{secrets.token_hex(8)}"
     await backend.write(
         [
-            Statement("UPDATE usage SET user_id = $3 WHERE org_id = $1 AND user_id = $2", (*who, name)),
-            Statement("UPDATE holds SET user_id = $3 WHERE org_id = $1 AND user_id = $2", (*who, name)),
-            Statement("UPDATE prompt_versions SET author = $3 WHERE org_id = $1 AND author = $2", (*who, name)),
-            Statement("UPDATE prompt_labels SET moved_by = $3 WHERE org_id = $1 AND moved_by = $2", (*who, name)),
+            *(
+                Statement(f"UPDATE {table} SET {column} = $3 WHERE org_id = $1 AND {column} = $2", (*who, name))
+                for table, column in NAMED_IN
+            ),
+            Statement("DELETE FROM exposures WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM batches WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM feedback WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM idempotency_keys WHERE org_id = $1 AND user_id = $2", who),
@@ -195,6 +209,8 @@ async def _known_user(backend: Backend, org_id: str, user_id: str) -> None:
         """SELECT 1 FROM users WHERE org_id = $1 AND id = $2
         UNION ALL SELECT 1 FROM chats WHERE org_id = $1 AND user_id = $2
         UNION ALL SELECT 1 FROM usage WHERE org_id = $1 AND user_id = $2
+        UNION ALL SELECT 1 FROM prompt_versions WHERE org_id = $1 AND author = $2
+        UNION ALL SELECT 1 FROM prompt_labels WHERE org_id = $1 AND moved_by = $2
         LIMIT 1""",
         org_id,
         user_id,

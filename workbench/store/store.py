@@ -26,11 +26,11 @@ from workbench.store.queries import query
 from workbench.store.sessions import Heart, Known, Session
 from workbench.store.standings import Standings, Whose
 from workbench.store.unchanged import Unchanged
-from workbench.turns import DEFAULT_ID, ChatInfo, Message, Reply, Usage, estimate_tokens
+from workbench.turns import DEFAULT_ID, ChatInfo, ChatPrompt, Exposure, Message, Reply, Usage, estimate_tokens
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from workbench.store.backend import Backend, Row
     from workbench.store.family import Branch
     from workbench.store.shared import SharedFile
-    from workbench.turns import Block, Caller, LiveTurn, Status
+    from workbench.turns import Block, Caller, Chosen, LiveTurn, Status
 
 log = logging.getLogger("workbench.store")
 
@@ -105,8 +105,8 @@ def _file(path: str) -> Backend:
     return SharedFile(path)
 
 
-def _blocks(blocks: list[Block]) -> str:
-    return _json.encode(blocks).decode()
+def _text(value: list[Block] | Mapping[str, str]) -> str:
+    return _json.encode(value).decode()
 
 
 class Limits(NamedTuple):
@@ -197,13 +197,15 @@ class Store:
         rows = await self.backend.rows(query("chat"), chat_id, caller.org_id, caller.user_id)
         if not rows:
             raise NotFound("chat", chat_id, "wb.chats() lists the chats there are")
-        id, title, system, model, max_tokens, _, _, forked_from, created_at = rows[0]
+        id, title, system, model, max_tokens, forked_from, created_at, name, *prompt, experiment, variant = rows[0]
         return ChatInfo(
             id=id,
             title=title,
             system=system,
             model=model,
             max_tokens=max_tokens,
+            prompt=None if name is None else _prompt(name, *prompt),
+            exposure=None if experiment is None else Exposure(experiment=experiment, variant=variant),
             forked_from=forked_from,
             created_at=created_at.astimezone(UTC),
             stored=True,
@@ -246,13 +248,15 @@ class Store:
             system=chat.system,
             model=chat.model,
             max_tokens=chat.max_tokens,
+            prompt=chat.prompt,  # and not the exposure: an experiment assigns chats that it sees from the beginning
+            wanted=chat.wanted,
             forked_from=chat.id,
             created_at=datetime.now(UTC),
             stored=True,
         )
         await self.backend.write(
             [
-                Statement(query("new_chat"), _chat_row(caller, fork, fork.created_at, chat.title)),
+                Statement(query("new_chat"), _chat_row(caller, fork, fork.created_at, chat.title, _prompt_of(fork))),
                 Statement(query("fork_messages"), (fork.id, caller.org_id, chat.id, at, new_id())),
             ]
         )
@@ -336,6 +340,8 @@ class Store:
             raise
         chat.stored = True
         chat.title = chat.title or _title(turn.question)
+        if turn.chosen is not None:
+            chat.system, chat.prompt, chat.exposure = turn.system, turn.prompt, turn.exposure
 
     async def begin_batch(
         self, batch_id: str, turns: Sequence[LiveTurn], budgets: Sequence[Budget], expires_at: datetime
@@ -438,7 +444,8 @@ class Store:
         rows = await self.backend.rows(query("reply"), message_id, caller.org_id, caller.user_id)
         if not rows:
             raise NotFound("reply", message_id, "it was deleted, or its turn has not ended")
-        text, status, stop_reason, chat_id, request_id, model, at, ttft_ms, duration_ms, cost, *counts = rows[0]
+        *row, prompt, version = rows[0]
+        text, status, stop_reason, chat_id, request_id, model, at, ttft_ms, duration_ms, cost, *counts = row
         names = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
         named = zip((*names, "output_tokens", "thinking_tokens", "estimated"), counts, strict=True)
         return Reply(
@@ -454,6 +461,7 @@ class Store:
             ttft_ms=ttft_ms,
             duration_ms=duration_ms or 0,
             created_at=at.astimezone(UTC),
+            prompt=None if prompt is None else f"{prompt}@{version}",
         )
 
     async def _claimed(self, org_id: str, user_id: str, key: str) -> Claim | None:
@@ -580,10 +588,14 @@ class Store:
 
     def _beginning(self, turn: LiveTurn, expires_at: datetime, batch_id: str | None = None) -> list[Statement]:
         caller, chat, now = turn.caller, turn.chat, turn.started_at
-        question = _blocks(question_blocks(turn.question, turn.attached))
+        question = _text(question_blocks(turn.question, turn.attached))
         place = (chat.id, caller.org_id, now)
-        new = _chat_row(caller, chat, now, chat.title or _title(turn.question))
+        prompt = _prompt_of(turn)
+        new = _chat_row(caller, chat, now, chat.title or _title(turn.question), prompt)
         going_on = [Statement(query("use_chat"), place), Statement(query("renew_chat"), new)]
+        if turn.chosen is not None:
+            going_on.append(Statement(query("use_prompt"), (chat.id, caller.org_id, *prompt)))
+        exposed = [] if turn.chosen is None or turn.chosen.exposure is None else [_exposure_row(turn, turn.chosen)]
         held = (expires_at, turn.worst_case_usd, turn.input_estimate, self.session.id, batch_id)
         return [
             *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
@@ -592,6 +604,7 @@ class Store:
                 (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
             ),
             Statement(query("new_hold"), (*_call(turn), *held)),
+            *(Statement(query("new_exposure"), row) for row in exposed),
         ]
 
     @staticmethod
@@ -643,7 +656,7 @@ class Store:
     def _reply(
         id: str, org_id: str, text: str, blocks: list[Block], status: str, stop_reason: str | None, tokens: int | None
     ) -> Statement:
-        return Statement(query("end_message"), (id, org_id, text, _blocks(blocks), status, stop_reason, tokens))
+        return Statement(query("end_message"), (id, org_id, text, _text(blocks), status, stop_reason, tokens))
 
     @staticmethod
     def _settled(id: str, org_id: str, state: str) -> Statement:
@@ -668,7 +681,7 @@ class Store:
         """Record the turns of a dead process; two survivors may both do so. What it wrote itself stands, however late."""
         for row in await self.backend.rows(query("open_holds"), session_id, datetime.now(UTC)):
             *call, tokens, held_usd, batch_id, text, encoded = row
-            id, request_id, org_id, _, chat_id, message_id, _, model, started_at, _ = call
+            id, request_id, org_id, _, chat_id, message_id, _, model, started_at, *_ = call
             blocks = msgspec.json.decode(encoded)
             said = estimate_tokens(_characters(blocks))
             if held_usd != 0:  # somebody charges
@@ -713,23 +726,51 @@ def _title(question: str) -> str:
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1] + "…"
 
 
-def _chat_row(caller: Caller, chat: ChatInfo, now: datetime | None, title: str) -> tuple[Any, ...]:
+def _prompt(name: str, version: int, label: str | None, variables: str, *asks_for: str | None) -> ChatPrompt:
+    model, effort = asks_for
+    values = msgspec.json.decode(variables)
+    return ChatPrompt(name=name, version=version, label=label, variables=values, model=model, effort=effort)
+
+
+def _prompt_of(of: ChatInfo | LiveTurn) -> tuple[Any, ...]:
+    """The system prompt, and where it comes from: the last parameters of ``use_prompt.sql``."""
+    prompt, exposure = of.prompt, of.exposure
+    return (
+        of.system,
+        *((None,) * 4 if prompt is None else (prompt.name, prompt.version, prompt.label, _text(prompt.variables))),
+        *((None,) * 2 if exposure is None else (exposure.experiment, exposure.variant)),
+    )
+
+
+def _chat_row(
+    caller: Caller, chat: ChatInfo, now: datetime | None, title: str, prompt: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    system, *named = prompt
     return (
         chat.id,
         caller.org_id,
         caller.user_id,
         title,
-        chat.system,
+        system,
         chat.model,
         chat.max_tokens,
         chat.forked_from,
         now,
+        *named,
     )
+
+
+def _exposure_row(turn: LiveTurn, chosen: Chosen) -> tuple[Any, ...]:
+    """With the id of the turn, so that it is one row however often the turn is begun."""
+    caller, exposure = turn.caller, chosen.exposure
+    assert exposure is not None
+    what = (exposure.experiment, exposure.variant, chosen.prompt.version, exposure.unit_id)
+    return (turn.id, caller.org_id, *what, turn.chat.id, caller.user_id, turn.started_at)
 
 
 def _call(turn: LiveTurn) -> tuple[Any, ...]:
     """Which call it is: the columns with which a hold and its usage row both begin."""
-    caller = turn.caller
+    caller, prompt, exposure = turn.caller, turn.prompt, turn.exposure
     return (
         turn.id,
         turn.request_id,
@@ -741,6 +782,8 @@ def _call(turn: LiveTurn) -> tuple[Any, ...]:
         turn.model,
         turn.started_at,
         caller.key_id,
+        *((None, None) if prompt is None else (prompt.name, prompt.version)),
+        *((None, None) if exposure is None else (exposure.experiment, exposure.variant)),
     )
 
 

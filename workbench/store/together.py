@@ -23,6 +23,7 @@ NAMES = (
     "first_messages",
     "new_messages",
     "new_hold",
+    "new_exposure",
     "end_message",
     "count_question",
     "new_usage",

@@ -4,7 +4,9 @@
 -- One row per chat; cost_usd is NULL when the price of a call was not known. Rows of tables that were asked one by one
 -- (wb.map) are chats too, thousands of them, and left out.
 WITH page AS MATERIALIZED (  -- so that only what these chats used is summed up
-    SELECT c.id, c.title, c.created_at, c.updated_at, c.forked_from
+    SELECT
+        c.id, c.title, c.created_at, c.updated_at, c.forked_from,
+        c.prompt_name || '@' || CAST(c.prompt_version AS TEXT) AS prompt
     FROM chats c
     WHERE c.org_id = $1 AND c.user_id = $2 AND LEFT(c.id, 4) <> 'map-'
       AND ($3 = '' OR STRPOS(LOWER(c.title), LOWER($3)) > 0 OR c.id IN (
@@ -21,7 +23,8 @@ SELECT
     COALESCE(u.total_tokens, 0)                                      AS total_tokens,
     CAST(CASE WHEN u.unpriced > 0 THEN NULL ELSE COALESCE(u.cost_usd, 0) END AS DECIMAL(18, 9)) AS cost_usd,
     u.models,
-    c.forked_from
+    c.forked_from,
+    c.prompt
 FROM page c
 LEFT JOIN (
     SELECT

@@ -1,0 +1,16 @@
+-- The versions of a prompt, the newest first.
+-- $1 org_id, $2 name, $3 how many at most, $4 the version before which to go on (NULL: from the newest).
+-- One row per version.
+SELECT
+    v.name, v.version, v.text, v.sha256, v.note, v.author, v.model, v.effort, v.created_at,
+    (
+        SELECT STRING_AGG(l.label, ', ' ORDER BY l.label)
+        FROM prompt_labels l
+        WHERE l.org_id = v.org_id AND l.name = v.name AND l.version = v.version AND l.move = (
+            SELECT MAX(o.move) FROM prompt_labels o WHERE o.org_id = l.org_id AND o.name = l.name AND o.label = l.label
+        )
+    ) AS labels
+FROM prompt_versions v
+WHERE v.org_id = $1 AND v.name = $2 AND (CAST($4 AS INTEGER) IS NULL OR v.version < $4)
+ORDER BY v.version DESC
+LIMIT $3
