@@ -16,7 +16,7 @@ from workbench.errors import InvalidRequest, StoreError, WorkbenchError
 from workbench.exports import RETRYABLE, replies, shown
 from workbench.ids import new_id
 from workbench.local import embedded_model
-from workbench.notebook import desk
+from workbench.notebook import desk, picker
 from workbench.notebook.assets import asset
 from workbench.notebook.batches import Batches
 from workbench.notebook.branches import choices
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from workbench.engine import Engine
     from workbench.notebook.branches import Choice
     from workbench.notebook.messages import Json
-    from workbench.turns import Block, Caller, LiveTurn, Message, Reply
+    from workbench.turns import Block, Caller, LiveTurn, Message, PromptWanted, Reply
 
     class Listener(Protocol):
         def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
@@ -544,6 +544,7 @@ class LiveChat:
             "title": self._info.title,
             "model": model,
             "local": model == LOCAL_MODEL,
+            **picker.named(self),
             "earlier": len(messages) - len(kept),
             "messages": [self._entry(message, used, branches.get(message.id)) for message in kept],
             "asked": asked.pending if asked is not None and live is None else None,
@@ -610,6 +611,12 @@ class LiveChat:
         """Have a chat that has not begun answered by a model, under a system prompt."""
         self._info.system, self._info.model = system, model
         self._info.prompt = self._info.exposure = self._info.wanted = None
+        self._model_ready = False
+        self._context.forget()
+
+    def use(self, wanted: PromptWanted | None) -> None:
+        """Have the chat use another prompt from its next turn on; None: none other."""
+        self._info.wanted = wanted
         self._model_ready = False
         self._context.forget()
 

@@ -1,0 +1,171 @@
+# ruff: noqa: F811  # fixtures of another module are parameters here
+"""What a chat box does with prompts: which there are, what one says, and which one the chat uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import workbench as wb
+from tests.faults.upstream import reply
+from tests.test_widget import _workbench, upstream  # noqa: F401  # fixtures
+from tests.test_widget_branches import now
+
+if TYPE_CHECKING:
+    from tests.faults.upstream import ScriptedUpstream
+    from tests.test_widget import FakeComm
+
+SUPPORT = "You help {{customer}} with {{ product }}."
+
+
+def about(page: FakeComm) -> dict[str, Any]:
+    return page.next("about", c=page.ask("about"))
+
+
+def head(page: FakeComm) -> tuple[str | None, str | None]:
+    """What the head of the box says of prompts: the one that is used, and the one that will be."""
+    snap = now(page)
+    return snap["prompt"], snap["next_prompt"]
+
+
+def choose(page: FakeComm, prompt: str, **variables: str) -> None:
+    page.next("done", c=page.ask("set", prompt=prompt, variables=variables))
+
+
+def refused(page: FakeComm, **fields: Any) -> str:
+    message: str = page.next("err", c=page.ask("set", **fields))["message"]
+    return message
+
+
+def test_without_prompts_there_is_nothing_to_pick_from() -> None:
+    page = wb.ChatWidget().comm
+    told = about(page)
+
+    assert (told["prompts"], told["prompt"], told["next_prompt"], told["variables"]) == ([], None, None, {})
+
+
+def test_the_prompts_of_the_org_are_told_with_their_labels() -> None:
+    for text in ("one", "two", "three"):
+        wb.prompts.save("support", text)
+    wb.prompts.label("support", "staging", 3)
+    wb.prompts.save("greeting", "Hello")
+    page = wb.ChatWidget().comm
+
+    assert about(page)["prompts"] == [
+        {"name": "greeting", "latest": 1, "labels": {"production": 1}},
+        {"name": "support", "latest": 3, "labels": {"production": 1, "staging": 3}},
+    ]
+
+
+def test_a_prompt_is_read_before_it_is_used() -> None:
+    wb.prompts.save("support", SUPPORT, note="first try", model="claude-haiku-5-5", effort="low")
+    page = wb.ChatWidget().comm
+    c = page.ask("prompt", reference="support@production")
+    told = page.next("prompt", c=c)
+    c = page.ask("prompt", reference="support@7")
+
+    assert told == {
+        "t": "prompt",
+        "c": told["c"],
+        "prompt": "support@1",
+        "text": SUPPORT,
+        "variables": ("customer", "product"),
+        "note": "first try",
+        "model": "claude-haiku-5-5",
+        "effort": "low",
+    }
+    assert "the newest is support@1" in page.next("err", c=c)["message"]
+
+
+def test_a_new_chat_begins_with_the_prompt_that_was_chosen(upstream: ScriptedUpstream) -> None:
+    wb.prompts.save("support", SUPPORT, model="claude-haiku-5-5")
+    widget = wb.ChatWidget()
+    page = widget.comm
+    choose(page, "support@production", customer="Ada", product="{{tea}}")
+    before = head(page), now(page)["model"]
+    upstream.script(reply("Hello"))
+    mark = len(page.said)
+    page.turn("hi")
+
+    assert before == ((None, "support@production"), "claude-haiku-5-5")
+    assert upstream.last.body["system"] == "You help Ada with {{tea}}."
+    assert page.next("start", mark)["prompt"] == widget.chat.prompt == "support@1"
+    assert head(page) == ("support@1", None)
+    assert about(page)["variables"] == {"customer": "Ada", "product": "{{tea}}"}
+
+
+def test_missing_variables_are_said_in_words_and_nothing_is_chosen_or_sent(
+    upstream: ScriptedUpstream,
+) -> None:
+    wb.prompts.save("support", SUPPORT)
+    page = wb.ChatWidget().comm
+
+    assert "is missing 'product'" in refused(page, prompt="support", variables={"customer": "Ada"})
+    assert "does not know 'age'" in refused(
+        page, prompt="support", variables={"customer": "A", "product": "B", "age": "3"}
+    )
+    assert "there are: support" in refused(page, prompt="suport")
+    assert "not both" in refused(page, prompt="support", system="Be terse.", variables={})
+    assert head(page) == (None, None)
+    assert upstream.requests == []
+
+
+def test_a_chat_that_has_begun_changes_its_prompt_from_the_next_turn_on(upstream: ScriptedUpstream) -> None:
+    wb.prompts.save("support", "You help {{customer}}.")
+    chat = wb.Chat(prompt="support", variables={"customer": "Ada"})
+    upstream.script(reply("1"), reply("2"))
+    chat.ask("one?", show=False)
+    wb.prompts.save("support", "You help {{customer}}. Be brief.")
+    page, other = wb.ChatWidget(chat).comm, wb.ChatWidget(chat).comm
+    mark = len(other.said)
+    choose(page, "support@2", customer="Ada")
+    both = (head(page), other.next("snap", mark)["next_prompt"])
+    page.turn("two?")
+
+    assert both == (("support@1", "support@2"), "support@2")
+    assert upstream.last.body["system"] == "You help Ada. Be brief."
+    assert head(page) == ("support@2", None)
+    assert "stays" in refused(page, prompt="support@1", model="claude-haiku-5-5", variables={"customer": "Ada"})
+
+
+def test_the_version_that_a_chat_has_already_changes_nothing(upstream: ScriptedUpstream) -> None:
+    wb.prompts.save("support", "You help {{customer}}.")
+    wb.prompts.save("support", "You help {{customer}}. Be brief.")
+    chat = wb.Chat(prompt="support", variables={"customer": "Ada"})
+    upstream.script(reply("1"))
+    chat.ask("one?", show=False)
+    page = wb.ChatWidget(chat).comm
+    choose(page, "support@2", customer="Ada")
+    choose(page, "support@1", customer="Ada")
+    taken_back = head(page)
+    choose(page, "support@1", customer="Bob")
+
+    assert taken_back == ("support@1", None)
+    assert head(page) == ("support@1", "support@1")
+
+
+def test_while_a_reply_is_written_no_prompt_is_chosen(upstream: ScriptedUpstream) -> None:
+    wb.prompts.save("support", "You help.")
+    page = wb.ChatWidget().comm
+    upstream.script(reply("1", pause_before=True))
+    page.ask("send", text="one?")
+    upstream.wait_for(lambda u: u.paused)
+
+    assert "still being written" in refused(page, prompt="support")
+    upstream.release()
+    page.next("end")
+
+
+@pytest.mark.parametrize("how", ["a model", "a system prompt", "nothing"])
+def test_a_new_chat_takes_its_choice_back(how: str, upstream: ScriptedUpstream) -> None:
+    wb.prompts.save("support", "You help.")
+    page = wb.ChatWidget().comm
+    choose(page, "support")
+    more = {"a model": {"model": "claude-haiku-5-5"}, "a system prompt": {"system": "Be terse."}, "nothing": {}}[how]
+    page.next("done", c=page.ask("set", **more))
+    upstream.script(reply("Hello"))
+    page.turn("hi")
+
+    assert upstream.last.body.get("system") == more.get("system")
+    assert head(page) == (None, None)
