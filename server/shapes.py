@@ -174,6 +174,7 @@ class ChatWithMessages(msgspec.Struct, kw_only=True):
     created_at: Time
     forked_from: str | None
     prompt: PromptUsed
+    variables: Annotated[dict[str, str], Meta(description="what was put in for the prompt's variables")]
     cost_usd: Cost
     messages: Annotated[list[ChatMessage], Meta(description="oldest first")]
 

@@ -123,6 +123,7 @@ _EXAMPLE_CHAT = _CHAT | {
     "model": None,
     "forked_from": None,
     "prompt": None,
+    "variables": {},
     "cost_usd": "0.000148",
     "messages": [_QUESTION, _REPLY],
 }
@@ -181,6 +182,7 @@ async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response
             created_at=instant(info.created_at or _EPOCH),
             forked_from=info.forked_from,
             prompt=None if info.prompt is None else str(info.prompt),
+            variables={} if info.prompt is None else dict(info.prompt.variables),
             cost_usd=exact(cost),
             messages=[_message(message, used.get(message.id)) for message in messages],
         )

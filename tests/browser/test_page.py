@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -632,6 +634,128 @@ def test_another_user_has_other_chats(open_page: Callable[..., Page], server: Li
     last_reply(page, "complete")
     (chat,) = server.client.get("/chats", headers={"x-user-id": other}).json()["chats"]
     assert chat["chat_id"] == chat_of(page)
+
+
+# --- Prompts ----------------------------------------------------------------------------------------------------
+
+
+def open_for_an_org(open_page: Callable[..., Page], server: LiveServer, *texts: str, **more: Any) -> Page:
+    """Open the page for an org of its own whose prompt `support` has these versions."""
+    page = open_page(**more)
+    page.org = f"org-{new_id()}"
+    kept = json.dumps(json.dumps({"org": page.org, "user": page.user}))
+    page.add_init_script(f"sessionStorage.setItem('workbench-identity', {kept})")
+    for text in texts:
+        assert server.client.post("/prompts/support", json={"text": text}, headers=of(page)).status_code == 201
+    page.reload()
+    page.locator(".wb-empty").wait_for()
+    return page
+
+
+def of(page: Page) -> dict[str, str]:
+    return {"x-org-id": page.org, "x-user-id": page.user}
+
+
+def pick(page: Page) -> Locator:
+    """Open the picker of a new chat."""
+    page.locator(".pg-prompt button").click()
+    dialog = page.get_by_role("dialog", name="Prompt")
+    dialog.get_by_role("combobox", name="Prompt").wait_for()
+    return dialog
+
+
+def options(select: Locator) -> list[str]:
+    return select.locator("option").all_inner_texts()
+
+
+def test_a_new_chat_is_given_a_prompt_whose_text_is_shown_before(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_for_an_org(open_page, server, "You help {{customer}} with {{product}}.", "Be brief, {{customer}}.")
+    server.client.put("/prompts/support/labels/staging", json={"version": 2}, headers=of(page))
+    dialog = pick(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.get_by_text("You help {{customer}} with {{product}}.").wait_for()
+    asked = len(upstream.requests)
+    versions = options(dialog.get_by_role("combobox", name="Version"))
+    dialog.get_by_role("button", name="Use for this chat").click()
+    missing = [dialog.get_by_role("alert").filter(has_text="Fill in").inner_text()]
+    dialog.get_by_role("textbox", name="customer").fill("Ada")
+    dialog.get_by_role("textbox", name="customer").press("Enter")
+    missing.append(dialog.get_by_role("alert").filter(has_text="Fill in").inner_text())
+    dialog.get_by_role("textbox", name="product").fill("{{tea}}")
+    dialog.get_by_text("You help Ada with {{tea}}.").wait_for()
+    dialog.get_by_role("textbox", name="product").press("Enter")
+    dialog.wait_for(state="hidden")
+    chosen = page.locator(".wb-prompt").inner_text()
+    send(page, "hi")
+    last_reply(page, "complete")
+
+    assert versions == ["production – version 1", "staging – version 2", "latest – version 2", "version 2", "version 1"]
+    assert missing == ["Fill in customer and product.", "Fill in product."]
+    assert (asked, chosen) == (len(upstream.requests) - 1, "support@production")
+    assert upstream.last.body["system"] == "You help Ada with {{tea}}."
+    assert page.locator(".wb-prompt").inner_text() == "support@1"
+    assert page.locator(".pg-prompt").is_hidden()
+    page.reload()
+    page.locator(".wb-prompt", has_text="support@1").wait_for()
+
+
+def test_a_chat_changes_to_another_version_from_the_next_turn_on(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_for_an_org(open_page, server, "You help {{customer}}.", "You help {{customer}}. Be brief.")
+    asked = {"prompt": "support", "variables": {"customer": "Ada"}}
+    chat_id = server.post("/chat", "one", headers=of(page), **asked).json()["chat_id"]
+    page.goto(f"{server.url}/#chat={chat_id}")
+    page.locator(".wb-prompt").click()
+    dialog = page.get_by_role("dialog", name="Prompt")
+    dialog.get_by_text("You help Ada.", exact=True).wait_for()
+    dialog.get_by_role("combobox", name="Version").select_option("latest")
+    dialog.get_by_text("You help Ada. Be brief.").wait_for()
+    dialog.get_by_role("button", name="Use from the next turn on").click()
+    page.locator(".wb-prompt", has_text="support@1 → support@2").wait_for()
+    send(page, "two")
+    page.locator(".wb-prompt", has_text=re.compile("^support@2$")).wait_for()
+    last_reply(page, "complete")
+    send(page, "three")
+    page.locator(".wb-message[data-status=complete][data-role=assistant]").nth(2).wait_for()
+
+    assert [request.body["system"] for request in upstream.requests[-3:]] == [
+        "You help Ada.",
+        "You help Ada. Be brief.",
+        "You help Ada. Be brief.",
+    ]
+
+
+def test_a_prompt_that_is_gone_by_then_is_said_and_the_question_given_back(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_for_an_org(open_page, server, "You help.")
+    dialog = pick(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.get_by_text("You help.").wait_for()
+    dialog.get_by_role("button", name="Use for this chat").click()
+    server.client.post("/prompts/support", json={"text": "You help {{customer}}."}, headers=of(page))
+    server.client.put("/prompts/support/labels/production", json={"version": 2}, headers=of(page))
+    send(page, "hi")
+    page.locator(".wb-notice", has_text="is missing 'customer'").wait_for()
+
+    assert page.locator(".wb-input").input_value() == "hi"
+    pick(page).get_by_role("combobox", name="Prompt").select_option("")
+    page.get_by_role("button", name="Use for this chat").click()
+    assert page.locator(".wb-prompt").is_hidden()
+    page.locator(".wb-send").click()
+    last_reply(page, "complete")
+
+
+def test_without_prompts_there_is_no_picker(open_page: Callable[..., Page], server: LiveServer) -> None:
+    page = open_for_an_org(open_page, server)
+    with page.expect_response("**/prompts?*"):
+        page.reload()
+    page.locator(".pg-said", has_text="listed here").wait_for()
+
+    assert [shown for shown in page.get_by_text("Prompt").all() if shown.is_visible()] == []
 
 
 # --- For everybody ----------------------------------------------------------------------------------------------

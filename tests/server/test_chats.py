@@ -95,6 +95,7 @@ def test_a_chat_is_listed_with_what_it_used_and_cost(server: LiveServer, upstrea
         "cost_usd": "0.005",
         "models": ["claude-sonnet-5-5"],
         "forked_from": None,
+        "prompt": None,
     }
 
 
@@ -211,6 +212,8 @@ def test_a_chat_is_read_with_what_each_reply_used_and_cost(server: LiveServer, u
         "model": None,
         "created_at": body["created_at"],
         "forked_from": None,
+        "prompt": None,
+        "variables": {},
         "cost_usd": body["cost_usd"],
     }
     assert [(m["seq"], m["role"], m["content"], m["status"]) for m in messages] == [

@@ -15,6 +15,7 @@ const RETRYABLE = ["interrupted", "failed", "lost"];
  *   stopping  the reader pressed Stop and the turn has not ended yet
  *   progress  what Python does before what is pending can begin, '' if nothing to speak of
  *   earlier   how many older messages are in the store only
+ *   prompt    the version its system prompt comes from, such as support@3, or null; nextPrompt from the next turn on
  *   refusal   {error, message, type, retryable, retryAfter} of a turn refused before it began, else null
  *   resyncing a snapshot was asked for; until it comes, deltas are of no use
  */
@@ -23,6 +24,8 @@ export class ChatState {
   title = "";
   model = "";
   local = false;
+  prompt = null;
+  nextPrompt = null;
   loaded = false;
   messages = [];
   live = null;
@@ -122,11 +125,13 @@ export class ChatState {
     return verdict;
   }
 
-  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd, ...standing }) {
+  snap({ chat_id, title, model, local, prompt, next_prompt, earlier, messages, asked, live, cost_usd, ...standing }) {
     if (this.chatId !== chat_id) this.#turnTo(chat_id);
     this.title = title ?? "";
     this.model = model ?? "";
     this.local = Boolean(local);
+    this.prompt = prompt ?? null;
+    this.nextPrompt = next_prompt ?? null;
     this.loaded = true;
     this.earlier = earlier ?? 0;
     this.costUsd = cost_usd ?? null;
@@ -179,7 +184,7 @@ export class ChatState {
     return this.messages.findLast(({ role }) => role === "user")?.text === text;
   }
 
-  start({ turn, message_id, user_message_id, text, model, title, budget_left_usd, attachments }) {
+  start({ turn, message_id, user_message_id, text, model, title, prompt, budget_left_usd, attachments }) {
     this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     if (this.live?.turn === turn) return "ok"; // a snapshot brought it already
     const missed = this.live !== null;
@@ -192,7 +197,8 @@ export class ChatState {
     this.model = model || this.model;
     this.local = this.model === "local";
     this.title = title || this.title;
-    this.refusal = null;
+    this.prompt = prompt ?? null;
+    this.nextPrompt = this.refusal = null;
     return missed ? "resync" : "ok";
   }
 

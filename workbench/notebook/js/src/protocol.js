@@ -15,7 +15,8 @@
 //     {t:'branch', c, message_id, index}       show another of the branches that part at a message
 //     {t:'list', c, q, before}                 which chats there are; before is null or chats.next
 //     {t:'open', c, chat_id} {t:'new', c} {t:'rename', c, chat_id, title} {t:'delete', c, chat_id}
-//     {t:'about', c} {t:'set', c, model, system} {t:'export', c, kind:'markdown'|'notebook'}
+//     {t:'about', c} {t:'prompt', c, reference} {t:'export', c, kind:'markdown'|'notebook'}
+//     {t:'set', c, model, system, prompt?, variables?}   prompt: a reference; the one thing a chat that has begun can change
 //     {t:'transcript', c, display}             what was said as text, for the notebook; display: show it there yourself
 //   send and edit may say attachments:[id], of attached messages, in order
 //
@@ -24,6 +25,7 @@
 //     {t:'snap', chat_id, title, model, local, earlier, messages:[{message_id, role, status, text, footer?, error?}],
 //      asked:{c, text|null, retry_of|null, edit_of?}|null, live:{turn, message_id, seq, text}|null, cost_usd}
 //     a message of a snap may have stop_reason, and branch:{index, count} where branches part
+//     snap may say prompt and next_prompt, the version that is used and what is asked for from the next turn on; start prompt
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
@@ -39,7 +41,9 @@
 //     {t:'variables', c, items:[{name, kind, size}]}
 //     {t:'attached', c, name, attachment: id, kind, summary, text, image, tokens, cost_usd} or {t:'attached', c, name, error}
 //     {t:'chats', c, chats:[{chat_id, title, updated_at, turns, cost_usd, forked_from}], next}
-//     {t:'about', c, model, system, open, default, models:[{model, price}]}
+//     {t:'about', c, model, system, open, default, models:[{model, price}], prompts:[{name, latest, labels:{label: version}}],
+//      prompt, next_prompt, variables:{name: value}}
+//     {t:'prompt', c, prompt, text, variables:[name], note, model, effort}   the version the chat would get
 //     {t:'file', c, name, type, text} {t:'done', c}
 //     {t:'transcript', c, model_id, data:{mime type: text}}   model_id: of the widget, as its outputs name it
 //
@@ -85,7 +89,8 @@ export const begin = () => ({ t: "new" });
 export const rename = (chatId, title) => ({ t: "rename", chat_id: chatId, title });
 export const remove = (chatId) => ({ t: "delete", chat_id: chatId });
 export const about = () => ({ t: "about" });
-export const set = (model, system) => ({ t: "set", model, system });
+export const prompt = (reference) => ({ t: "prompt", reference });
+export const set = (model, system, { prompt = null, variables = {} } = {}) => ({ t: "set", model, system, prompt, variables });
 export const transcript = (display = false) => ({ t: "transcript", display });
 export const exportAs = (kind) => ({ t: "export", kind });
 
@@ -104,7 +109,8 @@ const REQUIRED = {
   variables: { c: "string", items: "object" },
   attached: { c: "string", name: "string" },
   chats: { c: "string", chats: "object" },
-  about: { c: "string", models: "object" },
+  about: { c: "string", models: "object", prompts: "object" },
+  prompt: { c: "string", prompt: "string", text: "string", variables: "object" },
   file: { c: "string", name: "string", text: "string" },
   done: { c: "string" },
   transcript: { c: "string", model_id: "string", data: "object" },

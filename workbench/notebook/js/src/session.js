@@ -6,7 +6,7 @@ import { ChatState } from "./model.js";
 import { again, asset, branch, clientIds, edit, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
 import { NOT_DELIVERED } from "./wording.js";
 
-const ANSWERS = ["chats", "about", "file", "done"];
+const ANSWERS = ["chats", "about", "prompt", "file", "done"];
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
 const INQUIRED = ["estimate", "variables", "attached", "transcript"];

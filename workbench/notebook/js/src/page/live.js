@@ -40,6 +40,7 @@ export class LiveChat {
   #watched = 0; // how often in a row
   #shownAtMost = SHOWN_AT_FIRST;
   #budgetLeft = null;
+  #wanted = null; // {prompt, variables} from the next turn on
   #turns = 0; // that were begun here
   #hopeless = false;
   #closed = false;
@@ -94,6 +95,19 @@ export class LiveChat {
   /** Whether nothing was ever asked in it. */
   get unused() {
     return this.id === null && !this.busy;
+  }
+
+  /** The prompt version that it uses, and its variables' values; or what is asked for from the next turn on. */
+  get prompt() {
+    return { prompt: this.#chat?.prompt ?? null, variables: this.#chat?.variables, ...this.#wanted };
+  }
+
+  /** Use a prompt from the next turn on; null: none, or the one it has. */
+  use(wanted) {
+    const { prompt = null, variables } = this.#chat ?? {};
+    const same = prompt !== null && prompt === wanted?.prompt && JSON.stringify(Object.entries(variables).sort()) === JSON.stringify(Object.entries(wanted.variables).sort());
+    this.#wanted = same ? null : wanted;
+    this.#snap();
   }
 
   /** Read it again: others may have asked in it. */
@@ -166,6 +180,8 @@ export class LiveChat {
       title: this.title,
       model,
       local: model === "local",
+      prompt: this.#chat?.prompt ?? null,
+      next_prompt: this.#wanted?.prompt ?? null,
       earlier: messages.length - kept.length,
       messages: kept.map((message) => this.#entry(message)),
       asked: this.#asked && !began ? { c, text, retry_of: retryOf } : null,
@@ -209,7 +225,7 @@ export class LiveChat {
     let failure = null;
     try {
       if (this.id !== null) this.#chat ??= await this.#api.chat(this.id);
-      const { budgetLeft, events } = await this.#api.ask(asked.question, this.id, asked.controller.signal);
+      const { budgetLeft, events } = await this.#api.ask(asked.question, this.id, this.#wanted, asked.controller.signal);
       this.#budgetLeft = budgetLeft ?? this.#budgetLeft;
       for await (const batch of events) ended = this.#heard(asked, batch) ?? ended;
     } catch (error) {
@@ -238,10 +254,12 @@ export class LiveChat {
     return last;
   }
 
-  #begin(asked, { chat_id, message_id, model, request_id, budget_remaining_usd }) {
+  #begin(asked, { chat_id, message_id, model, request_id, prompt = null, budget_remaining_usd }) {
     const title = this.title || titleOf(asked.question);
     const created_at = new Date().toISOString();
     this.#adopt(chat_id, title, created_at);
+    Object.assign(this.#chat, { prompt }, prompt !== null && this.#wanted && { variables: this.#wanted.variables });
+    this.#wanted = null;
     this.#budgetLeft = budget_remaining_usd ?? this.#budgetLeft;
     const questionId = asked.retryOf ? shown(this.#chat.messages).at(-2).message_id : `question-of-${message_id}`;
     const question = { message_id: `question-of-${message_id}`, role: "user", content: asked.question, status: "complete" };
@@ -257,13 +275,14 @@ export class LiveChat {
       text: asked.question,
       model,
       title,
+      prompt,
       budget_left_usd: this.#budgetLeft,
     });
     this.#listener.changed(this);
   }
 
   #adopt(id, title, created_at) {
-    this.#chat ??= { chat_id: id, title, model: null, created_at, cost_usd: "0", messages: [] };
+    this.#chat ??= { chat_id: id, title, model: null, prompt: null, variables: {}, created_at, cost_usd: "0", messages: [] };
     if (this.id !== null) return;
     this.id = id;
     this.#listener.begun(this);
@@ -349,6 +368,7 @@ export class LiveChat {
         const [question, reply] = chat.messages.slice(-2);
         if (asked.before.has(reply?.message_id) || question?.content !== asked.question) continue;
         this.#chat = chat;
+        this.#wanted = null;
         there = true;
         if (reply.status !== "streaming") break;
       } catch (error) {
