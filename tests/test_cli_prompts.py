@@ -105,7 +105,7 @@ def test_orgs_have_prompts_of_their_own() -> None:
     ("arguments", "code", "told"),
     [
         (("show", "other"), 1, "no prompt 'other'; there are: support"),
-        (("show", "support", "--var", "customer"), 2, "--var is NAME=VALUE"),
+        (("show", "support", "--var", "customer"), 2, "a variable is given as NAME=VALUE, not 'customer'"),
         (("show", "support", "--var", "x=1"), 1, "is missing 'customer' and does not know 'x'"),
         (("label", "support", "production", "new"), 1, "'new' is no version; give its number"),
         (("rollback", "support"), 1, "where it has always been, at version 1"),

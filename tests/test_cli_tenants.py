@@ -260,7 +260,11 @@ def test_all_is_seen_at_once_by_who_has_the_store_open(in_use: Store) -> None:
         (("orgs", "add", "--budget-usd", "0.0000000001"), 2, "is no budget"),
         (("orgs", "add", "--period", "year"), 2, "'year' is not one of 'day', 'month', 'ever'"),
         (("orgs", "add", "--rate-per-minute", "0"), 2, "should be greater than or equal to 0.001"),
-        (("keys", "create", "acme", "--scope", "all"), 2, "there is no scope 'all'; choose from chat, read, admin"),
+        (
+            ("keys", "create", "acme", "--scope", "all"),
+            2,
+            "there is no scope 'all'; choose from chat, read, prompts, admin",
+        ),
         (("keys", "create", "acme", "--period", "day"), 2, "--period is for a budget"),
         (("keys", "create", "acme", "--expires-days", "0"), 2, "should be greater than or equal to 1"),
         (("keys", "create"), 2, "Missing argument 'ORG'"),

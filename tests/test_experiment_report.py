@@ -173,8 +173,12 @@ def test_as_many_more_chats_as_said_make_a_verdict() -> None:
 def test_with_unequal_arms_chats_are_asked_for_in_all() -> None:
     experiment = replace(TONE, arms={"v3": 0.9, "v4": 0.1})
     units = pd.concat([chats("v3", 90), chats("v4", 10)])
-    # v4 lacks 20, and gets one chat in ten
+    # v4 lacks 20, and gets one chat in ten; where 2 of v3's are rated it lacks 28, of one chat in 45, nine of ten its own
     assert report_of(experiment, units).verdict == "no verdict yet, at least 200 more chats in all"
+    rated = pd.concat([chats("v3", 90, thumb=some(1, 90, 2)), chats("v4", 10, thumb=some(5, 10))])
+    assert report_of(replace(experiment, outcome="thumbs"), rated).verdict == (
+        "no verdict yet, at least 1,400 more chats in all"
+    )
 
 
 def test_what_will_not_be_seen_soon_is_said_to_be_out_of_sight() -> None:
@@ -423,8 +427,17 @@ def test_the_plot_over_time_ends_where_the_report_does(
 
 
 def test_there_is_nothing_over_time_before_there_are_chats() -> None:
+    from matplotlib import pyplot as plt
+
     with pytest.raises(wb.InvalidRequest, match="fewer than two chats of an arm can be compared by cost"):
         report_of(TONE, two()[:1]).plot_over_time()
+    assert plt.get_fignums() == []  # a notebook would show an empty one
+
+
+def test_chats_that_are_all_alike_can_be_drawn() -> None:
+    report = report_of(replace(TONE, outcome="score"), two())
+    assert report.primary[0].in_words == "0 [0, 0]"
+    assert inside(report.plot()[0]) and inside(report.plot_over_time()[0])
 
 
 def test_synthetic_chats_say_so_and_have_the_effects_asked_for() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -269,6 +269,17 @@ async def test_a_rollback_of_what_was_moved_after_one_goes_back_to_that(store: S
     assert await pointed(store) == 1
 
 
+async def test_the_last_move_counts_whatever_the_clock_of_its_server_says(store: Store) -> None:
+    await saved(store, "one", "two", "three")
+    for version, minutes in ((2, 0), (3, -30), (2, -10), (1, -20)):
+        at = NOON + timedelta(minutes=minutes)
+        await labelling.move(store.backend, DEFAULT_ID, "support", "production", version, at)
+
+    assert await pointed(store) == 1
+    assert [await rolled_back(store) for _ in range(3)] == [2, 3, 2]
+    assert await pointed(store) == 2
+
+
 async def test_a_rollback_does_not_take_back_what_it_has_not_seen(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,6 +469,21 @@ def test_a_chat_goes_on_with_another_prompt_from_the_next_turn_on(scripted: Scri
     ]
     assert wb.Chat.open(chat.id).system == "You serve Bob for 3."
     assert calls() == [("support", 1), ("tone", 1), ("support", 2)]
+
+
+def test_a_prompt_that_is_chosen_while_a_reply_comes_is_that_of_the_next_turn(scripted: ScriptedUpstream) -> None:
+    wb.prompts.save("support", "one")
+    wb.prompts.save("tone", "two")
+    scripted.script(reply("a b c", pause_after=1), reply("Fine"))
+    chat = wb.Chat(prompt="support")
+    stream = chat.stream("hi")
+    pieces = iter(stream)
+    next(pieces)
+    chat.use_prompt("tone")
+    scripted.release()
+    list(pieces)
+
+    assert (stream.reply.prompt, chat.ask("and?").prompt) == ("support@1", "tone@1")
 
 
 def test_a_prompt_that_does_not_fit_is_said_before_anything_is_asked(scripted: ScriptedUpstream) -> None:

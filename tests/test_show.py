@@ -92,6 +92,23 @@ class TestInANotebook:
         assert "Be terse." in str(scripted.last.body["system"])
         assert "magic  claude-sonnet-5-5" in by_model[0].data["text/plain"]
 
+    def test_the_magic_takes_a_prompt_and_goes_on_with_it(self, scripted: ScriptedUpstream) -> None:
+        _, _, _, _, (alone,) = outputs(
+            "import workbench as wb; _ = wb.prompts.save('support', 'You help {{customer}}.')\n%load_ext workbench",
+            '%%chat --prompt support@production --var "customer=Ada Lovelace"\nOne',
+            "%%chat\nTwo",
+            "%%chat --prompt support --var customer=Bob\nThree",
+            "%%chat --var customer=Eve\nFour",
+        )
+
+        assert [request.body["system"] for request in scripted.requests] == [
+            "You help Ada Lovelace.",
+            "You help Ada Lovelace.",
+            "You help Bob.",
+        ]
+        assert len(scripted.last.body["messages"]) == 1
+        assert "name it with --prompt" in alone.evalue
+
     def test_what_is_asked_in_a_later_cell_is_in_the_text_of_the_box(self, scripted: ScriptedUpstream) -> None:
         scripted.script(reply("Four"))
         _, (box,), _ = outputs(

@@ -13,6 +13,7 @@ from tests.faults.upstream import reply
 from tests.test_store import ADA, BOB, EVE, NOON, a_chat, a_turn, keep, two_turns
 from workbench.errors import NotFound, StoreBusy
 from workbench.ids import new_id
+from workbench.prompts import versions
 from workbench.store import Store, erase
 from workbench.store.backend import Statement
 from workbench.store.check import check
@@ -202,6 +203,29 @@ async def test_an_erased_users_keys_and_prompts_name_them_no_more(store: Store) 
     assert await count(store, "prompt_labels", "moved_by LIKE 'erased-%'") == 1
     assert await count(store, "protected_labels", "protected_by LIKE 'erased-%'") == 1
     assert await count(store, "experiments", "started_by LIKE 'erased-%' AND stopped_by LIKE 'erased-%'") == 1
+
+
+async def test_who_only_ever_saved_a_prompt_can_be_erased(store: Store) -> None:
+    await keep(store, a_turn(a_chat()))  # so that there is the org
+    await versions.save(store.backend, DEFAULT_ID, "support", "Hi", NOON, author="carol")
+
+    await erase.erase_user(store.backend, DEFAULT_ID, "carol")
+
+    kept = await versions.get(store.backend, DEFAULT_ID, "support")
+    assert str(kept.author).startswith("erased-")
+    with pytest.raises(NotFound):
+        await erase.erase_user(store.backend, DEFAULT_ID, "carol")
+
+
+async def test_an_erased_org_takes_its_prompts_along(store: Store) -> None:
+    await keep(store, a_turn(a_chat(), caller=EVE))
+    for org in (EVE.org_id, DEFAULT_ID):
+        await versions.save(store.backend, org, "support", "Hi", NOON)
+
+    await erase.erase_org(store.backend, EVE.org_id)
+
+    assert (await versions.table(store.backend, EVE.org_id)).num_rows == 0
+    assert (await versions.get(store.backend, DEFAULT_ID, "support")).labels == ("production",)
 
 
 async def test_the_same_user_of_another_org_is_not_touched(store: Store) -> None:

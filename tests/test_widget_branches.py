@@ -429,6 +429,19 @@ def test_a_deleted_branch_is_no_longer_paged_to(upstream: ScriptedUpstream) -> N
     assert shown_in(now(page))[0] == ("I?", None)
 
 
+def test_a_branch_goes_on_with_the_prompt(upstream: ScriptedUpstream) -> None:
+    wb.prompts.save("support", "You help {{customer}}.")
+    widget = ChatWidget(Chat(prompt="support", variables={"customer": "Ada"}))
+    page = widget.comm
+    page.turn("one?")
+    do(page, "edit", message_id=now(page)["messages"][0]["message_id"], text="two?")
+    do(page, "again", message_id=now(page)["messages"][1]["message_id"])
+
+    assert [request.body["system"] for request in upstream.requests] == ["You help Ada."] * 3
+    assert wb.usage(by="prompt_version")["calls"].tolist() == [3]
+    assert widget.chat.prompt == "support@1"
+
+
 # --- Model, system prompt, exports ------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import context_window, cost_and_source, worst_case
 from workbench.prompts.choosing import check_wanted, for_turn
+from workbench.prompts.watch import Guards
 from workbench.store.store import Overspent
 from workbench.tokens import TokenCount, offline_tokens
 from workbench.turns import LOCAL_MODEL, NOT_TEXT, ChatInfo, LiveTurn, Request, estimate_tokens, is_text, visible_text
@@ -74,6 +75,8 @@ class Engine:
         self._priced = False
         self._local_context: int | None = None
         self.observers: WeakSet[Observer] = WeakSet()
+        self._guards = Guards(store)
+        self.observers.add(self._guards)
 
     # Chats ----------------------------------------------------------------------------------------------------------
 
@@ -167,7 +170,7 @@ class Engine:
         """
         _check(caller, question, model, max_tokens, attached)
         await self.save_unsaved()
-        chosen = await for_turn(self.store.backend, caller, chat)
+        wanted, chosen = chat.wanted, await for_turn(self.store.backend, caller, chat)
         model = self.model_for(_named_model(model, chat, chosen))
         if model == LOCAL_MODEL and any(block["type"] == "image" for block in attached):
             raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
@@ -176,6 +179,8 @@ class Engine:
             caller, chat, chosen, question, model, max_tokens, request_id, message_id, attached, schema
         )
         async with self._recorded(turn, messages) as begun:
+            if chat.wanted is wanted:  # and not another one since
+                chat.wanted = None
             request = Request(
                 model=model,
                 max_tokens=turn.max_tokens,
@@ -482,6 +487,7 @@ class Engine:
             await upstream.aclose()
         self._upstreams.clear()
         await self.save_unsaved()
+        await self._guards.aclose()
 
     # The log --------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,11 @@ def _whole(value: object) -> object:
 
 
 _LABEL_SCHEMA = WithJsonSchema(
-    {"type": "string", "pattern": r"^(?!(v?[0-9]+|latest)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
+    {
+        "type": "string",
+        "pattern": r"^(?!(v?[0-9]+|latest)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        "examples": ["production"],
+    }
 )
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="the prompt", examples=["support"])]
 LabelName = Annotated[str, _LABEL_SCHEMA]
@@ -251,7 +255,7 @@ async def save(name: Name, body: NewVersion, caller: PromptKeeper, service: Shar
 )
 async def move(
     name: Name,
-    label: Annotated[LabelName, Path(description="the label; made if it is not there", examples=["production"])],
+    label: Annotated[LabelName, Path(description="the label; made if it is not there")],
     body: LabelMove,
     caller: PromptKeeper,
     admin: Admin,

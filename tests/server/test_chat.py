@@ -113,7 +113,7 @@ def test_a_request_may_ask_for_less_and_never_gets_more(
         ('{"message": "hi", "max_tokens": 0}', 422, "Validation Error", "max_tokens"),
         ('{"message": "hi", "max_tokens": 5.5}', 422, "Validation Error", "max_tokens"),
         ('{"message": "hi", "model": ""}', 422, "Validation Error", "model"),
-        ('{"message": "hi", "prompt": "support"}', 422, "Validation Error", "prompts are not there yet"),
+        ('{"message": "hi", "prompt": "no-such"}', 404, "Not Found", "no prompt 'no-such'"),
     ],
 )
 def test_a_body_that_does_not_fit_is_refused_in_one_shape_and_nothing_is_asked(

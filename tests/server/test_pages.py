@@ -246,8 +246,27 @@ def test_the_examples_of_requests_can_be_sent_as_they_are(server: LiveServer) ->
         answers[f"{known.method} {address.partition('?')[0]}"] = answer.status_code
 
     a_chat = "/chats/019ac8f0-5c1e-7d64-9a51-2f6b0c9e4d10"
-    fine = ("POST /chat", "POST /chat/stream", "GET /chats", "GET /usage", "GET /healthz", "GET /readyz")
-    assert answers == dict.fromkeys(fine, 200) | {f"GET {a_chat}": 404, f"DELETE {a_chat}": 404}
+    fine = (
+        "POST /chat",
+        "POST /chat/stream",
+        "GET /chats",
+        "GET /usage",
+        "GET /prompts",
+        "GET /experiments",
+        "GET /healthz",
+        "GET /readyz",
+    )
+    # the prompt is saved after it was read, and has one version, to which its label points already
+    prompt = {
+        "GET /prompts/support": 404,
+        "POST /prompts/support": 201,
+        "PUT /prompts/support/labels/production": 404,
+        "POST /prompts/support/rollback": 409,
+    }
+    nowhere = (f"GET {a_chat}", f"DELETE {a_chat}", f"POST {a_chat.replace('chats', 'messages')}/feedback")
+    experiment = ("GET /experiments/tone", "POST /experiments/tone", "PUT /experiments/tone/coverage")
+    nowhere += (*experiment, "POST /experiments/tone/stop", "POST /experiments/tone/scores")
+    assert answers == dict.fromkeys(fine, 200) | dict.fromkeys(nowhere, 404) | prompt
 
 
 def test_the_reference_says_how_to_prove_who_calls(locked: LiveServer) -> None:

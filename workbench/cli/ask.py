@@ -74,24 +74,11 @@ def ask(
         raise InvalidRequest("a chat keeps its system prompt; --system is for a new chat")
     if prompt and (chat or continue_):
         raise InvalidRequest("a chat keeps its prompt; --prompt is for a new chat")
-    values = None if variables is None else values_of(variables)
     question = _question(text)
-    talk = _chat(chat, continue_, system=system, prompt=prompt, variables=values, model=model)
+    talk = _chat(chat, continue_, system=system, prompt=prompt, variables=_values(variables), model=model)
     stream = talk.stream(question, model=model, max_tokens=max_tokens)
     shown = Shown(as_json=as_json, streamed=not (as_json or no_stream), footer=not (quiet or as_json))
     raise typer.Exit(follow(stream, shown))
-
-
-def values_of(variables: Sequence[str]) -> dict[str, str]:
-    """Return what ``--var NAME=VALUE`` said.
-
-    >>> values_of(["customer=Ada", "sum=1+1=2"])
-    {'customer': 'Ada', 'sum': '1+1=2'}
-    """
-    pairs = [variable.partition("=") for variable in variables]
-    if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise InvalidRequest(f"--var is NAME=VALUE, not {wrong[0]!r}")
-    return {name: value for name, _, value in pairs}
 
 
 # The question -------------------------------------------------------------------------------------------------------
@@ -123,6 +110,12 @@ def _piped() -> str:
         raise InvalidRequest(
             f"the input is not UTF-8 text (byte {error.start:,}); convert it, for example with iconv"
         ) from None
+
+
+def _values(variables: Sequence[str] | None) -> dict[str, str] | None:
+    from workbench.prompts.text import values_of
+
+    return None if variables is None else values_of(variables)
 
 
 # The chat -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.ask import values_of
 from workbench.cli.tables import new_table, print_json, remark, rows_of
 from workbench.cli.terminal import clean, note, show, write, write_json
 from workbench.errors import InvalidRequest
@@ -103,6 +102,7 @@ def show_prompt(
 ) -> None:
     """Print the text of a version, and on stderr where it comes from."""
     from workbench import prompts
+    from workbench.prompts.text import values_of
 
     found = prompts.get(reference, org=org)
     text = found.text if variables is None else found.render(values_of(variables))

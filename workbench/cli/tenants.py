@@ -200,7 +200,8 @@ def create_key(
         typer.Option(
             metavar="SCOPE",
             help=f"What it may do, any of {', '.join(SCOPES)}; may be given more than once. By default chat and read. "
-            "admin reads /metrics, which are of all orgs; act-as-user names any user of its org.",
+            "prompts saves prompts and moves their labels; admin moves protected ones too and reads /metrics, which are of all "
+            "orgs; act-as-user names any user of its org.",
             show_default=False,
         ),
     ] = None,

@@ -10,6 +10,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from workbench.chat import Chat, ReplyStream
 from workbench.errors import InvalidRequest
 from workbench.ledger import usage
+from workbench.prompts.text import values_of
 from workbench.show import display_for
 
 if TYPE_CHECKING:
@@ -29,12 +30,20 @@ class ChatMagics(Magics):  # type: ignore[misc]  # IPython has no types
     @argument("--new", action="store_true", help="begin a new chat")
     @argument("--model", help="who answers this cell: a model id, or local")
     @argument("--system", help="system prompt of the chat; begins a new one")
+    @argument("--prompt", help="named prompt of the chat, such as support@production; begins a new one")
+    @argument(
+        "--var", action="append", metavar="NAME=VALUE", help="what to put in for a variable of the prompt; repeat it"
+    )
     @cell_magic("chat")
     def ask(self, line: str, cell: str) -> Reply:
         """Ask Claude what the cell says; the chat remembers the cells before."""
         arguments = parse_argstring(self.ask, line)
-        if self.chat is None or arguments.new or arguments.system is not None:
-            self.chat = Chat(system=arguments.system and arguments.system.strip("\"'"))
+        if self.chat is None or arguments.new or arguments.system is not None or arguments.prompt is not None:
+            values = None if arguments.var is None else values_of([each.strip("\"'") for each in arguments.var])
+            system = arguments.system and arguments.system.strip("\"'")
+            self.chat = Chat(system=system, prompt=arguments.prompt, variables=values)
+        elif arguments.var is not None:
+            raise InvalidRequest("--var is for the prompt of a new chat; name it with --prompt")
         stream = ReplyStream(self.chat, cell.strip(), arguments.model, None, display_for(True), "magic")
         for _ in stream:
             pass

@@ -57,7 +57,7 @@ def arm_of(salt: str, unit_id: str, arms: Mapping[str, float], coverage: float =
         >>> arm_of("salt", "chat-1", {"v3": 0.5, "v4": 0.5}, coverage=0) is None
         True
 
-    Source: Kohavi, Tang, Xu, Trustworthy Online Controlled Experiments (2020), chapters 4 and 13.
+    Source: Kohavi, Tang, Xu, Trustworthy Online Controlled Experiments (2020), on assigning variants.
     """
     parts = shares(arms)
     if not 0 <= coverage <= 1:

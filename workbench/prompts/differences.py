@@ -97,7 +97,8 @@ class Diff:
         share = self.cached_share
         cached = "" if share is None else f", {share:.0%} of their input from the cache"
         known = "cost unknown" if self.usd_per_month is None else f"{_signed(self.usd_per_month)} a month"
-        return f"{known} at {self.calls:,} calls in the last {DAYS} days{cached}"
+        calls = f"{self.calls:,} {'call' if self.calls == 1 else 'calls'}"
+        return f"{known} at {calls} in the last {DAYS} days{cached}"
 
     def __str__(self) -> str:
         marks = {"same": "{}", "del": "[-{}-]", "ins": "{{+{}+}}"}

@@ -118,7 +118,7 @@ async def rollback(
     why = f"rollback from version {undone.version}" + (f": {note}" if note else "")
     target = await versions.get(backend, org_id, Reference(name, None, before.version))
     id = await _write(backend, target, org_id, label, now, by, why, undone.id, force=force)
-    newest = (await moves(backend, org_id, name, label))[0]
+    newest = max(await moves(backend, org_id, name, label), key=_number)
     if newest.id != id and newest.undid != undone.move:
         if not force and await _is_protected(backend, org_id, name, label):
             raise LabelProtected(name, label)
@@ -126,7 +126,7 @@ async def rollback(
     return await versions.get(backend, org_id, Reference(name, None, before.version))
 
 
-def standing(newest_first: Sequence[Move]) -> list[Move]:
+def standing(of_a_label: Sequence[Move]) -> list[Move]:
     """Return the moves of a label that no rollback took back, the oldest first; the last one is where it points.
 
     Example: a label was moved to 1, 2 and 3 and rolled back once.
@@ -136,7 +136,7 @@ def standing(newest_first: Sequence[Move]) -> list[Move]:
         [1, 2]
     """
     stack: list[Move] = []
-    for each in reversed(newest_first):
+    for each in sorted(of_a_label, key=_number):  # clocks of servers differ, and say less
         if each.undid is not None and len(stack) > 1 and stack[-1].move == each.undid:
             stack[-2:] = [each]  # it stands in the place of what it went back to
         else:
@@ -167,6 +167,10 @@ async def unprotect(backend: Backend, org_id: str, name: str, label: str) -> Non
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
+
+
+def _number(move: Move) -> int:
+    return move.move
 
 
 def _check_movable(label: str) -> None:

@@ -251,10 +251,10 @@ def verdict_on(of: Comparison, experiment: Experiment, counts: Mapping[str, int]
     if experiment.stopped_at is not None:
         return f"{who}no verdict; it was stopped with {of.in_words}"
     if not of.enough:
-        return f"{who}no verdict yet, {_chats(_missing(of, counts), experiment, of, 'at least')}"
+        return f"{who}no verdict yet, {_chats(_missing(of, counts, experiment), experiment, of, 'at least')}"
     if of.times is None:
         return f"{who}no verdict yet, and none in sight: so far {of.in_words}"
-    more = (of.times - 1) * min(counts[of.first], counts[of.arm])
+    more = (of.times - 1) * sum(counts.values())
     return f"{who}no verdict yet, {_chats(more, experiment, of, 'about')} (so far {of.in_words})"
 
 
@@ -310,22 +310,21 @@ def _comparisons(
     return found
 
 
-def _missing(of: Comparison, counts: Mapping[str, int]) -> float:
-    """Chats until 30 can be compared, of the arm that is furthest from it; more than 30 where not all can be compared."""
-    return max(
-        (LEAST - n) * max(1.0, counts[arm] / n if n else 1.0) for arm, n in zip((of.first, of.arm), of.n, strict=True)
-    )
+def _missing(of: Comparison, counts: Mapping[str, int], experiment: Experiment) -> float:
+    """Chats in all until 30 of both arms can be compared; of an arm in which one in three can, three times as many."""
+    parts = shares(experiment.arms)
+    arms = zip((of.first, of.arm), of.n, strict=True)
+    return max((LEAST - n) * max(1.0, counts[arm] / n if n else 1.0) / parts[arm] for arm, n in arms)
 
 
-def _chats(per_arm: float, experiment: Experiment, of: Comparison, about: str) -> str:
+def _chats(in_all: float, experiment: Experiment, of: Comparison, about: str) -> str:
     """``about 60 more chats per arm``; where arms differ in size, in all."""
-    arms = shares(experiment.arms)
-    equal = math.isclose(arms[of.first], arms[of.arm])
-    total = per_arm if equal else per_arm / min(arms[of.first], arms[of.arm])
-    number = math.ceil(total)
+    parts = shares(experiment.arms)
+    equal = math.isclose(parts[of.first], parts[of.arm])
+    number = math.ceil(round(in_all * parts[of.arm] if equal else in_all, 6))
     if about == "about":
         size = 10 ** max(1, len(str(number)) - 2)  # more digits would pretend to know
-        number = math.ceil(total / size) * size
+        number = math.ceil(number / size) * size
     return f"{about} {number:,} more {experiment.unit}{'s' if number != 1 else ''} {'per arm' if equal else 'in all'}"
 
 

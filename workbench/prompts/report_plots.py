@@ -50,16 +50,14 @@ def forest(report: Report) -> tuple[Axes, ...]:
 
 def over_time(report: Report) -> tuple[Axes, ...]:
     """Show the effect of the primary outcome and its interval at each look so far; an axes for each arm but the first."""
-    compared = report.primary
-    drawn, axes = figure(len(compared), 3.2)
-    verdicts = report.verdict.split("\n") if report.split_is_right else [report.verdict] * len(compared)
-    for each, of, verdict in zip(axes, compared, verdicts, strict=True):
-        looks = _looks(report, of)
-        if not len(looks):
-            raise InvalidRequest(
-                f"fewer than two {report.experiment.unit}s of an arm can be compared by {of.outcome} so far; look again later"
-            )
-        _band(each, looks, of, report.split_is_right)
+    looks = {of: _looks(report, of) for of in report.primary}
+    if not all(map(len, looks.values())):
+        unit, outcome = report.experiment.unit, report.experiment.outcome
+        raise InvalidRequest(f"fewer than two {unit}s of an arm can be compared by {outcome} so far; look again later")
+    drawn, axes = figure(len(looks), 3.2)
+    verdicts = report.verdict.split("\n") if report.split_is_right else [report.verdict] * len(looks)
+    for each, of, verdict in zip(axes, looks, verdicts, strict=True):
+        _band(each, looks[of], of, report.split_is_right)
         unit = UNITS[of.unit]
         subtitle = f"{of.outcome} of {of.arm} against {of.first}, {unit}, by {report.experiment.unit}s so far"
         head(
@@ -165,7 +163,7 @@ def _band(axes: Axes, looks: pd.DataFrame, of: Comparison, believed: bool) -> No
     axes.plot(looks.chats, looks.high.clip(low, high), color=colour, linewidth=0.8)
     axes.plot(looks.chats, looks.effect.clip(low, high), color=INK, linewidth=1.8)
     axes.axhline(0, color=INK, linewidth=0.9, linestyle=(0, (2, 3)))
-    axes.set_ylim(low, high)
+    axes.set_ylim(low, high if high > low else low + 1)  # all alike: nothing but zero
     end = looks.chats.iloc[-1]
     axes.set_xlim(0, end)
     early = judged.chats.iloc[0] if len(judged) else end

@@ -110,9 +110,9 @@ def chi_square_tail(x: float, degrees: int) -> float:
 def sequence(a: Moments, b: Moments, level: float = LEVEL) -> Interval:
     """Return the difference of two means with an interval that holds at every look.
 
-    ``half width = sqrt(V (1 + 1/m) 2 ln(sqrt(1 + m) / level))``: the asymptotic confidence sequence of [WS] (theorem 2.2),
+    ``half width = sqrt(V (1 + 1/m) 2 ln(sqrt(1 + m) / level))``: the asymptotic confidence sequence of [WS],
     whose t is the information ``1/V``. ``m = h r``, with h the harmonic mean of the two n, and ``r = (-2 ln level +
-    ln(-2 ln level) + 1) / 80`` makes it narrowest at 80 per arm ([WS], appendix). Means of growing arms have independent
+    ln(-2 ln level) + 1) / 80`` makes it narrowest at 80 per arm ([WS]). Means of growing arms have independent
     increments on the scale of their information, whatever the sizes of the arms ([JT]): so arms may differ in size, and
     with n each it is the usual one.
 
@@ -141,7 +141,7 @@ def sequence(a: Moments, b: Moments, level: float = LEVEL) -> Interval:
 def enough_for(values: Any) -> int:
     """Return how many values of an arm make its mean as good as normal, for their skew: Cochran's ``25 skewness^2``.
 
-    Source: Cochran, Sampling techniques (1977), section 2.15.
+    Source: Cochran, Sampling techniques (1977), chapter 2, on the normal approximation.
     """
     from_mean = np.asarray(values, float) - np.mean(values)
     spread = float(np.sqrt(np.mean(from_mean**2)))
@@ -204,7 +204,7 @@ def least_difference(a: Moments, b: Moments, level: float = LEVEL) -> Floats:
     """Return what the second mean exceeds the first by at least, at every look: one-sided, for guards.
 
     As ``sequence``, with the boundary ``2 ln(1 + sqrt(1 + m) / (2 level))`` of a normal mixture over positive effects only
-    ([H], proposition 6; [WS], appendix).
+    ([H], [WS]).
     """
     two_sided, doubled = sequence(a, b, level), 2 * level
     m = _harmonic(a.n, b.n) * _tuning(level)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from workbench.errors import PromptError
+from workbench.errors import InvalidRequest, PromptError
 from workbench.turns import NOT_TEXT, is_text
 
 if TYPE_CHECKING:
@@ -177,6 +177,18 @@ def as_texts(values: Mapping[str, object]) -> dict[str, str]:
         if not is_text(str(value)):
             raise PromptError(f"the variable {variable!r} {NOT_TEXT}")
     return {str(variable): str(value) for variable, value in items.items()}
+
+
+def values_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Return the values that ``NAME=VALUE`` texts say.
+
+    >>> values_of(["customer=Ada", "sum=1+1=2"])
+    {'customer': 'Ada', 'sum': '1+1=2'}
+    """
+    parts = [pair.partition("=") for pair in pairs]
+    if wrong := [name for name, equals, _ in parts if not equals]:
+        raise InvalidRequest(f"a variable is given as NAME=VALUE, not {_short(wrong[0])}")
+    return {name: value for name, _, value in parts}
 
 
 def _listed(names: Sequence[str]) -> str:

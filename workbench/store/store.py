@@ -370,7 +370,6 @@ class Store:
         chat.title = chat.title or _title(turn.question)
         if turn.chosen is not None:
             chat.system, chat.prompt, chat.exposure = turn.system, turn.prompt, turn.exposure
-            chat.wanted = None
 
     async def checkpoint(self, turn: LiveTurn) -> None:
         """Write what has come of the reply so far, for the case that this process dies."""
@@ -464,7 +463,7 @@ class Store:
         rows = await self.backend.rows(query("reply"), message_id, caller.org_id, caller.user_id)
         if not rows:
             raise NotFound("reply", message_id, "it was deleted, or its turn has not ended")
-        *row, prompt, version = rows[0]
+        *row, prompt, version, experiment, variant = rows[0]
         text, status, stop_reason, chat_id, request_id, model, at, ttft_ms, duration_ms, cost, *counts = row
         names = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
         named = zip((*names, "output_tokens", "thinking_tokens", "estimated"), counts, strict=True)
@@ -482,6 +481,8 @@ class Store:
             duration_ms=duration_ms or 0,
             created_at=at.astimezone(UTC),
             prompt=None if prompt is None else f"{prompt}@{version}",
+            experiment=experiment,
+            variant=variant,
         )
 
     async def _claimed(self, org_id: str, user_id: str, key: str) -> Claim | None:
