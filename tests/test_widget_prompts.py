@@ -10,7 +10,7 @@ import pytest
 import workbench as wb
 from tests.faults.upstream import reply
 from tests.test_widget import _workbench, upstream  # noqa: F401  # fixtures
-from tests.test_widget_branches import now
+from tests.test_widget_branches import do, now, talk
 
 if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
@@ -169,3 +169,70 @@ def test_a_new_chat_takes_its_choice_back(how: str, upstream: ScriptedUpstream) 
 
     assert upstream.last.body.get("system") == more.get("system")
     assert head(page) == (None, None)
+
+
+# --- Thumbs -----------------------------------------------------------------------------------------------------
+
+
+def thumbs(page: FakeComm) -> list[Any]:
+    return [m["feedback"] for m in now(page)["messages"] if m["role"] == "assistant"]
+
+
+def rate(page: FakeComm, message_id: str, score: int, comment: str | None = None) -> None:
+    page.next("done", c=page.ask("feedback", message_id=message_id, score=score, comment=comment))
+
+
+def feedback_rows() -> list[tuple[Any, ...]]:
+    current = wb.runtime.runtime()
+    sql = "SELECT chat_id, message_id, score, comment FROM feedback ORDER BY created_at"
+    return current.run(current.engine.store.backend.rows(sql))
+
+
+def test_thumbs_are_kept_the_newest_counts_and_both_views_are_told(upstream: ScriptedUpstream) -> None:
+    widget, page = talk(upstream, ("one?", "1"), ("two?", "2"))
+    other = wb.ChatWidget(widget.chat).comm
+    first, second = [m["message_id"] for m in now(page)["messages"] if m["role"] == "assistant"]
+    before = thumbs(page)
+    rate(page, first, 1)
+    rate(page, second, -1)
+    rate(page, second, -1, "too short")
+    rate(other, first, -1)
+
+    assert before == [None, None]
+    assert thumbs(page) == thumbs(other) == [{"score": -1, "comment": None}, {"score": -1, "comment": "too short"}]
+    assert page.next("feedback", message_id=first, score=-1) == other.next("feedback", message_id=first, score=-1)
+    assert [row[2:] for row in feedback_rows()] == [(1, None), (-1, None), (-1, "too short"), (-1, None)]
+
+
+def test_a_reply_that_branches_share_has_its_thumb_in_each_and_is_rated_where_it_was_asked(
+    upstream: ScriptedUpstream,
+) -> None:
+    widget, page = talk(upstream, ("one?", "1"), ("two?", "2"))
+    origin = widget.chat.id
+    first, _ = [m["message_id"] for m in now(page)["messages"] if m["role"] == "assistant"]
+    rate(page, first, 1)
+    do(page, "edit", message_id=now(page)["messages"][2]["message_id"], text="II?")
+    branch, shared = widget.chat.id, now(page)["messages"][1]["message_id"]
+    seen = thumbs(page)
+    rate(page, shared, -1, "in the branch")
+    do(page, "open", chat_id=origin)
+
+    assert branch != origin and shared != first
+    assert seen == [{"score": 1, "comment": None}, None]
+    assert thumbs(page) == [{"score": -1, "comment": "in the branch"}, None]
+    assert [row[:2] for row in feedback_rows()] == [(origin, first)] * 2
+
+
+def test_what_cannot_be_rated_is_said(upstream: ScriptedUpstream) -> None:
+    stranger = wb.Chat(user="somebody-else")
+    private = stranger.ask("private", show=False)
+    _, page = talk(upstream, ("one?", "1"))
+    question, reply_id = [m["message_id"] for m in now(page)["messages"]]
+    said = []
+    for wrong in ({"message_id": question, "score": 1}, {"message_id": private.message_id, "score": 1}):
+        said.append(page.next("err", c=page.ask("feedback", **wrong))["type"])
+    said.append(page.next("err", c=page.ask("feedback", message_id=reply_id, score=0))["type"])
+    said.append(page.next("err", c=page.ask("feedback", message_id=reply_id, score=1, comment="x" * 3000))["type"])
+
+    assert said == ["not_found", "not_found", "invalid_request", "invalid_request"]
+    assert feedback_rows() == []

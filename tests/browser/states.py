@@ -158,6 +158,16 @@ def chats(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
     return box
 
 
+def thumbs(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """One reply was liked, and of another one it is asked why it was not."""
+    box = _begun(notebook, upstream)
+    box.get_by_role("button", name="Good reply").click()
+    upstream.script(reply(ANSWER[:300], usage=BILLED))
+    ask(box, QUESTION).get_by_role("button", name="Bad reply").click()
+    box.locator(".wb-why input").fill("It is cut off in the middle of the code.")
+    return box
+
+
 def prompt(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
     """A prompt is being chosen for a new chat; one of its variables is missing."""
     notebook.outputs(notebook.run(PROMPTS))
@@ -173,7 +183,7 @@ def prompt(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
 STATES: dict[str, Callable[[Notebook, ScriptedUpstream], Locator]] = {
     # the list first: it shows whatever was asked before
     made.__name__: made
-    for made in (chats, empty, typing, streaming, code, error, branch, prompt)
+    for made in (chats, empty, typing, streaming, code, error, branch, thumbs, prompt)
 }
 
 

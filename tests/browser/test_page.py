@@ -448,7 +448,8 @@ def test_hostile_text_runs_nothing_and_loads_nothing(
     done.get_by_text("The end.").wait_for()
 
     assert page.evaluate("window.__ran ?? null") is None
-    assert done.locator("script, style, link, img, svg, form, input, iframe, base, [onclick], [style]").count() == 0
+    unwanted = "script, style, link, img, svg:not(.wb-icon), form, input, iframe, base, [onclick], [style]"
+    assert done.locator(unwanted).count() == done.locator(".wb-body svg").count() == 0
     links = done.locator("a").evaluate_all("links => links.map(link => [link.href, link.rel, link.target])")
     assert {address for address, _, _ in links} == {
         "https://evil.example/page",
@@ -744,7 +745,7 @@ def test_a_prompt_that_is_gone_by_then_is_said_and_the_question_given_back(
     assert page.locator(".wb-input").input_value() == "hi"
     pick(page).get_by_role("combobox", name="Prompt").select_option("")
     page.get_by_role("button", name="Use for this chat").click()
-    assert page.locator(".wb-prompt").is_hidden()
+    page.locator(".wb-prompt").wait_for(state="hidden")
     page.locator(".wb-send").click()
     last_reply(page, "complete")
 
@@ -756,6 +757,71 @@ def test_without_prompts_there_is_no_picker(open_page: Callable[..., Page], serv
     page.locator(".pg-said", has_text="listed here").wait_for()
 
     assert [shown for shown in page.get_by_text("Prompt").all() if shown.is_visible()] == []
+
+
+# --- Thumbs -----------------------------------------------------------------------------------------------------
+
+
+def thumbs(page: Page) -> list[tuple[str | None, str | None]]:
+    up, down = (page.get_by_role("button", name=f"{name} reply").all() for name in ("Good", "Bad"))
+    return [tuple(thumb.get_attribute("aria-pressed") for thumb in pair) for pair in zip(up, down, strict=True)]
+
+
+def feedback(server: LiveServer, page: Page) -> list[tuple[Any, ...]]:
+    """What was kept of the chat that is shown, the oldest first."""
+    sql = "SELECT score, comment FROM feedback WHERE chat_id = $1 ORDER BY created_at"
+    return run(server.app.state.service.engine.store.backend.rows(sql, chat_of(page)))
+
+
+def test_thumbs_are_kept_the_newest_counts_and_other_views_have_them(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_page()
+    for question in ("one", "two"):
+        send(page, question)
+        page.get_by_role("button", name="Good reply").nth(("one", "two").index(question)).wait_for()
+    page.get_by_role("button", name="Good reply").first.press("Enter")
+    with page.expect_response("**/feedback"):
+        page.get_by_role("button", name="Bad reply").first.press("Space")
+    with page.expect_response("**/feedback"):
+        page.get_by_role("button", name="Good reply").last.click()
+    why = page.get_by_role("textbox", name="What was wrong?")
+    why.fill("too short")
+    with page.expect_response("**/feedback"):
+        why.press("Enter")
+    here, kept = thumbs(page), feedback(server, page)
+    page.reload()
+    page.locator(".wb-thumb[aria-pressed=true]").nth(1).wait_for()
+    other = open_page(f"/#chat={chat_of(page)}", user=page.user)
+    other.locator(".wb-thumb[aria-pressed=true]").nth(1).wait_for()
+
+    assert kept == [(1, None), (-1, None), (1, None), (-1, "too short")]
+    assert here == thumbs(page) == thumbs(other) == [("false", "true"), ("true", "false")]
+
+
+def test_a_thumb_that_is_not_kept_is_said_and_released(open_page: Callable[..., Page], server: LiveServer) -> None:
+    page = open_page()
+    send(page, "one")
+    last_reply(page, "complete")
+    page.route("**/feedback", lambda route: route.abort())
+    page.get_by_role("button", name="Bad reply").click()
+    page.locator(".wb-notice", has_text="cannot be reached").wait_for()
+
+    assert (thumbs(page), feedback(server, page)) == ([("false", "false")], [])
+    assert page.get_by_role("textbox", name="What was wrong?").count() == 0
+    page.unroute("**/feedback")
+    with page.expect_response("**/feedback"):
+        page.get_by_role("button", name="Bad reply").click()
+    assert feedback(server, page) == [(-1, None)]
+
+
+def test_a_reply_that_broke_off_has_no_thumbs(open_page: Callable[..., Page], upstream: ScriptedUpstream) -> None:
+    upstream.script(fault("overloaded", "Hello there", after=1))
+    page = open_page()
+    send(page, "one")
+    last_reply(page, "failed")
+
+    assert [shown for shown in page.locator(".wb-thumb").all() if shown.is_visible()] == []
 
 
 # --- For everybody ----------------------------------------------------------------------------------------------
@@ -910,6 +976,8 @@ def test_axe_finds_nothing_on_the_page(
         last_reply(page, status)
     listed(page).first.wait_for()
     page.locator(".pg-listed li").hover()
+    page.get_by_role("button", name="Bad reply").first.click()
+    page.get_by_role("textbox", name="What was wrong?").wait_for()
     found += violations(page)
     page.get_by_role("button", name="Delete one").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
@@ -927,6 +995,30 @@ def test_axe_finds_nothing_on_the_page(
     upstream.release()
 
     assert found == []
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROWEST)])
+def test_axe_finds_nothing_where_a_prompt_is_picked(
+    open_page: Callable[..., Page], server: LiveServer, scheme: str, size: tuple[int, int]
+) -> None:
+    page = open_for_an_org(
+        open_page, server, "Help {{customer}}.", size=size, color_scheme=scheme, reduced_motion="reduce"
+    )
+    dialog = pick(page)
+    found = violations(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.locator("mark").wait_for()
+    dialog.get_by_role("button", name="Use for this chat").click()
+    dialog.get_by_text("Fill in customer.").wait_for()
+    found += violations(page)
+    wide = dialog.evaluate("dialog => dialog.scrollWidth > dialog.clientWidth")
+    dialog.get_by_role("textbox").fill("Ada")
+    dialog.get_by_role("textbox").press("Enter")
+    send(page, "hi")
+    last_reply(page, "complete")
+    found += violations(page)
+
+    assert (found, wide) == ([], False)
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROWEST)])

@@ -11,8 +11,22 @@ from workbench.errors import InvalidRequest, ModelRetired, TurnRunning, Workbenc
 from workbench.exports import as_markdown, as_notebook, file_name, replies, shown
 from workbench.models import refuse_retired
 from workbench.notebook import picker
-from workbench.notebook.messages import About, Branch, Delete, Export, List, New, Open, Prompt, Rename, Set, amount
+from workbench.notebook.messages import (
+    About,
+    Branch,
+    Delete,
+    Export,
+    Feedback,
+    List,
+    New,
+    Open,
+    Prompt,
+    Rename,
+    Set,
+    amount,
+)
 from workbench.pricing import listed_models
+from workbench.prompts import feedback
 from workbench.turns import LOCAL_MODEL
 from workbench.wording import dollars, instant
 
@@ -50,6 +64,9 @@ async def do(live: LiveChat, listener: Listener, command: Command) -> None:
             listener.say({"t": "prompt", "c": c, **await picker.read(live, command)})
         case Set(c=c):
             await _set(live, command)
+            listener.say({"t": "done", "c": c})
+        case Feedback(c=c):
+            await _rate(live, command)
             listener.say({"t": "done", "c": c})
         case Export(c=c, kind=kind):
             listener.say({"t": "file", "c": c, **await _file(live, kind)})
@@ -174,6 +191,15 @@ async def _set(live: LiveChat, command: Set) -> None:
         chosen = live.engine.new_chat(system=command.system or None, model=command.model or None)
         live.choose(chosen.system, chosen.model)
     await live.refresh()
+
+
+async def _rate(live: LiveChat, command: Feedback) -> None:
+    given = (command.message_id, command.score, datetime.now(UTC), command.comment)
+    await feedback.give(live.engine.store.backend, live.caller, *given)
+    told = {"message_id": command.message_id, "score": command.score, "comment": command.comment}
+    live.rated({"t": "feedback", **told})
+    if await live.engine.store.family(live.caller, live.info.id):
+        await live.refresh_family()  # branches may share the reply
 
 
 async def _file(live: LiveChat, kind: str) -> Json:

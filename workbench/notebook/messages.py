@@ -170,6 +170,14 @@ class Set(_Command):
     variables: dict[str, str] = {}
 
 
+class Feedback(_Command):
+    """The reader says what they think of a reply."""
+
+    message_id: str
+    score: Literal[1, -1]
+    comment: str | None = None
+
+
 class Export(_Command):
     """The reader wants the chat as a file."""
 
@@ -198,6 +206,7 @@ Command: TypeAlias = (
     | About
     | Prompt
     | Set
+    | Feedback
     | Export
 )
 

@@ -7,8 +7,9 @@ const RETRYABLE = ["interrupted", "failed", "lost"];
 /**
  * A chat as one view sees it.
  *
- *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error, stopReason, branch}], oldest first;
- *             the last may be streaming; branch is {index, count} where branches part, else null
+ *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error, stopReason, branch, feedback}], oldest
+ *             first; the last may be streaming; branch is {index, count} where branches part, else null; feedback what the
+ *             reader thinks of a reply, {score, comment}, or null
  *   live      {turn, messageId, seq, usage} of the reply that is arriving, else null
  *   pending   {c, text, attachments, retryOf, editOf, acked}: asked and not yet started by Python, else null; a retry has
  *             no text; editOf is the question in whose place it is asked, in a branch
@@ -236,6 +237,11 @@ export class ChatState {
     return "resync";
   }
 
+  rated({ message_id, score, comment }) {
+    const reply = this.find(message_id);
+    if (reply) reply.feedback = { score, comment };
+  }
+
   status({ text }) {
     this.progress = text;
   }
@@ -276,6 +282,7 @@ const APPLY = {
   d: (chat, message) => chat.delta(message),
   status: (chat, message) => chat.status(message),
   usage: (chat, message) => chat.usage(message),
+  feedback: (chat, message) => chat.rated(message),
   end: (chat, message) => chat.end(message),
   err: (chat, message) => chat.error(message),
 };
@@ -288,9 +295,9 @@ const messageOf = ({ message_id, role, status, text, error, stop_reason, ...more
   newMessage(message_id, role, status, text, { ...more, error: error ? detailsOf(error) : null, stopReason: stop_reason });
 
 function newMessage(id, role, status = "streaming", text = "", more = {}) {
-  const { footer, counts, attachments, error, stopReason, branch } = more;
+  const { footer, counts, attachments, error, stopReason, branch, feedback } = more;
   return {
     ...{ id, role, status, text, footer: footer ?? "", counts: counts ?? null, attachments: attachments ?? [] },
-    ...{ thinking: false, error: error ?? null, stopReason: stopReason ?? null, branch: branch ?? null },
+    ...{ thinking: false, error: error ?? null, stopReason: stopReason ?? null, branch: branch ?? null, feedback: feedback ?? null },
   };
 }

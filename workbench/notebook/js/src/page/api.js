@@ -49,6 +49,15 @@ export class Api {
     await this.#fetch(`chats/${encodeURIComponent(id)}`, { method: "DELETE" });
   }
 
+  /** Say what the caller thinks of a reply of theirs. */
+  async rate(messageId, score, comment) {
+    await this.#fetch(`messages/${encodeURIComponent(messageId)}/feedback`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ score, ...(comment && { comment }) }),
+    });
+  }
+
   /** The org's prompts: [{name, latest, labels}]. */
   async prompts() {
     const found = [];

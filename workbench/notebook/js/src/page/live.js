@@ -41,7 +41,7 @@ export class LiveChat {
   #shownAtMost = SHOWN_AT_FIRST;
   #budgetLeft = null;
   #wanted = null; // {prompt, variables} from the next turn on
-  #turns = 0; // that were begun here
+  #changes = 0; // turns begun and replies rated here
   #hopeless = false;
   #closed = false;
 
@@ -78,6 +78,7 @@ export class LiveChat {
       this.#say({ t: "ack", c: message.c });
       if (message.t === "hello") this.#hello();
       else if (message.t === "stop") this.#stop();
+      else if (message.t === "feedback") this.#rate(message);
       else this.#ask(message);
     });
   }
@@ -145,9 +146,9 @@ export class LiveChat {
   }
 
   async #read() {
-    const turns = this.#turns;
+    const changes = this.#changes;
     const chat = await this.#api.chat(this.id);
-    if (turns !== this.#turns) return; // it is older than what is on screen
+    if (changes !== this.#changes) return; // it is older than what is on screen
     this.#chat = chat;
     this.#watch();
   }
@@ -192,10 +193,23 @@ export class LiveChat {
   }
 
   #entry(message) {
-    const { message_id, role, status, content, stop_reason } = message;
+    const { message_id, role, status, content, stop_reason, feedback } = message;
     const error = this.#failures.get(message_id) ?? null;
     const line = role === "assistant" ? footer(message) : "";
-    return { message_id, role, status, text: content, footer: line, error, stop_reason: stop_reason ?? null };
+    return { message_id, role, status, text: content, footer: line, error, stop_reason: stop_reason ?? null, feedback };
+  }
+
+  async #rate({ c, message_id, score, comment }) {
+    try {
+      await this.#api.rate(message_id, score, comment);
+    } catch (error) {
+      if (error.status === 401) this.#listener.refused(error);
+      return this.#say({ t: "err", turn: null, c, ...(error instanceof Problem ? error.details : detailsOf(error)) });
+    }
+    this.#changes++;
+    const reply = this.#chat?.messages.find((message) => message.message_id === message_id);
+    if (reply) reply.feedback = { score, comment };
+    this.#say({ t: "done", c });
   }
 
   // Asking ----------------------------------------------------------------------------------------------------------
@@ -265,7 +279,7 @@ export class LiveChat {
     const question = { message_id: `question-of-${message_id}`, role: "user", content: asked.question, status: "complete" };
     const reply = { message_id, role: "assistant", content: "", status: "streaming", model, usage: null, cost_usd: null };
     this.#chat.messages.push(question, reply);
-    this.#turns++;
+    this.#changes++;
     asked.began = { turn: request_id, messageId: message_id, text: "", seq: 0, reply };
     this.#say({
       t: "start",

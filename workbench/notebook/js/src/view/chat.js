@@ -68,6 +68,7 @@ export class ChatView {
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
       onContinue: () => this.#send(CONTINUE, () => this.#context?.takeNone() ?? []),
       onEarlier: onEarlier ?? (() => this.#session.older()),
+      onRate: (...rating) => this.#session.rate(...rating),
       copies,
       tools: desk
         ? {
