@@ -95,6 +95,23 @@ def test_a_new_chat_begins_with_the_prompt_that_was_chosen(upstream: ScriptedUps
     assert about(page)["variables"] == {"customer": "Ada", "product": "{{tea}}"}
 
 
+def test_what_is_read_before_a_chat_is_what_an_experiment_gives_it(upstream: ScriptedUpstream) -> None:
+    for text in ("You help.", "You help. Be brief."):
+        wb.prompts.save("support", text)
+    wb.experiments.start("tone", prompt="support", arms={"v1": 1, "v2": 1})
+    read, sent = [], []
+    for _ in range(8):
+        page = wb.ChatWidget().comm
+        read.append(page.next("prompt", c=page.ask("prompt", reference="support@production"))["text"])
+        choose(page, "support@production")
+        upstream.script(reply("Hello"))
+        page.turn("hi")
+        sent.append(upstream.last.body["system"])
+
+    assert read == sent
+    assert len(wb.sql("SELECT 1 FROM exposures")) == 8
+
+
 def test_missing_variables_are_said_in_words_and_nothing_is_chosen_or_sent(
     upstream: ScriptedUpstream,
 ) -> None:

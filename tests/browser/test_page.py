@@ -729,6 +729,20 @@ def test_a_chat_changes_to_another_version_from_the_next_turn_on(
     ]
 
 
+def test_that_an_experiment_may_give_another_version_is_said(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_for_an_org(open_page, server, "You help.", "You help. Be brief.")
+    body = {"prompt": "support", "arms": {"v1": 1, "v2": 1}}
+    assert server.client.post("/experiments/tone", json=body, headers=of(page)).status_code == 201
+    dialog = pick(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.get_by_text("support@1 · the experiment tone may give this chat v1 or v2").wait_for()
+    dialog.get_by_role("combobox", name="Version").select_option("2")
+
+    dialog.get_by_text("support@2", exact=True).wait_for()
+
+
 def test_a_prompt_that_is_gone_by_then_is_said_and_the_question_given_back(
     open_page: Callable[..., Page], server: LiveServer
 ) -> None:

@@ -52,8 +52,8 @@ export class About {
     const picker = this.#picker(prompts, prompts.prompt ? null : "None");
     const said = picker ? "The model stays as it is once a chat has begun; a new chat can have another one." : "Both stay as they are once a chat has begun; a new chat can have others.";
     const apply = () => {
-      const wanted = picker.take();
-      if (wanted) this.#set(null, null, wanted);
+      const { pinned, variables } = picker.take() ?? {};
+      if (pinned) this.#set(null, null, { prompt: pinned, variables }); // the version whose text is on screen
     };
     return [
       fact("Model", id ? `${id} – ${price}` : "none is configured"),

@@ -59,11 +59,20 @@ export class Api {
   }
 
   /** The org's prompts: [{name, latest, labels}]. */
-  async prompts() {
+  prompts() {
+    return this.#all("prompts");
+  }
+
+  /** The org's experiments: [{name, state, prompt, label, arms}]. */
+  experiments() {
+    return this.#all("experiments");
+  }
+
+  async #all(what) {
     const found = [];
     for (let next = ""; next !== null; ) {
-      const page = await this.#json(`prompts?${new URLSearchParams({ limit: 200, after: next })}`);
-      found.push(...page.prompts);
+      const page = await this.#json(`${what}?${new URLSearchParams({ limit: 200, after: next })}`);
+      found.push(...page[what]);
       next = page.next;
     }
     return found;

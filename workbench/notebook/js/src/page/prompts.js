@@ -9,6 +9,7 @@ export class Prompts {
   #api;
   #chat = null; // that is shown
   #prompts = [];
+  #running = []; // experiments
   #picker = null;
   #fields = h("div");
   #error = h("p", { class: "pg-error", role: "alert" });
@@ -51,10 +52,12 @@ export class Prompts {
     this.#fields.replaceChildren();
     this.dialog.showModal();
     const { prompt, variables } = this.#chat.prompt;
+    const running = this.#api.experiments().catch(() => []); // who may not know is told nothing of them
     await this.#look((problem) => setText(this.#error, problem.message));
+    this.#running = (await running).filter(({ state }) => state === "running");
     if (this.#prompts.length === 0) return;
     const none = this.#chat.unused ? NONE : null;
-    this.#picker = new PromptPicker({ prompts: this.#prompts, read: (_, name, version) => this.#read(name, version), chosen: prompt, variables, none });
+    this.#picker = new PromptPicker({ prompts: this.#prompts, read: (...version) => this.#read(...version), chosen: prompt, variables, none });
     this.#fields.replaceChildren(this.#picker.element);
     this.#fields.querySelector("select").focus();
   }
@@ -76,11 +79,12 @@ export class Prompts {
     setText(this.#chosen, this.#chat.prompt.prompt ?? "none");
   }
 
-  async #read(name, version) {
+  async #read(reference, name, version) {
     try {
       const found = await this.#api.promptVersion(name, version);
       setText(this.#error, "");
-      return found;
+      const tried = this.#chat.unused && this.#running.find(({ prompt, label }) => `${prompt}@${label}` === reference);
+      return tried ? { ...found, also: `the experiment ${tried.name} may give this chat ${Object.keys(tried.arms).join(" or ")}` } : found;
     } catch (problem) {
       setText(this.#error, problem.message);
       return null;

@@ -24,8 +24,8 @@ export class PromptPicker {
 
   /**
    * prompts    [{name, latest, labels: {label: version}}]; there is at least one
-   * read       (reference, name, version) -> a promise of {prompt, text, variables, note, model, effort}; null: not there,
-   *            and it was said
+   * read       (reference, name, version) -> a promise of {prompt, text, variables, note, model, effort, also?}; null: not
+   *            there, and it was said; also: what else is to be known
    * chosen     the reference that is chosen already, or null
    * variables  {name: value} to begin with
    * none       what it is called to choose none; null: one must be
@@ -93,8 +93,8 @@ export class PromptPicker {
     this.#shown = found;
     this.#about.hidden = this.#text.hidden = !found;
     if (!found) return this.#fields.replaceChildren();
-    const { prompt, note, model, effort, variables } = found;
-    setText(this.#about, [prompt, note, model && `asks for ${model}`, effort && `effort ${effort}`].filter(Boolean).join(" · "));
+    const { prompt, note, model, effort, variables, also } = found;
+    setText(this.#about, [prompt, note, model && `asks for ${model}`, effort && `effort ${effort}`, also].filter(Boolean).join(" · "));
     this.#fields.replaceChildren(...variables.map((name) => this.#field(name)));
     this.#render();
   }
