@@ -106,7 +106,8 @@ export class LiveChat {
   /** Use a prompt from the next turn on; null: none, or the one it has. */
   use(wanted) {
     const { prompt = null, variables } = this.#chat ?? {};
-    const same = prompt !== null && prompt === wanted?.prompt && JSON.stringify(Object.entries(variables).sort()) === JSON.stringify(Object.entries(wanted.variables).sort());
+    const values = (of) => JSON.stringify(Object.entries(of).sort());
+    const same = prompt !== null && prompt === wanted?.prompt && values(variables) === values(wanted.variables);
     this.#wanted = same ? null : wanted;
     this.#snap();
   }

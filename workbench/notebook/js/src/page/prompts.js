@@ -49,6 +49,7 @@ export class Prompts {
   async open() {
     setText(this.#error, "");
     setText(this.use, this.#chat.unused ? "Use for this chat" : "Use from the next turn on");
+    this.#picker = null;
     this.#fields.replaceChildren();
     this.dialog.showModal();
     const { prompt, variables } = this.#chat.prompt;

@@ -49,6 +49,7 @@ export class Thumbs {
     const send = h("button", { class: "wb-button", type: "submit" }, "Send");
     this.#form = h("form", { class: "wb-why", onsubmit, onkeydown: (event) => this.#onKey(event) }, why, send, button("No, thanks", () => this.#leave()));
     this.element.closest(".wb-message").append(this.#form);
+    this.#form.scrollIntoView({ block: "nearest" });
   }
 
   async #explain(comment) {
