@@ -249,9 +249,9 @@ COLUMNS = (
 
 
 def _row(of: StoredExperiment) -> dict[str, Any]:
-    told = {"state": "running" if of.running else "stopped", "stopped_arms": ", ".join(of.stopped_arms)}
-    told["arms"] = ", ".join(f"{arm} {weight:g}" for arm, weight in of.arms.items())
-    return {column: told[column] if column in told else getattr(of, column) for column in COLUMNS}
+    arms = ", ".join(f"{arm} {weight:g}" for arm, weight in of.arms.items())
+    times = {"started_at": of.started_at, "stopped_at": of.stopped_at}
+    return of.portable | times | {"arms": arms, "stopped_arms": ", ".join(of.stopped_arms)}
 
 
 def _now() -> datetime:

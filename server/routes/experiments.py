@@ -1,9 +1,9 @@
 """`/experiments`: versions of a prompt compared on the org's chats; and feedback on replies."""
 
-import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -15,10 +15,7 @@ from workbench.prompts import experiments as stored
 from workbench.prompts import results
 from workbench.prompts.experiments import MOST_ARMS, StoredExperiment
 from workbench.prompts.feedback import give
-from workbench.prompts.report import Report
-from workbench.prompts.results import Plan
 from workbench.prompts.text import LONGEST_NOTE, NAME_PATTERN, PRODUCTION
-from workbench.wording import instant
 
 router = APIRouter(tags=["experiments"])
 
@@ -241,7 +238,7 @@ async def report(name: Name, caller: PromptReader, service: Shared) -> Response:
     """Read the report. Effects are in `unit`: `%` of the geometric mean, `points` of per cent, or as the score is counted."""
     async with service.tables:
         made = await results.report(service.engine.store.backend, caller.org_id, name)
-    return _json(_report(made))
+    return _json(msgspec.convert(results.portable_report(made), shapes.ExperimentReport))
 
 
 @router.post(
@@ -273,7 +270,7 @@ async def start(name: Name, body: NewExperiment, caller: PromptKeeper, service: 
     begun = await stored.start(backend, org_id, wanted, now, caller.user_id)
     async with service.tables:
         plan = await results.plan(backend, org_id, begun, now, begun=True)
-    return _json(_started(plan), 201)
+    return _json(msgspec.convert(plan.portable, shapes.ExperimentStarted), 201)
 
 
 @router.post(
@@ -370,65 +367,4 @@ def _json(shape: object, status: int = 200) -> Response:
 
 
 def _experiment(of: StoredExperiment) -> shapes.Experiment:
-    return shapes.Experiment(**_fields(of))
-
-
-def _started(plan: Plan) -> shapes.ExperimentStarted:
-    sizes = [shapes.SampleSize(**size._asdict()) for size in plan.sizes]
-    return shapes.ExperimentStarted(**_fields(plan.experiment), chats_before=plan.chats_before, sizes=sizes)
-
-
-def _fields(of: StoredExperiment) -> dict[str, Any]:
-    assert of.started_at is not None
-    return {
-        "name": of.name,
-        "state": "running" if of.running else "stopped",
-        "prompt": of.prompt,
-        "label": of.label,
-        "arms": {**of.arms},
-        "outcome": of.outcome,
-        "unit": of.unit,
-        "coverage": of.coverage,
-        "guard": {**of.guard},
-        "stopped_arms": {**of.stopped_arms},
-        "note": of.note,
-        "started_at": instant(of.started_at),
-        "started_by": of.started_by,
-        "stopped_at": of.stopped_at and instant(of.stopped_at),
-        "stopped_by": of.stopped_by,
-        "stop_reason": of.stop_reason,
-        "winner": of.winner,
-    }
-
-
-def _report(made: Report) -> shapes.ExperimentReport:
-    assert isinstance(made.experiment, StoredExperiment)
-    return shapes.ExperimentReport(
-        experiment=_experiment(made.experiment),
-        counts={**made.counts},
-        split_is_right=made.split_is_right,
-        ratio_p=made.ratio_p,
-        verdict=made.verdict,
-        comparisons=[
-            shapes.Comparison(
-                outcome=each.outcome,
-                arm=each.arm,
-                against=each.first,
-                chats=[*map(int, each.n)],
-                values=[*map(_known, each.levels)],
-                effect=_known(each.effect),
-                low=_known(each.low),
-                high=_known(each.high),
-                unit=each.unit,
-                differs=bool(each.differs),
-                decides=each.outcome == made.experiment.outcome,
-            )
-            for each in made.comparisons
-        ],
-        notes=[*made.notes],
-    )
-
-
-def _known(value: float) -> float | None:
-    """JSON knows no infinity, and what is not a number is not known."""
-    return float(value) if math.isfinite(value) else None
+    return msgspec.convert(of.portable, shapes.Experiment)

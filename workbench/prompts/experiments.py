@@ -17,6 +17,7 @@ from workbench.prompts.assignment import Experiment, arm_of, shares
 from workbench.prompts.text import LATEST, PRODUCTION, Reference, version_number
 from workbench.store.backend import Statement
 from workbench.store.queries import query
+from workbench.wording import instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +83,29 @@ class StoredExperiment(Experiment):
         unit_id = chat_id if self.unit == "chat" else user_id
         arm = arm_of(self.salt, unit_id, self.arms, self.coverage)
         return None if arm is None else (arm, unit_id)
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """It as JSON says it."""
+        return {
+            "name": self.name,
+            "state": "running" if self.running else "stopped",
+            "prompt": self.prompt,
+            "label": self.label,
+            "arms": {**self.arms},
+            "outcome": self.outcome,
+            "unit": self.unit,
+            "coverage": self.coverage,
+            "guard": {**self.guard},
+            "stopped_arms": {**self.stopped_arms},
+            "note": self.note,
+            "started_at": self.started_at and instant(self.started_at),
+            "started_by": self.started_by,
+            "stopped_at": self.stopped_at and instant(self.stopped_at),
+            "stopped_by": self.stopped_by,
+            "stop_reason": self.stop_reason,
+            "winner": self.winner,
+        }
 
     @property
     def assigns(self) -> bool:

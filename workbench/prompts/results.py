@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.prompts import experiments, watch
 from workbench.prompts.assignment import shares
+from workbench.prompts.experiments import StoredExperiment
 from workbench.prompts.report import Report, report_of
 from workbench.prompts.sizes import Size, sizes
 from workbench.prompts.statistics import LEAST
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from workbench.prompts.experiments import StoredExperiment
     from workbench.store.backend import Backend
 
 
@@ -40,6 +41,12 @@ class Plan:
 
         rows = [(size.effect, size.at_most, size.at_once, size.in_all) for size in self.sizes]
         return pd.DataFrame(rows, columns=["effect", "per_arm", "if_looked_at_once", "in_all"])
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """It as JSON says it."""
+        sizes = [size._asdict() for size in self.sizes]
+        return self.experiment.portable | {"chats_before": self.chats_before, "sizes": sizes}
 
     @property
     def heading(self) -> str:
@@ -92,6 +99,40 @@ async def report(backend: Backend, org_id: str, name: str) -> Report:
     experiment = await experiments.get(backend, org_id, name)
     table = await experiments.units(backend, org_id, name)
     return await asyncio.to_thread(_report, experiment, table)
+
+
+def portable_report(made: Report) -> dict[str, Any]:
+    """Return a report as JSON says it; None is what is not known yet."""
+    assert isinstance(made.experiment, StoredExperiment)
+    return {
+        "experiment": made.experiment.portable,
+        "counts": {**made.counts},
+        "split_is_right": bool(made.split_is_right),
+        "ratio_p": float(made.ratio_p),
+        "verdict": made.verdict,
+        "comparisons": [
+            {
+                "outcome": each.outcome,
+                "arm": each.arm,
+                "against": each.first,
+                "chats": [*map(int, each.n)],
+                "values": [*map(_known, each.levels)],
+                "effect": _known(each.effect),
+                "low": _known(each.low),
+                "high": _known(each.high),
+                "unit": each.unit,
+                "differs": bool(each.differs),
+                "decides": each.outcome == made.experiment.outcome,
+            }
+            for each in made.comparisons
+        ],
+        "notes": [*made.notes],
+    }
+
+
+def _known(value: float) -> float | None:
+    """JSON knows no infinity, and what is not a number is not known."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _sizes(experiment: StoredExperiment, before: pa.Table) -> tuple[Size, ...]:
