@@ -741,6 +741,23 @@ def test_a_failed_reply_is_kept_and_can_be_retried(page: Page) -> None:
     ]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_without_prompts_there_is_no_picker(begun: bool, page: Page) -> None:
+    page.evaluate("(desk) => { window.assets = { 'desk.js': desk } }", (STATIC / "desk.js").read_text())
+    show(page)
+    page.get_by_role("button", name="About this chat").click()
+    page.wait_for_function("() => model.of('about').length > 0")
+    told = {"model": None, "system": None, "open": not begun, "default": "m", "models": [], "prompts": []}
+    receive(page, t="about", c=sent(page, "about")[0]["c"], prompt=None, next_prompt=None, variables={}, **told)
+    page.get_by_role("group", name="Export").wait_for()
+    fields = page.locator(".wb-desk").locator("select, input, textarea, .wb-picker")
+
+    assert fields.evaluate_all("fields => fields.map(({ localName }) => localName)") == (
+        [] if begun else ["select", "textarea"]
+    )
+    assert not visible(page, ".wb-prompt")
+
+
 def test_a_thumb_that_is_not_kept_is_released_and_what_was_written_stays(page: Page) -> None:
     show(page)
     start(page)
