@@ -14,7 +14,7 @@ from server import auth, pages, problems, shapes, telemetry
 from server.edge import MOST_REQUESTS, MOST_WAITING, Edge
 from server.metrics import MeasuredBackend, Metrics
 from server.rates import RATE_HEADERS
-from server.routes import chat, chats, health, metrics, prompts, usage
+from server.routes import chat, chats, experiments, health, metrics, prompts, usage
 from server.service import Service
 from server.stream import PING_SECONDS, STALL_SECONDS
 from workbench import __version__
@@ -103,6 +103,7 @@ def create_app(
     app.include_router(chats.router)
     app.include_router(usage.router)
     app.include_router(prompts.router)
+    app.include_router(experiments.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(pages.router)

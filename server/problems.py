@@ -87,12 +87,10 @@ def _described(error: WorkbenchError, failed: str) -> tuple[int, str, str]:
             return 400, "Bad Request", str(error)
         case ConfigurationError():
             return 503, "Configuration Error", str(error)
-        case NotFound(kind=kind, id=id):
-            return (
-                404,
-                "Not Found",
-                f"no {kind} {id!r}; leave {kind}_id out to begin a new one, GET /{kind}s lists yours",
-            )
+        case NotFound(kind="chat", id=id):
+            return 404, "Not Found", f"no chat {id!r}; leave chat_id out to begin a new one, GET /chats lists yours"
+        case NotFound():
+            return 404, "Not Found", str(error)
         case InFlight():
             return 409, "Conflict", str(error)
         case Mismatch():

@@ -24,6 +24,10 @@ PromptUsed = Annotated[
         examples=["support@3"],
     ),
 ]
+InExperiment = Annotated[
+    str | None, Meta(description="the experiment that chose the prompt version; null when none did", examples=["tone"])
+]
+Variant = Annotated[str | None, Meta(description="which arm of it the chat is", examples=["v3"])]
 RequestId = Annotated[str, Meta(description="also in the x-request-id header, the log and the ledger")]
 Time = Annotated[str, Meta(description="UTC", examples=["2026-11-23T10:30:00.000Z"])]
 RetryAfter = Annotated[int, Meta(description="seconds")] | UnsetType
@@ -60,6 +64,8 @@ class ChatReply(msgspec.Struct, kw_only=True):
     model: Annotated[str, Meta(description="who answered; `local` is the embedded model, not Claude")]
     stop_reason: str | None
     prompt: PromptUsed
+    experiment: InExperiment
+    variant: Variant
     request_id: RequestId
     budget_remaining_usd: BudgetRemaining = UNSET
     budget_nearly_spent: NearlySpent = UNSET
@@ -78,6 +84,10 @@ class First(msgspec.Struct, kw_only=True):
     prompt: (
         Annotated[str, Meta(description="the prompt version, if there is one", examples=["support@3"])] | UnsetType
     ) = UNSET
+    experiment: (
+        Annotated[str, Meta(description="the experiment that chose it, if one did", examples=["tone"])] | UnsetType
+    ) = UNSET
+    variant: Annotated[str, Meta(description="which arm of it", examples=["v3"])] | UnsetType = UNSET
     budget_remaining_usd: BudgetRemaining = UNSET
     budget_nearly_spent: NearlySpent = UNSET
     max_tokens: Shortened = UNSET
@@ -142,6 +152,13 @@ class ChatPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="send it as `before` for the chats after these; null: there are none")]
 
 
+class Feedback(msgspec.Struct, kw_only=True):
+    """What the caller thinks of a reply, as they said last."""
+
+    score: Annotated[int, Meta(description="1: a thumb up, -1: one down")]
+    comment: str | None
+
+
 class ChatMessage(msgspec.Struct, kw_only=True):
     """One message of a chat; what a reply used and cost is `null` for questions, and until the reply has ended."""
 
@@ -162,6 +179,7 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     usage: Usage | None
     cost_usd: Cost
     duration_ms: int | None
+    feedback: Annotated[Feedback | None, Meta(description="of the caller; null: none was given")]
 
 
 class ChatWithMessages(msgspec.Struct, kw_only=True):
@@ -174,6 +192,7 @@ class ChatWithMessages(msgspec.Struct, kw_only=True):
     created_at: Time
     forked_from: str | None
     prompt: PromptUsed
+    variables: Annotated[dict[str, str], Meta(description="what was put in for the prompt's variables")]
     cost_usd: Cost
     messages: Annotated[list[ChatMessage], Meta(description="oldest first")]
 
@@ -238,6 +257,94 @@ class PromptHistory(msgspec.Struct, kw_only=True):
     ]
 
 
+class Experiment(msgspec.Struct, kw_only=True):
+    """Versions of a prompt compared on the chats that ask for a label."""
+
+    name: str
+    state: Literal["running", "stopped"]
+    prompt: Annotated[str, Meta(description="whose versions")]
+    label: Annotated[str, Meta(description="whose new chats are assigned")]
+    arms: Annotated[dict[str, float], Meta(description="versions and their weights, the control first")]
+    outcome: Annotated[str, Meta(description="what decides")]
+    unit: Annotated[Literal["chat", "user"], Meta(description="what is assigned and counted")]
+    coverage: Annotated[float, Meta(description="the part of all units that takes part")]
+    guard: Annotated[dict[str, float], Meta(description="how many times the control's stops an arm")]
+    stopped_arms: Annotated[dict[str, str], Meta(description="arms that the guard stopped, and why")]
+    note: str | None
+    started_at: Time
+    started_by: Annotated[str | None, Meta(description="a user")]
+    stopped_at: Annotated[str | None, Meta(description="UTC; null while it runs")]
+    stopped_by: str | None
+    stop_reason: str | None
+    winner: Annotated[str | None, Meta(description="the arm that the label was moved to when it was stopped")]
+
+
+class SampleSize(msgspec.Struct, kw_only=True):
+    """How many units show an effect in 80 % of experiments."""
+
+    effect: str
+    at_once: Annotated[int, Meta(description="per arm, if it is looked at once, at the end")]
+    at_most: Annotated[int, Meta(description="per arm, if it is looked at as often as one likes; most need fewer")]
+    in_all: int
+
+
+class ExperimentStarted(Experiment, kw_only=True):
+    """An experiment that has just begun, and how many chats it needs."""
+
+    chats_before: Annotated[
+        int, Meta(description="of the label in the last 30 days; 30 or more tell how outcomes spread")
+    ]
+    sizes: list[SampleSize]
+
+
+class ExperimentPage(msgspec.Struct, kw_only=True):
+    """Some of the org's experiments, by name."""
+
+    experiments: list[Experiment]
+    next: Annotated[
+        str | None, Meta(description="send it as `after` for the experiments after these; null: there are none")
+    ]
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """An arm against the control, in one outcome; `null` is what is not known yet."""
+
+    outcome: str
+    arm: str
+    against: Annotated[str, Meta(description="the control")]
+    chats: Annotated[list[int], Meta(description="that could be compared, of the control and of the arm")]
+    values: Annotated[
+        list[float | None],
+        Meta(description="of both: geometric mean (US dollars, milliseconds, tokens), per cent, or mean score"),
+    ]
+    effect: float | None
+    low: Annotated[float | None, Meta(description="of an interval that holds at every look with 95 %")]
+    high: float | None
+    unit: Annotated[
+        str, Meta(description="`%` of the geometric mean, `points` of per cent, or as the score is counted")
+    ]
+    differs: Annotated[bool, Meta(description="30 chats per arm or more, and an interval without zero")]
+    decides: Annotated[bool, Meta(description="it is the primary outcome")]
+
+
+class ExperimentReport(msgspec.Struct, kw_only=True):
+    """What an experiment has shown so far."""
+
+    experiment: Experiment
+    counts: Annotated[dict[str, int], Meta(description="units by arm")]
+    split_is_right: Annotated[bool, Meta(description="if not, no outcome can be believed")]
+    ratio_p: Annotated[float, Meta(description="how likely such counts are, dealt by their weights")]
+    verdict: Annotated[str, Meta(description="of the primary outcome; a line for each arm but the control")]
+    comparisons: list[Comparison]
+    notes: list[str]
+
+
+class Kept(msgspec.Struct, kw_only=True):
+    """Something was kept."""
+
+    id: str
+
+
 class Problem(msgspec.Struct, kw_only=True):
     """Why a request was not answered."""
 
@@ -269,6 +376,11 @@ _SHAPES = (
     PromptPage,
     PromptHistory,
     PromptVersion,
+    Experiment,
+    ExperimentPage,
+    ExperimentReport,
+    ExperimentStarted,
+    Kept,
 )
 _references, COMPONENTS = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
 REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=True))

@@ -288,6 +288,8 @@ def _first(turn: LiveTurn, request_id: str) -> shapes.First:
         model=turn.model,
         request_id=request_id,
         prompt=UNSET if turn.prompt is None else str(turn.prompt),
+        experiment=UNSET if turn.exposure is None else turn.exposure.experiment,
+        variant=UNSET if turn.exposure is None else turn.exposure.variant,
         **_budget(turn),
     )
 
@@ -314,6 +316,8 @@ def _chat_reply(reply: Reply, request_id: str, **budget: Any) -> shapes.ChatRepl
         model=reply.model,
         stop_reason=reply.stop_reason,
         prompt=reply.prompt,
+        experiment=reply.experiment,
+        variant=reply.variant,
         request_id=request_id,
         **budget,
     )

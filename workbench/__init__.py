@@ -40,6 +40,7 @@ from workbench.turns import DEFAULT_ID as DEFAULT_ORG
 from workbench.turns import Message, Reply, Usage
 
 if TYPE_CHECKING:
+    from workbench import experiments as experiments
     from workbench import prompts as prompts
     from workbench.asking import ask_ledger
     from workbench.chat import Chat, ReplyStream, count_tokens
@@ -104,6 +105,7 @@ __all__ = [  # without map: `from workbench import *` must not take the place of
     "cost_by_class",
     "count_tokens",
     "demo_data",
+    "experiments",
     "forecast",
     "history_costs",
     "history_lab",
@@ -157,8 +159,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "prompts":
-        return import_module("workbench.prompts")
+    if name in ("experiments", "prompts"):
+        return import_module(f"workbench.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

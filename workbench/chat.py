@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from workbench.attachments import attach as attachment_of
 from workbench.errors import InvalidRequest, PromptError
 from workbench.exports import as_markdown, as_notebook, replies, shown
 from workbench.prompts.choosing import check_wanted
+from workbench.prompts.feedback import give
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
@@ -232,6 +234,24 @@ class Chat:
         wanted = _wanted(prompt, variables)
         check_wanted(wanted)
         self._info.wanted = wanted
+
+    def feedback(self, score: int, comment: str | None = None, *, message_id: str | None = None) -> None:
+        """Rate a reply, 1 for a thumb up and -1 for one down; all ratings are kept, the newest of a reply counts.
+
+        Args:
+            score: 1 or -1.
+            comment: Why, if you like.
+            message_id: Which reply, ``reply.message_id``; by default the last one.
+
+        Raises:
+            InvalidRequest: there is no reply yet, or the score is neither.
+            NotFound: the chat's user has no such reply.
+        """
+        id = message_id or next((said.id for said in reversed(self.messages) if said.role == "assistant"), None)
+        if id is None:
+            raise InvalidRequest("there is no reply to rate yet; ask first")
+        store, now = self._runtime.engine.store, datetime.now(UTC)
+        self._runtime.run(give(store.backend, self._caller, id, score, now, comment))
 
     def beside(self, info: ChatInfo) -> Chat:
         """Return another chat of the same org and user, as the engine knows it."""

@@ -25,6 +25,7 @@ from workbench.ids import new_id
 from workbench.models import refuse_retired
 from workbench.pricing import LEDGER_DIGITS, context_window, cost_and_source, worst_case
 from workbench.prompts.choosing import check_wanted, for_turn
+from workbench.prompts.watch import Guards
 from workbench.store.store import Overspent
 from workbench.tokens import TokenCount, offline_tokens
 from workbench.turns import LOCAL_MODEL, NOT_TEXT, ChatInfo, LiveTurn, Request, estimate_tokens, is_text, visible_text
@@ -75,6 +76,8 @@ class Engine:
         self._priced = False
         self._local_context: int | None = None
         self.observers: WeakSet[Observer] = WeakSet()
+        self._guards = Guards(store)
+        self.observers.add(self._guards)
 
     # Chats ----------------------------------------------------------------------------------------------------------
 
@@ -495,6 +498,7 @@ class Engine:
             await upstream.aclose()
         self._upstreams.clear()
         await self.save_unsaved()
+        await self._guards.aclose()
 
     # The log --------------------------------------------------------------------------------------------------------
 

@@ -336,6 +336,10 @@ class Reply:
     blocks: Sequence[Block] = field(default=(), repr=False)
     prompt: str | None = None
     """The prompt version it was asked with, such as ``support@3``; None without one."""
+    experiment: str | None = None
+    """The experiment that assigned the version, if one did."""
+    variant: str | None = None
+    """The arm it is, such as ``v3``."""
 
     def __str__(self) -> str:
         return self.text
@@ -487,4 +491,6 @@ class LiveTurn:
             created_at=self.started_at,
             blocks=self.answer.blocks,
             prompt=None if self.prompt is None else str(self.prompt),
+            experiment=None if self.exposure is None else self.exposure.experiment,
+            variant=None if self.exposure is None else self.exposure.variant,
         )

@@ -26,7 +26,8 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     for name in list(case.headers or ()):
         if name.lower() == "idempotency-key" and KEY.fullmatch(str(case.headers[name])):
             case.headers[name] = f"{case.headers[name][:200]}{uuid.uuid4()}"
-    _ask_for_nobodys_prompt(case.body)
+    if case.path in ("/chat", "/chat/stream"):
+        _ask_for_nobodys_prompt(case.body)
 
 
 def _ask_for_nobodys_prompt(body: Any) -> None:

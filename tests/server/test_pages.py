@@ -252,6 +252,7 @@ def test_the_examples_of_requests_can_be_sent_as_they_are(server: LiveServer) ->
         "GET /chats",
         "GET /usage",
         "GET /prompts",
+        "GET /experiments",
         "GET /healthz",
         "GET /readyz",
     )
@@ -262,7 +263,10 @@ def test_the_examples_of_requests_can_be_sent_as_they_are(server: LiveServer) ->
         "PUT /prompts/support/labels/production": 404,
         "POST /prompts/support/rollback": 409,
     }
-    assert answers == dict.fromkeys(fine, 200) | {f"GET {a_chat}": 404, f"DELETE {a_chat}": 404} | prompt
+    nowhere = (f"GET {a_chat}", f"DELETE {a_chat}", f"POST {a_chat.replace('chats', 'messages')}/feedback")
+    experiment = ("GET /experiments/tone", "POST /experiments/tone", "PUT /experiments/tone/coverage")
+    nowhere += (*experiment, "POST /experiments/tone/stop", "POST /experiments/tone/scores")
+    assert answers == dict.fromkeys(fine, 200) | dict.fromkeys(nowhere, 404) | prompt
 
 
 def test_the_reference_says_how_to_prove_who_calls(locked: LiveServer) -> None:

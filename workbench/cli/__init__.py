@@ -16,7 +16,21 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import ask, demo, demo_data, doctor, imports, lab, prompts, serve, store, tables, tenants, what_if
+from workbench.cli import (
+    ask,
+    demo,
+    demo_data,
+    doctor,
+    experiments,
+    imports,
+    lab,
+    prompts,
+    serve,
+    store,
+    tables,
+    tenants,
+    what_if,
+)
 from workbench.cli.terminal import complain
 from workbench.errors import InvalidRequest, WorkbenchError
 
@@ -100,6 +114,7 @@ app.command("import", epilog=imports.EXAMPLES)(imports.import_)
 app.command()(imports.reconcile)
 app.command()(doctor.doctor)
 app.add_typer(prompts.prompts, name="prompts")
+app.add_typer(experiments.experiments, name="experiments")
 app.add_typer(store.app, name="store")
 for group in ("orgs", "users", "keys"):
     app.add_typer(getattr(tenants, group), name=group)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.errors import PromptError
-from workbench.prompts import versions
-from workbench.prompts.text import Reference, as_texts, checked, render
-from workbench.turns import ChatPrompt, Chosen, PromptWanted
+from workbench.prompts import experiments, versions
+from workbench.prompts.text import LATEST, Reference, as_texts, checked, render, version_number
+from workbench.turns import ChatPrompt, Chosen, Exposure, PromptWanted
 
 if TYPE_CHECKING:
     from workbench.prompts.versions import Prompt
     from workbench.store.backend import Backend
-    from workbench.turns import Caller, ChatInfo, Exposure
+    from workbench.turns import Caller, ChatInfo
 
 
 async def choose(
@@ -20,7 +20,8 @@ async def choose(
 ) -> tuple[Prompt, Exposure | None]:
     """Return the version a reference means for a chat, and the exposure if an experiment assigned it.
 
-    Read from the store every time, so that the move of a label holds for the next question everywhere.
+    Read from the store every time, so that the move of a label, or the start of an experiment, holds for the next question
+    everywhere. What a guard has stopped nobody gets any more: such a chat is in no experiment, and gets the control.
 
     Args:
         backend: Of the store.
@@ -33,7 +34,18 @@ async def choose(
     Raises:
         PromptError: there is no such prompt, label or version.
     """
-    return await versions.get(backend, org_id, reference), None
+    label = reference.label if reference.label != LATEST else None
+    experiment = await experiments.running(backend, org_id, reference.name, label) if first and label else None
+    assigned = experiment.arm_of(chat_id, user_id) if experiment else None
+    if experiment is None or assigned is None:
+        return await versions.get(backend, org_id, reference), None
+    arm, unit_id = assigned
+    exposure = None
+    if arm in experiment.stopped_arms:
+        arm = experiment.control
+    elif experiment.assigns:
+        exposure = Exposure(experiment=experiment.name, variant=arm, unit_id=unit_id)
+    return await versions.get(backend, org_id, Reference(reference.name, None, version_number(arm))), exposure
 
 
 async def for_turn(backend: Backend, caller: Caller, chat: ChatInfo) -> Chosen | None:

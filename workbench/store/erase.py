@@ -39,6 +39,8 @@ ORG_TABLES = (
     "prompt_labels",
     "protected_labels",
     "experiments",
+    "coverage_changes",
+    "stopped_arms",
     "exposures",
     "experiment_scores",
     "feedback",
@@ -54,6 +56,7 @@ NAMED_IN = (
     ("protected_labels", "protected_by"),
     ("experiments", "started_by"),
     ("experiments", "stopped_by"),
+    ("coverage_changes", "changed_by"),
 )
 """Where the name of an erased user is replaced, in a row that stays."""
 
@@ -211,6 +214,8 @@ async def _known_user(backend: Backend, org_id: str, user_id: str) -> None:
         UNION ALL SELECT 1 FROM usage WHERE org_id = $1 AND user_id = $2
         UNION ALL SELECT 1 FROM prompt_versions WHERE org_id = $1 AND author = $2
         UNION ALL SELECT 1 FROM prompt_labels WHERE org_id = $1 AND moved_by = $2
+        UNION ALL SELECT 1 FROM experiments WHERE org_id = $1 AND $2 IN (started_by, stopped_by)
+        UNION ALL SELECT 1 FROM coverage_changes WHERE org_id = $1 AND changed_by = $2
         LIMIT 1""",
         org_id,
         user_id,

@@ -444,7 +444,7 @@ class Store:
         rows = await self.backend.rows(query("reply"), message_id, caller.org_id, caller.user_id)
         if not rows:
             raise NotFound("reply", message_id, "it was deleted, or its turn has not ended")
-        *row, prompt, version = rows[0]
+        *row, prompt, version, experiment, variant = rows[0]
         text, status, stop_reason, chat_id, request_id, model, at, ttft_ms, duration_ms, cost, *counts = row
         names = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
         named = zip((*names, "output_tokens", "thinking_tokens", "estimated"), counts, strict=True)
@@ -462,6 +462,8 @@ class Store:
             duration_ms=duration_ms or 0,
             created_at=at.astimezone(UTC),
             prompt=None if prompt is None else f"{prompt}@{version}",
+            experiment=experiment,
+            variant=variant,
         )
 
     async def _claimed(self, org_id: str, user_id: str, key: str) -> Claim | None:
