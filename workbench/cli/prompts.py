@@ -13,7 +13,7 @@ from workbench.cli.tables import new_table, print_json, remark, rows_of
 from workbench.cli.terminal import clean, note, show, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.turns import DEFAULT_ID
-from workbench.wording import exact, instant
+from workbench.wording import dollars, exact, instant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -213,6 +213,35 @@ def labels(
         )
 
 
+@prompts.command("backtest", epilog=_example("backtest support@4 --last 20 --max-cost 1"))
+def backtest(
+    reference: Reference,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[@WHICH]", help="What to compare it with; by default the label production.", show_default=False
+        ),
+    ] = None,
+    last: Annotated[int, typer.Option(metavar="N", help="How many of the newest first questions.")] = 20,
+    max_cost: Annotated[str, typer.Option(metavar="USD", help="Never spend more.")] = "1",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Who answers.", show_default=False)
+    ] = None,
+    org: Org = DEFAULT_ID,
+    as_json: Json = False,
+) -> None:
+    """Ask the last first questions of its chats again, of two versions, and show the replies side by side."""
+    from workbench import prompts
+
+    frame = prompts.backtest(reference, against, last=last, max_cost=max_cost, model=model, org=org)
+    if as_json:
+        print_json(frame)
+        return
+    for row in rows_of(frame):
+        write(f"> {clean(row['question'])}\n\n{clean(row['diff'] or row['after'] or '')}\n\n")
+        note(_told(row))
+
+
 # What changes -------------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +358,16 @@ def push(
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
+
+
+def _told(row: dict[str, Any]) -> str:
+    """What a question cost each version and how long it took."""
+    parts = [
+        f"{side} {dollars(row[f'cost_{side}_usd'])}, {row[f'ms_{side}'] / 1000:.1f} s"
+        for side in ("before", "after")
+        if row[f"ms_{side}"] is not None
+    ]
+    return " · ".join([*parts, *([row["error"]] if row["error"] else [])])
 
 
 def _text(file: str) -> str:

@@ -93,7 +93,7 @@ def map(
         reviews = wb.map(reviews, "Classify this review: {text}", out={"label": ["good", "bad"], "score": float}, max_cost=2)
     """
     table = Table(df, prompt, out, model, system, max_tokens, name, org, user)
-    limit = _dollars(max_cost)
+    limit = usd_limit(max_cost)
     if not isinstance(concurrency, int) or not 1 <= concurrency <= MOST_AT_ONCE:
         raise InvalidRequest(f"concurrency is {concurrency!r}; it must be a whole number from 1 to {MOST_AT_ONCE}")
     table.look_up()
@@ -276,7 +276,8 @@ def _check_names(names: Sequence[str], prompt: Prompt, df: pd.DataFrame) -> None
         )
 
 
-def _dollars(amount: Decimal | float | str | None) -> Decimal | None:
+def usd_limit(amount: Decimal | float | str | None) -> Decimal | None:
+    """Return ``max_cost`` as an exact amount; InvalidRequest when it is none."""
     if amount is None:
         return None
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from workbench.mapping.columns import Columns
     from workbench.store.store import Mapped
-    from workbench.turns import Caller
+    from workbench.turns import Caller, ChatPrompt
 
 CUT = ("max_tokens", "model_context_window_exceeded")
 
@@ -35,6 +35,8 @@ class Terms:
     columns: Columns | None
     sent_schema: dict[str, Any] | None = None
     """The schema as the upstream takes it."""
+    prompt: ChatPrompt | None = None
+    """Where the system prompt comes from, if from a version of a prompt."""
 
     def chat_id(self, prompt: str) -> str:
         """Return the id of the chat in which this is asked: another one whenever another reply could come.
@@ -43,6 +45,7 @@ class Terms:
         """
         schema = self.columns.schema if self.columns else None
         named = [self.caller.org_id, self.caller.user_id, self.model, self.system, prompt, self.max_tokens, schema]
+        named += [self.prompt.effort] if self.prompt and self.prompt.effort else []
         return f"map-{hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:60]}"
 
     @property
@@ -116,6 +119,8 @@ class Question:
     worst_usd: Decimal = Decimal(0)
     attempts: int = 0
     ended: bool = False
+    terms: Terms | None = None
+    """Its own, where the questions of a call share none."""
 
 
 def questions_of(prompts: Sequence[str | NoPrompt], terms: Terms) -> list[Question]:

@@ -129,13 +129,14 @@ class Run:
 
     async def _ask(self, question: Question) -> bool:
         """Ask a question; return whether there is room for this worker to go on."""
-        terms, turn, cost, alone = self._terms, None, None, self._in_flight == 1
+        terms, turn, cost, alone = question.terms or self._terms, None, None, self._in_flight == 1
         failure: WorkbenchError | None = None
         chat = ChatInfo(
             id=question.chat_id,
             system=terms.sent_system,
             model=terms.model,
             max_tokens=terms.max_tokens,
+            prompt=terms.prompt,
             stored=question.stored,
         )
         try:
@@ -168,7 +169,8 @@ class Run:
 
     def _ended(self, question: Question, turn: LiveTurn) -> None:
         allowed = turn.max_tokens if turn.shortened else None
-        question.values, question.error = self._terms.read(turn.answer.text, turn.answer.stop_reason, allowed)
+        terms = question.terms or self._terms
+        question.values, question.error = terms.read(turn.answer.text, turn.answer.stop_reason, allowed)
         self._end(question)
         self._answered, self._alike = True, ("", 0)
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.prompts.backtests import backtest
     from workbench.prompts.differences import Diff
     from workbench.prompts.face import (
         diff,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [  # without list: `from workbench.prompts import *` must not take the place of Python's own
     "Diff",
     "Prompt",
+    "backtest",
     "diff",
     "get",
     "history",
@@ -47,7 +49,7 @@ __all__ = [  # without list: `from workbench.prompts import *` must not take the
     "search",
 ]
 
-_LAZY = dict.fromkeys([*__all__, "list"], "workbench.prompts.face")
+_LAZY = dict.fromkeys([*__all__, "list"], "workbench.prompts.face") | {"backtest": "workbench.prompts.backtests"}
 """On use: the engine needs a part of this package, and the face needs the engine."""
 
 
