@@ -152,6 +152,13 @@ class ChatPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="send it as `before` for the chats after these; null: there are none")]
 
 
+class Feedback(msgspec.Struct, kw_only=True):
+    """What the caller thinks of a reply, as they said last."""
+
+    score: Annotated[int, Meta(description="1: a thumb up, -1: one down")]
+    comment: str | None
+
+
 class ChatMessage(msgspec.Struct, kw_only=True):
     """One message of a chat; what a reply used and cost is `null` for questions, and until the reply has ended."""
 
@@ -172,6 +179,7 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     usage: Usage | None
     cost_usd: Cost
     duration_ms: int | None
+    feedback: Annotated[Feedback | None, Meta(description="of the caller; null: none was given")]
 
 
 class ChatWithMessages(msgspec.Struct, kw_only=True):
@@ -184,6 +192,7 @@ class ChatWithMessages(msgspec.Struct, kw_only=True):
     created_at: Time
     forked_from: str | None
     prompt: PromptUsed
+    variables: Annotated[dict[str, str], Meta(description="what was put in for the prompt's variables")]
     cost_usd: Cost
     messages: Annotated[list[ChatMessage], Meta(description="oldest first")]
 

@@ -85,6 +85,7 @@ def parts_of(frame: pd.DataFrame) -> dict[str, Decimal]:
     ("count", "model", "counts", "factor", "usd", "said"),
     [
         (15, "claude-opus-5-5", {}, "volume", "4", "+$4.00: 15 calls instead of 10"),
+        (1, "claude-opus-5-5", {}, "volume", "-7.2", "-$7.20: 1 call instead of 10"),
         (10, "claude-opus-5-5", {"uncached_input_tokens": 300_000}, "input length", "4",
          "+$4.00: most by claude-opus-5-5, 300,000 input tokens a call instead of 200,000"),
         (10, "claude-opus-5-5", {"uncached_input_tokens": 50_000, "cache_read_tokens": 150_000}, "caching", "-5.7",

@@ -47,6 +47,14 @@ def test_ninety_days_that_hold_together_and_say_what_they_are(no_key: Path) -> N
     assert wb.usage().empty
 
 
+def test_its_experiment_has_the_report_that_the_readme_shows(no_key: Path) -> None:
+    report = wb.experiments.report("tone", org=wb.demo_data(UNTIL))
+
+    assert report.verdict == "v4 answers in fewer tokens: -25 % [-37, -10]"
+    assert str(report) in (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert not wb.experiments.get("tone", org=DEMO_ORG).running
+
+
 async def broken() -> list[str]:
     return [finding.rule for finding in await check(runtime().engine.store.backend) if not finding.ok]
 

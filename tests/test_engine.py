@@ -586,7 +586,7 @@ async def test_work_whose_own_task_is_cancelled_is_done_once_more() -> None:
     async def work() -> None:
         done.append(len(done))
 
-    task = asyncio.create_task(engine_module._to_the_end(work))
+    task = asyncio.create_task(engine_module.to_the_end(work))
     await asyncio.sleep(0)  # it has made the task of the work, which has not begun
     (inner,) = asyncio.all_tasks() - {task, asyncio.current_task()}
     inner.cancel()

@@ -22,7 +22,7 @@ ADDRESSES = {
     "USER",
     "ada",
 }
-BUNDLES = ("chat.js", "math.js", "page.js")
+BUNDLES = ("chat.js", "desk.js", "math.js", "page.js")
 MAY_BE_LARGE = ("workbench/notebook/static/", "server/static/", "docs/", "data/")
 
 

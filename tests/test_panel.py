@@ -49,11 +49,19 @@ def days_ago(n: int) -> str:
     return f"{datetime.now(UTC) - timedelta(days=n):%Y-%m-%d}"
 
 
+def test_of_calls_that_cost_nothing_it_shows_the_tokens(scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("Four", usage=Usage(uncached_input_tokens=1000, output_tokens=42)))
+    wb.Chat().ask("a", show=False)
+    assert "% of it for new input" in wb.UsagePanel().plot.value
+    runtime().run(runtime().engine.store.backend.write([Statement("UPDATE usage SET cost_usd = 0")]))
+    assert "1,042 tokens: 0% read" in wb.UsagePanel().plot.value
+
+
 def test_it_shows_totals_a_row_for_each_day_and_model_and_a_plot(two_models: None) -> None:
     panel = wb.UsagePanel()
 
     assert panel.totals.value == (
-        "<p><strong>$0.0025 and 1 calls of unknown price</strong> · 3 calls · 2,607 in + 60 out tokens</p>"
+        "<p><strong>$0.0025 and 1 call of unknown price</strong> · 3 calls · 2,607 in + 60 out tokens</p>"
     )
     rows = panel.table.value.split("<tr>")[2:]
     assert [row.split("</td>")[0].removeprefix("<td>") for row in rows] == [days_ago(n) for n in range(3)]
@@ -74,7 +82,7 @@ def test_days_are_from_and_to_the_last_one_included(two_models: None) -> None:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     panel.since.value = panel.until.value = yesterday
 
-    assert panel.totals.value.startswith("<p><strong>$0.0001</strong> · 1 calls")
+    assert panel.totals.value.startswith("<p><strong>$0.0001</strong> · 1 call")
     assert wb.UsagePanel(yesterday, yesterday).totals.value == panel.totals.value
 
 
@@ -82,7 +90,7 @@ def test_filters_leave_out_the_rest(two_models: None) -> None:
     panel = wb.UsagePanel()
     assert panel.filters["model"].options == ("all", "<img src=x>", "claude-haiku-5-5", "claude-sonnet-5-5")
     panel.filters["model"].value = "claude-haiku-5-5"
-    assert panel.totals.value.startswith("<p><strong>$0.0001</strong> · 1 calls")
+    assert panel.totals.value.startswith("<p><strong>$0.0001</strong> · 1 call")
     assert "claude-sonnet-5-5" not in panel.table.value
 
     panel.filters["model"].value = "all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 import workbench as wb
+from tests.test_classes import call, write
 from workbench.cli import app
 from workbench.ledger import bills
 from workbench.ledger.bills import BROKEN, ELSEWHERE, IMPORTED, MISSING, UNPRICED
 from workbench.runtime import close
+from workbench.turns import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,13 +50,61 @@ def test_every_day_model_and_class_that_differs() -> None:
         ("21", "claude-opus-4-6", "output_tokens"): -200,
     }
     assert drifts(frame, "drift_usd") == {
+        ("20", "claude-sonnet-5-5", "output_tokens"): Decimal("0.0008"),  # 80 at $10 a million
         ("20", "claude-sonnet-5-5", "all"): Decimal("0.0008"),
+        ("21", "claude-opus-4-6", "uncached_input_tokens"): Decimal("-0.005"),
+        ("21", "claude-opus-4-6", "output_tokens"): Decimal("-0.005"),
         ("21", "claude-opus-4-6", "all"): Decimal("-0.01"),
     }
     unknown = frame[(frame.model == "claude-9") & (frame["class"] == "all")].iloc[0]
     assert (unknown.billed_usd, unknown.ledger_usd, unknown.drift_usd) == (Decimal("0.05"), None, None)
     searches = frame[(frame["class"] == "all") & frame.model.isna()].iloc[0]
     assert (searches.billed_usd, searches.ledger_usd) == (Decimal("0.02"), Decimal("0.02"))
+
+
+def test_tokens_and_dollars_of_a_class_stand_side_by_side() -> None:
+    frame = wb.reconcile([USAGE, COST])
+    sonnet = frame[(frame.day == "2026-10-20") & (frame.model == "claude-sonnet-5-5")].set_index("class")
+
+    # $2, $0.10, $2.50, $4 and $10 a million
+    assert list(sonnet.ledger_tokens)[:6] == [25, 13_000, 1500, 2000, 720, 2]
+    assert list(sonnet.ledger_usd)[:5] == list(map(Decimal, ("0.00005", "0.0013", "0.00375", "0.008", "0.0072")))
+    assert list(sonnet.billed_usd)[:5] == list(map(Decimal, ("0.00005", "0.0013", "0.00375", "0.008", "0.0064")))
+    searches = frame[(frame["class"] == "web_searches") & frame.model.isna()].iloc[0]
+    assert (searches.billed_usd, searches.ledger_usd, searches.drift_usd) == (Decimal("0.02"), Decimal("0.02"), 0)
+    unknown = frame[(frame.model == "claude-9") & (frame["class"] == "output_tokens")].iloc[0]
+    assert (unknown.ledger_tokens, unknown.billed_usd, unknown.ledger_usd) == (8, Decimal("0.05"), None)
+
+
+def test_a_bill_without_descriptions_has_no_classes(tmp_path: Path) -> None:
+    def summed(report: Any) -> None:
+        for bucket in report["data"]:
+            total = str(sum(Decimal(row["amount"]) for row in bucket["results"]))
+            bucket["results"] = [{"currency": "USD", "amount": total, "workspace_id": None}]
+
+    frame = wb.reconcile(changed(COST, tmp_path, summed))
+    assert list(frame["class"].unique()) == ["all"]
+    assert drifts(frame, "drift_usd")["20", "-", "all"] == Decimal("0.0008")
+
+
+def test_what_is_billed_beside_tokens_has_its_own_name(tmp_path: Path) -> None:
+    def add(report: Any) -> None:
+        extra = {"amount": "7", "cost_type": "code_execution", "token_type": None, "model": None, "workspace_id": None}
+        report["data"][1]["results"].append(extra)
+
+    assert drifts(wb.reconcile(changed(COST, tmp_path, add)), "drift_usd")["20", "-", "code_execution"] == Decimal(
+        "-0.07"
+    )
+
+
+def test_what_was_recorded_at_other_prices_is_in_no_class() -> None:
+    at = datetime(2026, 10, 20, 12, tzinfo=UTC)
+    write([call(at, "claude-sonnet-5-5", Usage(uncached_input_tokens=1000), cost_usd=Decimal("0.5"))])
+
+    frame = wb.reconcile(COST)
+    sonnet = frame[(frame.model == "claude-sonnet-5-5") & (frame.day == "2026-10-20")].set_index("class").ledger_usd
+    assert sonnet["all"] == Decimal("0.5203") == sonnet.drop("all").sum()
+    assert sonnet["other"] == Decimal("0.498")  # less 1,000 at $2 a million
 
 
 def test_a_sentence_says_what_explains_most_of_it() -> None:
@@ -184,7 +235,8 @@ def test_the_command_shows_what_differs() -> None:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["2026-10-20", "claude-sonnet-5-5", "output", "tokens", "640", "720", "80"] in lines
     assert ["2026-10-21", "claude-9", "cost", "$0.05", "unknown", "unknown"] in lines
-    assert len(lines) == 2 + 6
+    assert ["2026-10-20", "claude-sonnet-5-5", "output", "cost", "$0.0064", "$0.0072", "$0.0008"] in lines
+    assert len(lines) == 2 + 3 + 3 + 3  # tokens that differ, their costs, and those of models
     assert "58.6%" in result.stderr
     printed = CliRunner().invoke(app, ["reconcile", str(USAGE), "--json"], prog_name="workbench").stdout
     assert json.loads(printed)["rows"][0]["billed_tokens"] == 1000

@@ -14,9 +14,11 @@ from tests.faults.upstream import reply
 from workbench import runtime
 from workbench.ledger import demo
 from workbench.ledger.caching import FIRST, TRIMMED, misses
+from workbench.ledger.columns import Call, Chat
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs
+from workbench.ledger.reading import recorded_chats
 from workbench.ledger.recorded import Scope, chats_of
-from workbench.ledger.replay import LIKELY, Assumptions, Call, Chat, Scenario, recorded_chats, replay
+from workbench.ledger.replay import LIKELY, Assumptions, Scenario, replay
 from workbench.turns import Usage
 
 if TYPE_CHECKING:

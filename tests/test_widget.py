@@ -167,6 +167,8 @@ def test_hello_is_acknowledged_and_answered_by_a_snapshot() -> None:
             "title": "",
             "model": "claude-sonnet-5-5",
             "local": False,
+            "prompt": None,
+            "next_prompt": None,
             "earlier": 0,
             "messages": [],
             "asked": None,

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         what_if,
         why,
     )
-    from workbench.mapping import MapEstimate, map_estimate
+    from workbench.mapping import MapEstimate, map_batches, map_cancel, map_estimate
     from workbench.mapping import map as map
     from workbench.notebook.magics import load_ipython_extension
     from workbench.notebook.panel import UsagePanel
@@ -111,6 +111,8 @@ __all__ = [  # without map: `from workbench import *` must not take the place of
     "history_lab",
     "import_usage",
     "load_ipython_extension",
+    "map_batches",
+    "map_cancel",
     "map_estimate",
     "messages",
     "plots",
@@ -136,6 +138,8 @@ _LAZY = {
     "history_costs": "workbench.ledger",
     "history_lab": "workbench.ledger",
     "map": "workbench.mapping",
+    "map_batches": "workbench.mapping",
+    "map_cancel": "workbench.mapping",
     "map_estimate": "workbench.mapping",
     "import_usage": "workbench.ledger",
     "messages": "workbench.ledger",

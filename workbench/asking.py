@@ -21,7 +21,7 @@ from workbench.markdown import safe_html
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL
-from workbench.wording import dollars
+from workbench.wording import counted, dollars
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -106,7 +106,7 @@ class LedgerAnswer:
 
     @property
     def _footer(self) -> str:
-        count = "1 query" if len(self.queries) == 1 else f"{len(self.queries)} queries"
+        count = counted(len(self.queries), "query/queries")
         return f"{self.model} · {count} · {dollars(self.cost_usd)} · check the SQL before you rely on it"
 
 

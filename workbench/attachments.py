@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequest
+from workbench.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,7 +162,7 @@ def _size(kind: str, value: Any) -> str:
             return " × ".join(f"{n:,}" for n in value.shape)
         unit = {"str": "character", "Series": "row"}.get(kind, "item")
         size = _BASE[kind].__len__(value) if kind in _BASE else len(value)
-        return f"{size:,} {_plural(unit, size)}"
+        return f"{counted(size, unit)}"
     except MISBEHAVED:  # of a list of names one that cannot be measured is still a name
         return ""
 
@@ -175,7 +176,7 @@ _BASE: dict[str, Any] = {"str": str, "dict": dict, "list": list}
 
 def _frame(name: str, frame: pd.DataFrame) -> tuple[str, str]:
     rows, columns = frame.shape
-    size = f"{rows:,} {_plural('row', rows)} × {columns:,} {_plural('column', columns)}"
+    size = f"{counted(rows, 'row')} × {counted(columns, 'column')}"
     if rows <= WHOLE_ROWS and columns <= WHOLE_COLUMNS:
         return f"{name}: DataFrame of {size}, all of it", f"{_schema(frame)}\n\n{_table(frame, rows)}"
     summary = f"summary of {name}: {size}; first {min(HEAD_ROWS, rows)} rows and statistics of each column"
@@ -186,7 +187,7 @@ def _series(name: str, series: pd.Series[Any]) -> tuple[str, str]:
     import pandas as pd
 
     frame, rows = pd.DataFrame({"value" if series.name is None else series.name: series}), len(series)
-    size = f"{rows:,} {_plural('row', rows)}"
+    size = f"{counted(rows, 'row')}"
     if rows <= 2 * WHOLE_ROWS:
         return f"{name}: Series of {size}, all of it", f"{_schema(frame)}\n\n{_table(frame, rows)}"
     summary = f"summary of {name}: Series of {size}; first {HEAD_ROWS} rows and statistics"
@@ -346,7 +347,7 @@ def _image_tokens(data: str) -> int:
 def _text(name: str, text: str) -> tuple[str, str]:
     text = str.__str__(text)
     size = len(text)
-    summary = f"{name}: text of {size:,} {_plural('character', size)}"
+    summary = f"{name}: text of {counted(size, 'character')}"
     room = LONGEST - 500
     if size <= room:
         return summary, text
@@ -358,7 +359,7 @@ def _collection(name: str, value: Any) -> tuple[str, str]:
     base = dict if isinstance(value, dict) else list
     size = base.__len__(value)
     part = "" if size <= MOST_ITEMS else f", the first {MOST_ITEMS}"
-    return f"{name}: {base.__name__} of {size:,} {_plural('item', size)}{part}", _value(value, 0)
+    return f"{name}: {base.__name__} of {counted(size, 'item')}{part}", _value(value, 0)
 
 
 def _value(value: Any, depth: int) -> str:
@@ -421,10 +422,6 @@ def _number(value: float) -> str:
 
 def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"
 
 
 def _ordinal(n: int) -> str:

@@ -12,7 +12,7 @@ from workbench.attachments import attach as attachment_of
 from workbench.errors import InvalidRequest, PromptError
 from workbench.exports import as_markdown, as_notebook, replies, shown
 from workbench.prompts.choosing import check_wanted
-from workbench.prompts.experiments import feedback
+from workbench.prompts.feedback import give
 from workbench.runtime import INTERRUPT_SECONDS, refuse_forked, runtime
 from workbench.show import Nowhere, display_for
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
@@ -251,7 +251,7 @@ class Chat:
         if id is None:
             raise InvalidRequest("there is no reply to rate yet; ask first")
         store, now = self._runtime.engine.store, datetime.now(UTC)
-        self._runtime.run(feedback(store.backend, self._caller, id, score, now, comment))
+        self._runtime.run(give(store.backend, self._caller, id, score, now, comment))
 
     def beside(self, info: ChatInfo) -> Chat:
         """Return another chat of the same org and user, as the engine knows it."""

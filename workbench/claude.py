@@ -106,15 +106,59 @@ class Claude:
         Raises:
             UpstreamError: it was not counted.
         """
+        body = {name: value for name, value in self.body(request).items() if name in ("model", "messages", "system")}
+        counted = await self._call(lambda client: client.messages.count_tokens(**body), request.model)
+        return counted.input_tokens
+
+    async def json(self, method: Literal["get", "post"], path: str, **sent: Any) -> bytes:
+        """Return the body of an answer that is no stream.
+
+        Args:
+            method: How it is asked for.
+            path: With its ``/v1``.
+            sent: ``content`` (JSON, of a post) and ``options`` (``params``).
+
+        Raises:
+            UpstreamError: there is none.
+        """
+        import httpx2
+
+        if "content" in sent:
+            sent["options"] = {"headers": {"content-type": "application/json"}}
+        response = await self._call(lambda client: getattr(client, method)(path, cast_to=httpx2.Response, **sent))
+        return bytes(response.content)
+
+    async def lines(self, path: str) -> AsyncGenerator[bytes]:
+        """Give the lines of an answer, whole, as they arrive.
+
+        Raises:
+            UpstreamError: it broke off, or a line has no end.
+        """
+        headers = {"Accept": "application/binary", "X-Stainless-Raw-Response": "stream"}
+        response: Any = await self._call(lambda client: client.get(path, cast_to=object, options={"headers": headers}))
+        rest, nothing = b"", Answer()
+        try:
+            async with aclosing(response.http_response.aiter_bytes()) as body:
+                while (piece := await self._piece(body, nothing)) is not None:
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        yield line
+                    if len(rest) > LARGEST_EVENT:
+                        raise UpstreamError(f"{self.name} sent a line of more than {LARGEST_EVENT:,} bytes")
+        finally:
+            await response.close()
+        if rest:
+            yield rest
+
+    async def _call(self, ask: Callable[[anthropic.AsyncAnthropic], Awaitable[T]], model: str = "") -> T:
         client = await self.connect()
         import anthropic
 
-        body = {name: value for name, value in self._body(request).items() if name in ("model", "messages", "system")}
         try:
             async with asyncio.timeout(self._read_timeout):
-                return (await client.messages.count_tokens(**body)).input_tokens
+                return await ask(client)
         except anthropic.APIStatusError as error:
-            failed = self._refusal(error, request.model)
+            failed = self._refusal(error, model)
         except _transport_errors() as error:
             failed = self._unreachable(error)
         raise failed  # without its context, as above
@@ -168,7 +212,7 @@ class Claude:
         client = await self.connect()
         import anthropic
 
-        sent = client.messages.with_streaming_response.create(**self._body(request), stream=True)
+        sent = client.messages.with_streaming_response.create(**self.body(request), stream=True)
         answer.billed = True  # it may be, from here on, unless the answer says that it is not
         try:
             async with asyncio.timeout(self._read_timeout):
@@ -179,7 +223,8 @@ class Claude:
             failed = self._unreachable(error)
         raise failed  # out here, without a context: the original error holds the request, and so the key
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def body(self, request: Request) -> dict[str, Any]:
+        """Return a request as the Messages API takes it, but for whether it is streamed."""
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_tokens,
@@ -234,11 +279,15 @@ class Claude:
 
     async def _read(self, body: AsyncIterator[bytes], answer: Answer) -> bytes:
         """Return what came next. The deadline is ours since after a malformed chunk aiohttp waits for ever."""
+        piece = await self._piece(body, answer)
+        if piece is None:
+            raise self._broken_off(answer)
+        return piece
+
+    async def _piece(self, body: AsyncIterator[bytes], answer: Answer) -> bytes | None:
         try:
             async with asyncio.timeout(self._read_timeout):
-                return await anext(body)
-        except StopAsyncIteration:
-            failed = self._broken_off(answer)
+                return await anext(body, None)
         except _transport_errors() as error:
             failed = self._broken(error, answer)
         raise failed
@@ -274,9 +323,13 @@ class Claude:
     def _fault(self, fault: StreamFault, answer: Answer) -> UpstreamError:
         if fault.kind is None:
             return UpstreamError(f"{self.name} sent something that is no event stream: {fault.message}")
-        made = self._classified(fault.kind, None, self._quoted(fault.message), model="")
+        made = self.reported(fault.kind, fault.message)
         made.billed = answer.started
         return made
+
+    def reported(self, kind: str, message: str, status: int | None = None, model: str = "") -> UpstreamError:
+        """Return an error that came without a status of its own, by the API's name of its kind."""
+        return self._classified(kind, status, self._quoted(message), model=model)
 
     def _classified(
         self, kind: str | None, status: int | None, detail: str, *, model: str, spend_limit: bool = False
@@ -572,6 +625,15 @@ class _Message(msgspec.Struct):
     usage: WireUsage | None = None
 
 
+class WholeMessage(msgspec.Struct):
+    """A reply that was not streamed."""
+
+    content: list[dict[str, Any]]
+    usage: WireUsage
+    stop_reason: str | None = None
+    stop_details: dict[str, Any] | None = None
+
+
 class _Error(msgspec.Struct):
     type: str = ""
     message: str = ""
@@ -668,6 +730,21 @@ class Fold:
             case "error":
                 error = event.error or _Error()
                 raise StreamFault(error.type or "api_error", error.message)
+
+    def whole(self, message: WholeMessage) -> None:
+        """Apply a reply that was not streamed.
+
+        Raises:
+            StreamFault: a block is none.
+        """
+        answer = self._answer
+        answer.started = answer.billed = True
+        self._count(message.usage)
+        for index, block in enumerate(message.content):
+            self._open(index, block, [])
+        answer.stop_reason, answer.stop_details = message.stop_reason, message.stop_details
+        answer.counted = message.usage.output_tokens is not None
+        answer.finished = True
 
     def _decoded(self, data: bytes) -> _Event | None:
         try:

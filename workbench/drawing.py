@@ -6,6 +6,8 @@ import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from workbench.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
@@ -46,8 +48,11 @@ def figure(rows: int = 1, height: float = 3.4, parts: Sequence[float] | None = N
     return drawn, tuple(axes.flat)
 
 
-def head(axes: Axes, finding: str, subtitle: str) -> None:
-    """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin."""
+def head(axes: Axes, finding: str, subtitle: str) -> Axes:
+    """Put the finding above the plot, and below it what is shown: units, whose, how many, where days begin.
+
+    The figure's label says all its findings, for those who cannot see them.
+    """
     under = _even_lines(subtitle, SUBTITLE_LETTERS, " · ")
     title = "\n".join(_even_lines(finding, TITLE_LETTERS, "; "))
     # parse_math: a pair of dollar signs would be read as mathematics
@@ -56,6 +61,9 @@ def head(axes: Axes, finding: str, subtitle: str) -> None:
         "\n".join(under), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", va="bottom",
         fontsize=9, color=GREY, parse_math=False,
     )  # fmt: skip
+    titles = (each.get_title(loc="left").replace("\n", " ") for each in axes.figure.axes)
+    axes.figure.set_label("; ".join(filter(None, titles)))
+    return axes
 
 
 def how_many(calls: float, unpriced: float = 0) -> str:
@@ -65,19 +73,10 @@ def how_many(calls: float, unpriced: float = 0) -> str:
     ('1 call', '13,859 calls · 1 more of unknown price not shown', '20 calls of unknown price')
     """
     shown = calls - unpriced or calls
-    counted = f"{shown:,.0f} call{'s' if shown != 1 else ''}"
+    told = counted(shown, "call")
     if not unpriced:
-        return counted
-    return (
-        f"{counted} · {unpriced:,.0f} more of unknown price not shown"
-        if shown < calls
-        else f"{counted} of unknown price"
-    )
-
-
-def describe(drawn: Figure, *axes: Axes) -> None:
-    """Say in words what the figure shows, for those who cannot see it."""
-    drawn.set_label("; ".join(each.get_title(loc="left").replace("\n", " ") for each in axes))
+        return told
+    return f"{told} · {unpriced:,.0f} more of unknown price not shown" if shown < calls else f"{told} of unknown price"
 
 
 def end_labels(axes: Axes, x: Any, ends: Sequence[tuple[float, str, str]]) -> None:

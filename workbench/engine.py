@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import ROUND_UP
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
@@ -22,7 +23,7 @@ from workbench.estimates import AROUND_A_QUESTION, estimate_turn, text_tokens
 from workbench.history import most_input_tokens, small_model_tokens, window
 from workbench.ids import new_id
 from workbench.models import refuse_retired
-from workbench.pricing import context_window, cost_and_source, worst_case
+from workbench.pricing import LEDGER_DIGITS, context_window, cost_and_source, worst_case
 from workbench.prompts.choosing import check_wanted, for_turn
 from workbench.prompts.watch import Guards
 from workbench.store.store import Overspent
@@ -174,31 +175,40 @@ class Engine:
         model = self.model_for(_named_model(model, chat, chosen))
         if model == LOCAL_MODEL and any(block["type"] == "image" for block in attached):
             raise InvalidRequest("the embedded model sees no pictures; ask Claude, or remove the picture")
-        upstream = await self._upstream(model)  # before anything is written: the embedded model may have to be fetched
+        upstream = await self.upstream(model)  # before anything is written: the embedded model may have to be fetched
         turn, messages = await self._prepared(
             caller, chat, chosen, question, model, max_tokens, request_id, message_id, attached, schema
         )
         async with self._recorded(turn, messages) as begun:
             if chat.wanted is wanted:  # and not another one since
                 chat.wanted = None
-            request = Request(
-                model=model,
-                max_tokens=turn.max_tokens,
-                messages=messages,
-                system=turn.system,
-                user=_opaque(caller),
-                schema=schema,
-                effort=turn.prompt.effort if turn.prompt else None,
-                alone=caller.source == "map",
-            )
-            async with upstream.stream(request, turn.answer) as batches:
+            async with upstream.stream(_request(turn, messages), turn.answer) as batches:
                 turn.upstream = _timed(turn, batches, begun)
                 yield turn
+
+    async def in_batch(
+        self, caller: Caller, chat: ChatInfo, question: str, schema: dict[str, Any] | None
+    ) -> tuple[LiveTurn, Request]:
+        """Return a turn that is to be asked in a batch, at its worst case there, and its request; nothing is written.
+
+        Raises:
+            InvalidRequest: the question cannot be sent.
+            ConfigurationError: the model cannot answer.
+        """
+        _check(caller, question, None, None, ())
+        chosen = await for_turn(self.store.backend, caller, chat)
+        model = self.model_for(_named_model(None, chat, chosen))
+        turn, messages = await self._prepared(caller, chat, chosen, question, model, None, None, None, (), schema)
+        most = max(turn.input_estimate, most_input_tokens(messages, with_schema(turn.system, schema)))
+        turn.input_estimate = most
+        worst = await self._worst_case(model, most, turn.max_tokens, turn.started_at)
+        turn.worst_case_usd = None if worst is None else (worst / 2).quantize(LEDGER_DIGITS, ROUND_UP)
+        return turn, _request(turn, messages)
 
     @asynccontextmanager
     async def _recorded(self, turn: LiveTurn, messages: list[dict[str, Any]]) -> AsyncIterator[float]:
         """Write the question and, at the end, the outcome, whatever happens in the block; give the time it began."""
-        cancelled = await _to_the_end(lambda: self._begin(turn, messages))
+        cancelled = await to_the_end(lambda: self._begin(turn, messages))
         begun = time.monotonic()
         self._log_start(turn, len(messages))
         saving = asyncio.create_task(self._checkpoints(turn))
@@ -220,7 +230,7 @@ class Engine:
                 failure.reply = turn.reply
             self._log_end(turn, failure)
             saving.cancel()
-            cancelled = await _to_the_end(lambda: self._record(turn, saving))
+            cancelled = await to_the_end(lambda: self._record(turn, saving))
             if cancelled is not None:
                 raise cancelled
 
@@ -368,7 +378,7 @@ class Engine:
         if answers is None and named is None:
             answers = self.model_for(None)  # the embedded model, if nobody else is named
         messages = await self.store.messages(caller, chat.id) if chat.stored else []
-        upstream = await self._upstream(answers) if answers else None
+        upstream = await self.upstream(answers) if answers else None
         counted_as = answers or asked
         bound = self.longest_reply(chat, counted_as, None)
         sent = self._window(system, messages, question, attached, counted_as, bound)
@@ -403,7 +413,7 @@ class Engine:
             if turn.answer.characters == saved:
                 continue
             saved = turn.answer.characters
-            cancelled = await _to_the_end(lambda: self._checkpoint(turn))
+            cancelled = await to_the_end(lambda: self._checkpoint(turn))
             if cancelled is not None:
                 raise cancelled
 
@@ -442,7 +452,8 @@ class Engine:
 
     # Who answers ----------------------------------------------------------------------------------------------------
 
-    async def _upstream(self, model: str) -> Claude:
+    async def upstream(self, model: str) -> Claude:
+        """Return the connection to who answers as that model, made on first use."""
         where = LOCAL_MODEL if model == LOCAL_MODEL else "claude"
         async with self._connecting[where]:  # fetching the embedded model takes minutes, and keeps up nobody else
             if where not in self._upstreams:
@@ -473,7 +484,7 @@ class Engine:
     async def warm(self) -> None:
         """Connect now what the first turn would otherwise wait for."""
         model = self.model_for(None)
-        upstream = await self._upstream(model)
+        upstream = await self.upstream(model)
         await upstream.connect()
         await self._worst_case(model, 0, 0, datetime.now(UTC))
 
@@ -529,7 +540,7 @@ class Engine:
         )
 
 
-async def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.CancelledError | None:
+async def to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.CancelledError | None:
     """Do work that must not be left half done; return the cancellation that arrived meanwhile, if one did.
 
     If the work fails, its error is raised and takes the place of a cancellation.
@@ -595,6 +606,19 @@ def _check_text(name: str, text: str) -> None:
 def with_schema(system: str | None, schema: dict[str, Any] | None) -> str:
     """A text that counts for as much as the system prompt and what the upstream adds to it for a schema."""
     return f"{system or ''}{f'{schema}{AROUND_A_SCHEMA}' if schema else ''}"
+
+
+def _request(turn: LiveTurn, messages: list[dict[str, Any]]) -> Request:
+    return Request(
+        model=turn.model,
+        max_tokens=turn.max_tokens,
+        messages=messages,
+        system=turn.system,
+        user=_opaque(turn.caller),
+        schema=turn.schema,
+        effort=turn.prompt.effort if turn.prompt else None,
+        alone=turn.caller.source == "map",
+    )
 
 
 def _named_model(asked: str | None, chat: ChatInfo, chosen: Chosen | None) -> str | None:

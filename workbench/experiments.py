@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.ledger.frames import chat_id_of
 from workbench.prompts import experiments as stored
-from workbench.prompts import results
+from workbench.prompts import results, simulation
 from workbench.prompts.experiments import StoredExperiment
 from workbench.prompts.face import ask_store, me
 from workbench.prompts.report import Report
@@ -40,6 +40,7 @@ __all__ = [
     "sample_size",
     "score",
     "set_coverage",
+    "simulate",
     "start",
     "stop",
     "units",
@@ -166,6 +167,42 @@ def score(name: str, chat: Chat | str, value: float, *, org: str = DEFAULT_ID) -
     """
     id = chat_id_of(chat) or ""
     ask_store(lambda backend: stored.score(backend, org, name, id, value, _now()))
+
+
+def simulate(
+    name: str,
+    chats: int,
+    effects: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    seed: int = 1,
+    org: str,
+) -> int:
+    """Write chats that nobody had into the ledger, dealt and recorded as real ones are, and return how many took part.
+
+    For seeing how a report forms. Only in an org of its own, whose id begins with ``synthetic-``.
+
+    Args:
+        name: Of a running experiment.
+        chats: How many; each has one or more calls.
+        effects: By arm, what is different: factors of ``output_tokens`` and ``ttft``, and what is added to the chance of
+            ``errors`` (0.02 without that) and of a thumb to be up (``thumbs``, 0.6). None: an A/A test.
+        seed: The same one draws the same chats, which the experiment then deals.
+        org: Whose experiment.
+
+    Raises:
+        NotFound: there is no such experiment.
+        InvalidRequest: it was stopped, it is of another org, or there is no such arm or effect.
+
+    Example::
+
+        wb.experiments.simulate("tone", 100, {"v2": {"output_tokens": 0.6}}, org="synthetic-support")
+    """
+
+    async def written(backend: Backend) -> int:
+        experiment = await stored.get(backend, org, name)
+        return await simulation.simulate(backend, org, experiment, chats, effects or {}, _now(), seed)
+
+    return ask_store(written)
 
 
 def set_coverage(name: str, coverage: float, *, user: str | None = None, org: str = DEFAULT_ID) -> StoredExperiment:

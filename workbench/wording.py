@@ -36,6 +36,31 @@ def dollars(amount: Decimal | None) -> str:
     return "$0" if small == "0" else f"{sign}${small}"
 
 
+def apart(low: Decimal, high: Decimal) -> tuple[str, str]:
+    """Return the ends of a range as people write them, with as many digits as it takes to see that they differ.
+
+    >>> apart(Decimal("200.1"), Decimal("200.4")), apart(Decimal(20), Decimal(90)), apart(Decimal(9), Decimal(9))
+    (('$200.10', '$200.40'), ('$20', '$90'), ('$9.00', '$9.00'))
+    """
+    written = dollars(low), dollars(high)
+    for digits in (2, 4, 6, 9):
+        if written[0] != written[1] or low == high:
+            break
+        written = f"${low:,.{digits}f}", f"${high:,.{digits}f}"
+    return written
+
+
+def counted(number: float, noun: str, verb: tuple[str, str] | None = None) -> str:
+    """Return a number of things, with a verb in the singular or the plural if both are given.
+
+    >>> counted(1, "call"), counted(1200, "call"), counted(0, "query/queries"), counted(1, "call", ("is", "are"))
+    ('1 call', '1,200 calls', '0 queries', '1 call is')
+    """
+    one, _, many = noun.partition("/")
+    words = [one if number == 1 else many or f"{noun}s", *([verb[number != 1]] if verb else [])]
+    return " ".join([f"{number:,.0f}", *words])
+
+
 def exact(amount: Decimal | None) -> str | None:
     """Return an amount for programs, as a text: a JSON number would be read as a float.
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from server import shapes
 from server.auth import ID_PATTERN, Identified
 from server.service import Shared
+from workbench.prompts import feedback
+from workbench.prompts.feedback import Feedback
 from workbench.turns import NOT_TEXT, Message, Usage
 from workbench.wording import exact, instant
 
@@ -102,6 +104,7 @@ _REPLY = _QUESTION | {
     },
     "cost_usd": "0.000148",
     "duration_ms": 812,
+    "feedback": {"score": 1, "comment": None},
 }
 _EXAMPLE_PAGE = {
     "chats": [
@@ -123,6 +126,7 @@ _EXAMPLE_CHAT = _CHAT | {
     "model": None,
     "forked_from": None,
     "prompt": None,
+    "variables": {},
     "cost_usd": "0.000148",
     "messages": [_QUESTION, _REPLY],
 }
@@ -172,6 +176,7 @@ async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response
         messages = await store.messages(caller, chat_id)
         used = {row["message_id"]: row for row in (await store.chat_usage(caller, chat_id)).to_pylist()}
         cost = await store.chat_cost(caller, chat_id)
+        rated = await feedback.given(store.backend, caller, chat_id)
     return _json(
         shapes.ChatWithMessages(
             chat_id=info.id,
@@ -181,8 +186,9 @@ async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response
             created_at=instant(info.created_at or _EPOCH),
             forked_from=info.forked_from,
             prompt=None if info.prompt is None else str(info.prompt),
+            variables={} if info.prompt is None else dict(info.prompt.variables),
             cost_usd=exact(cost),
-            messages=[_message(message, used.get(message.id)) for message in messages],
+            messages=[_message(message, used.get(message.id), rated.get(message.id)) for message in messages],
         )
     )
 
@@ -223,7 +229,7 @@ def _summary(row: dict[str, Any]) -> shapes.ChatSummary:
     )
 
 
-def _message(message: Message, used: dict[str, Any] | None) -> shapes.ChatMessage:
+def _message(message: Message, used: dict[str, Any] | None, rated: Feedback | None) -> shapes.ChatMessage:
     return shapes.ChatMessage(
         message_id=message.id,
         seq=message.seq,
@@ -237,6 +243,7 @@ def _message(message: Message, used: dict[str, Any] | None) -> shapes.ChatMessag
         usage=None if used is None else shapes.usage(_counts(used)),
         cost_usd=None if used is None else exact(used["cost_usd"]),
         duration_ms=None if used is None else used["duration_ms"],
+        feedback=None if rated is None else shapes.Feedback(score=rated.score, comment=rated.comment),
     )
 
 

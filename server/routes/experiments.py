@@ -14,6 +14,7 @@ from server.service import Shared
 from workbench.prompts import experiments as stored
 from workbench.prompts import results
 from workbench.prompts.experiments import MOST_ARMS, StoredExperiment
+from workbench.prompts.feedback import give
 from workbench.prompts.text import LONGEST_NOTE, NAME_PATTERN, PRODUCTION
 
 router = APIRouter(tags=["experiments"])
@@ -355,7 +356,7 @@ async def feedback(
 ) -> Response:
     """Keep what the caller thinks of a reply of theirs. All of it is kept; the newest of a reply counts."""
     backend, now = service.engine.store.backend, datetime.now(UTC)
-    return _json(shapes.Kept(id=await stored.feedback(backend, caller, id, body.score, now, body.comment)), 201)
+    return _json(shapes.Kept(id=await give(backend, caller, id, body.score, now, body.comment)), 201)
 
 
 # Inside -------------------------------------------------------------------------------------------------------------

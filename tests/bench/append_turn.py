@@ -35,7 +35,7 @@ TURNS = 10
 class Paper:
     """A backend that notes what would be written."""
 
-    tenants_version = ledger_version = None
+    tenants_version = ledger = None
 
     def __init__(self) -> None:
         self.transactions: list[Sequence[Statement]] = []

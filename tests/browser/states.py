@@ -59,6 +59,14 @@ orders.groupby("region")["amount"].sum()  # one row per region
 
 A file of several gigabytes is better read in parts: pass `chunksize`, and **add up** what each part gives."""
 SHORT = "pandas is a Python library for **tables**: it reads, cleans, groups and plots them."
+PROMPTS = """for text in (
+    "You answer questions of {{customer}} about {{product}}. Be friendly.",
+    "You answer questions of {{customer}} about {{product}}. Be friendly and brief: two sentences are enough, "
+    "and a link to the manual says the rest.",
+):
+    version = wb.prompts.save("support", text, note="says who asks")
+wb.prompts.label("support", "production", 2)
+wb.prompts.save("greeting", "Greet whoever writes.")"""
 BILLED = Usage(uncached_input_tokens=412, cache_read_tokens=9200, cache_write_5m_tokens=1800, output_tokens=286)
 
 
@@ -150,10 +158,32 @@ def chats(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
     return box
 
 
+def thumbs(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """One reply was liked, and of another one it is asked why it was not."""
+    box = _begun(notebook, upstream)
+    box.get_by_role("button", name="Good reply").click()
+    upstream.script(reply(ANSWER[:300], usage=BILLED))
+    ask(box, QUESTION).get_by_role("button", name="Bad reply").click()
+    box.locator(".wb-why input").fill("It is cut off in the middle of the code.")
+    return box
+
+
+def prompt(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """A prompt is being chosen for a new chat; one of its variables is missing."""
+    notebook.outputs(notebook.run(PROMPTS))
+    box = show_box(notebook)
+    box.get_by_role("button", name="About this chat").click()
+    box.get_by_role("combobox", name="Prompt").select_option("support")
+    box.get_by_role("textbox", name="customer").fill("Ada Lovelace")
+    box.get_by_role("button", name="Use for this chat").click()
+    box.get_by_text("Fill in product.").wait_for()
+    return box
+
+
 STATES: dict[str, Callable[[Notebook, ScriptedUpstream], Locator]] = {
     # the list first: it shows whatever was asked before
     made.__name__: made
-    for made in (chats, empty, typing, streaming, code, error, branch)
+    for made in (chats, empty, typing, streaming, code, error, branch, thumbs, prompt)
 }
 
 

@@ -107,6 +107,16 @@ def test_while_somebody_types_the_tokens_and_the_price_are_shown_as_an_estimate(
     assert line(page) == ""
 
 
+def test_a_prompt_that_is_chosen_meanwhile_is_reckoned_in(page: Page) -> None:  # noqa: F811
+    show(page)
+    page.fill(".wb-input", "why?")
+    price(page)
+    page.evaluate("model.receive({ ...wb.SNAP, next_prompt: 'support@2' })")
+    price(page, input_tokens=1900)
+
+    assert line(page).startswith("about 1,900 tokens")
+
+
 @pytest.mark.parametrize(
     ("told", "shown"),
     [

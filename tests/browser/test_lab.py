@@ -252,7 +252,7 @@ def test_the_usage_panel_shows_what_was_spent_and_filters_it(
     assert picture.evaluate("image => image.naturalWidth") > 500
 
     notebook.page.get_by_label("model", exact=True).select_option("claude-opus-4-6")
-    notebook.page.locator(".jp-OutputArea", has_text="1 calls · 1,000 in + 50 out tokens").first.wait_for()
+    notebook.page.locator(".jp-OutputArea", has_text="1 call · 1,000 in + 50 out tokens").first.wait_for()
     table.locator("tbody tr").nth(1).wait_for(state="detached")  # the total may be there before the table
     assert table.locator("tbody tr").count() == 1
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -446,7 +448,8 @@ def test_hostile_text_runs_nothing_and_loads_nothing(
     done.get_by_text("The end.").wait_for()
 
     assert page.evaluate("window.__ran ?? null") is None
-    assert done.locator("script, style, link, img, svg, form, input, iframe, base, [onclick], [style]").count() == 0
+    unwanted = "script, style, link, img, svg:not(.wb-icon), form, input, iframe, base, [onclick], [style]"
+    assert done.locator(unwanted).count() == done.locator(".wb-body svg").count() == 0
     links = done.locator("a").evaluate_all("links => links.map(link => [link.href, link.rel, link.target])")
     assert {address for address, _, _ in links} == {
         "https://evil.example/page",
@@ -634,6 +637,207 @@ def test_another_user_has_other_chats(open_page: Callable[..., Page], server: Li
     assert chat["chat_id"] == chat_of(page)
 
 
+# --- Prompts ----------------------------------------------------------------------------------------------------
+
+
+def open_for_an_org(open_page: Callable[..., Page], server: LiveServer, *texts: str, **more: Any) -> Page:
+    """Open the page for an org of its own whose prompt `support` has these versions."""
+    page = open_page(**more)
+    page.org = f"org-{new_id()}"
+    kept = json.dumps(json.dumps({"org": page.org, "user": page.user}))
+    page.add_init_script(f"sessionStorage.setItem('workbench-identity', {kept})")
+    for text in texts:
+        assert server.client.post("/prompts/support", json={"text": text}, headers=of(page)).status_code == 201
+    page.reload()
+    page.locator(".wb-empty").wait_for()
+    return page
+
+
+def of(page: Page) -> dict[str, str]:
+    return {"x-org-id": page.org, "x-user-id": page.user}
+
+
+def pick(page: Page) -> Locator:
+    """Open the picker of a new chat."""
+    page.locator(".pg-prompt button").click()
+    dialog = page.get_by_role("dialog", name="Prompt")
+    dialog.get_by_role("combobox", name="Prompt").wait_for()
+    return dialog
+
+
+def options(select: Locator) -> list[str]:
+    return select.locator("option").all_inner_texts()
+
+
+def test_a_new_chat_is_given_a_prompt_whose_text_is_shown_before(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_for_an_org(open_page, server, "You help {{customer}} with {{product}}.", "Be brief, {{customer}}.")
+    server.client.put("/prompts/support/labels/staging", json={"version": 2}, headers=of(page))
+    dialog = pick(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.get_by_text("You help {{customer}} with {{product}}.").wait_for()
+    asked = len(upstream.requests)
+    versions = options(dialog.get_by_role("combobox", name="Version"))
+    dialog.get_by_role("button", name="Use for this chat").click()
+    missing = [dialog.get_by_role("alert").filter(has_text="Fill in").inner_text()]
+    dialog.get_by_role("textbox", name="customer").fill("Ada")
+    dialog.get_by_role("textbox", name="customer").press("Enter")
+    missing.append(dialog.get_by_role("alert").filter(has_text="Fill in").inner_text())
+    dialog.get_by_role("textbox", name="product").fill("{{tea}}")
+    dialog.get_by_text("You help Ada with {{tea}}.").wait_for()
+    dialog.get_by_role("textbox", name="product").press("Enter")
+    dialog.wait_for(state="hidden")
+    chosen = page.locator(".wb-prompt").inner_text()
+    send(page, "hi")
+    last_reply(page, "complete")
+
+    assert versions == ["production – version 1", "staging – version 2", "latest – version 2", "version 2", "version 1"]
+    assert missing == ["Fill in customer and product.", "Fill in product."]
+    assert (asked, chosen) == (len(upstream.requests) - 1, "support@production")
+    assert upstream.last.body["system"] == "You help Ada with {{tea}}."
+    assert page.locator(".wb-prompt").inner_text() == "support@1"
+    assert page.locator(".pg-prompt").is_hidden()
+    page.reload()
+    page.locator(".wb-prompt", has_text="support@1").wait_for()
+
+
+def test_a_chat_changes_to_another_version_from_the_next_turn_on(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_for_an_org(open_page, server, "You help {{customer}}.", "You help {{customer}}. Be brief.")
+    asked = {"prompt": "support", "variables": {"customer": "Ada"}}
+    chat_id = server.post("/chat", "one", headers=of(page), **asked).json()["chat_id"]
+    page.goto(f"{server.url}/#chat={chat_id}")
+    page.locator(".wb-prompt").click()
+    dialog = page.get_by_role("dialog", name="Prompt")
+    dialog.get_by_text("You help Ada.", exact=True).wait_for()
+    dialog.get_by_role("combobox", name="Version").select_option("latest")
+    dialog.get_by_text("You help Ada. Be brief.").wait_for()
+    dialog.get_by_role("button", name="Use from the next turn on").click()
+    page.locator(".wb-prompt", has_text="support@1 → support@2").wait_for()
+    send(page, "two")
+    page.locator(".wb-prompt", has_text=re.compile("^support@2$")).wait_for()
+    last_reply(page, "complete")
+    send(page, "three")
+    page.locator(".wb-message[data-status=complete][data-role=assistant]").nth(2).wait_for()
+
+    assert [request.body["system"] for request in upstream.requests[-3:]] == [
+        "You help Ada.",
+        "You help Ada. Be brief.",
+        "You help Ada. Be brief.",
+    ]
+
+
+def test_that_an_experiment_may_give_another_version_is_said(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_for_an_org(open_page, server, "You help.", "You help. Be brief.")
+    body = {"prompt": "support", "arms": {"v1": 1, "v2": 1}}
+    assert server.client.post("/experiments/tone", json=body, headers=of(page)).status_code == 201
+    dialog = pick(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.get_by_text("support@1 · the experiment tone may give this chat v1 or v2").wait_for()
+    dialog.get_by_role("combobox", name="Version").select_option("2")
+
+    dialog.get_by_text("support@2", exact=True).wait_for()
+
+
+def test_a_prompt_that_is_gone_by_then_is_said_and_the_question_given_back(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_for_an_org(open_page, server, "You help.")
+    dialog = pick(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.get_by_text("You help.").wait_for()
+    dialog.get_by_role("button", name="Use for this chat").click()
+    server.client.post("/prompts/support", json={"text": "You help {{customer}}."}, headers=of(page))
+    server.client.put("/prompts/support/labels/production", json={"version": 2}, headers=of(page))
+    send(page, "hi")
+    page.locator(".wb-notice", has_text="is missing 'customer'").wait_for()
+
+    assert page.locator(".wb-input").input_value() == "hi"
+    pick(page).get_by_role("combobox", name="Prompt").select_option("")
+    page.get_by_role("button", name="Use for this chat").click()
+    page.locator(".wb-prompt").wait_for(state="hidden")
+    page.locator(".wb-send").click()
+    last_reply(page, "complete")
+
+
+def test_without_prompts_there_is_no_picker(open_page: Callable[..., Page], server: LiveServer) -> None:
+    page = open_for_an_org(open_page, server)
+    with page.expect_response("**/prompts?*"):
+        page.reload()
+    page.locator(".pg-said", has_text="listed here").wait_for()
+
+    assert [shown for shown in page.get_by_text("Prompt").all() if shown.is_visible()] == []
+
+
+# --- Thumbs -----------------------------------------------------------------------------------------------------
+
+
+def thumbs(page: Page) -> list[tuple[str | None, str | None]]:
+    up, down = (page.get_by_role("button", name=f"{name} reply").all() for name in ("Good", "Bad"))
+    return [tuple(thumb.get_attribute("aria-pressed") for thumb in pair) for pair in zip(up, down, strict=True)]
+
+
+def feedback(server: LiveServer, page: Page) -> list[tuple[Any, ...]]:
+    """What was kept of the chat that is shown, the oldest first."""
+    sql = "SELECT score, comment FROM feedback WHERE chat_id = $1 ORDER BY created_at"
+    return run(server.app.state.service.engine.store.backend.rows(sql, chat_of(page)))
+
+
+def test_thumbs_are_kept_the_newest_counts_and_other_views_have_them(
+    open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
+) -> None:
+    page = open_page()
+    for question in ("one", "two"):
+        send(page, question)
+        page.get_by_role("button", name="Good reply").nth(("one", "two").index(question)).wait_for()
+    page.get_by_role("button", name="Good reply").first.press("Enter")
+    with page.expect_response("**/feedback"):
+        page.get_by_role("button", name="Bad reply").first.press("Space")
+    with page.expect_response("**/feedback"):
+        page.get_by_role("button", name="Good reply").last.click()
+    why = page.get_by_role("textbox", name="What was wrong?")
+    why.fill("too short")
+    with page.expect_response("**/feedback"):
+        why.press("Enter")
+    here, kept = thumbs(page), feedback(server, page)
+    page.reload()
+    page.locator(".wb-thumb[aria-pressed=true]").nth(1).wait_for()
+    other = open_page(f"/#chat={chat_of(page)}", user=page.user)
+    other.locator(".wb-thumb[aria-pressed=true]").nth(1).wait_for()
+
+    assert kept == [(1, None), (-1, None), (1, None), (-1, "too short")]
+    assert here == thumbs(page) == thumbs(other) == [("false", "true"), ("true", "false")]
+
+
+def test_a_thumb_that_is_not_kept_is_said_and_released(open_page: Callable[..., Page], server: LiveServer) -> None:
+    page = open_page()
+    send(page, "one")
+    last_reply(page, "complete")
+    page.route("**/feedback", lambda route: route.abort())
+    page.get_by_role("button", name="Bad reply").click()
+    page.locator(".wb-notice", has_text="cannot be reached").wait_for()
+
+    assert (thumbs(page), feedback(server, page)) == ([("false", "false")], [])
+    assert page.get_by_role("textbox", name="What was wrong?").count() == 0
+    page.unroute("**/feedback")
+    with page.expect_response("**/feedback"):
+        page.get_by_role("button", name="Bad reply").click()
+    assert feedback(server, page) == [(-1, None)]
+
+
+def test_a_reply_that_broke_off_has_no_thumbs(open_page: Callable[..., Page], upstream: ScriptedUpstream) -> None:
+    upstream.script(fault("overloaded", "Hello there", after=1))
+    page = open_page()
+    send(page, "one")
+    last_reply(page, "failed")
+
+    assert [shown for shown in page.locator(".wb-thumb").all() if shown.is_visible()] == []
+
+
 # --- For everybody ----------------------------------------------------------------------------------------------
 
 
@@ -786,6 +990,8 @@ def test_axe_finds_nothing_on_the_page(
         last_reply(page, status)
     listed(page).first.wait_for()
     page.locator(".pg-listed li").hover()
+    page.get_by_role("button", name="Bad reply").first.click()
+    page.get_by_role("textbox", name="What was wrong?").wait_for()
     found += violations(page)
     page.get_by_role("button", name="Delete one").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
@@ -803,6 +1009,30 @@ def test_axe_finds_nothing_on_the_page(
     upstream.release()
 
     assert found == []
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROWEST)])
+def test_axe_finds_nothing_where_a_prompt_is_picked(
+    open_page: Callable[..., Page], server: LiveServer, scheme: str, size: tuple[int, int]
+) -> None:
+    page = open_for_an_org(
+        open_page, server, "Help {{customer}}.", size=size, color_scheme=scheme, reduced_motion="reduce"
+    )
+    dialog = pick(page)
+    found = violations(page)
+    dialog.get_by_role("combobox", name="Prompt").select_option("support")
+    dialog.locator("mark").wait_for()
+    dialog.get_by_role("button", name="Use for this chat").click()
+    dialog.get_by_text("Fill in customer.").wait_for()
+    found += violations(page)
+    wide = dialog.evaluate("dialog => dialog.scrollWidth > dialog.clientWidth")
+    dialog.get_by_role("textbox").fill("Ada")
+    dialog.get_by_role("textbox").press("Enter")
+    send(page, "hi")
+    last_reply(page, "complete")
+    found += violations(page)
+
+    assert (found, wide) == ([], False)
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROWEST)])

@@ -741,6 +741,61 @@ def test_a_failed_reply_is_kept_and_can_be_retried(page: Page) -> None:
     ]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_without_prompts_there_is_no_picker(begun: bool, page: Page) -> None:
+    page.evaluate("(desk) => { window.assets = { 'desk.js': desk } }", (STATIC / "desk.js").read_text())
+    show(page)
+    page.get_by_role("button", name="About this chat").click()
+    page.wait_for_function("() => model.of('about').length > 0")
+    told = {"model": None, "system": None, "open": not begun, "default": "m", "models": [], "prompts": []}
+    receive(page, t="about", c=sent(page, "about")[0]["c"], prompt=None, next_prompt=None, variables={}, **told)
+    page.get_by_role("group", name="Export").wait_for()
+    fields = page.locator(".wb-desk").locator("select, input, textarea, .wb-picker")
+
+    assert fields.evaluate_all("fields => fields.map(({ localName }) => localName)") == (
+        [] if begun else ["select", "textarea"]
+    )
+    assert not visible(page, ".wb-prompt")
+
+
+def test_a_thumb_that_is_not_kept_is_released_and_what_was_written_stays(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "Hello")
+    end(page)
+    up, down = page.get_by_role("button", name="Good reply"), page.get_by_role("button", name="Bad reply")
+    up.click()
+    settle(page)
+    pressed = [up.get_attribute("aria-pressed")]
+    receive(page, t="err", turn=None, c=sent(page, "feedback")[0]["c"], message="the store is busy; ask again")
+    pressed.append(up.get_attribute("aria-pressed"))
+    said = page.inner_text(".wb-notice")
+    down.click()
+    receive(page, t="done", c=sent(page, "feedback")[1]["c"])
+    why = page.get_by_role("textbox", name="What was wrong?")
+    why.fill("too short")
+    why.press("Enter")
+    assert why.count() == 0
+    receive(page, t="err", turn=None, c=sent(page, "feedback")[2]["c"], message="the store is busy; ask again")
+    kept = why.input_value()
+    why.press("Escape")
+
+    assert pressed == ["true", "false"]
+    assert "the store is busy; ask again" in said
+    assert [(m["score"], m["comment"]) for m in sent(page, "feedback")] == [(1, None), (-1, None), (-1, "too short")]
+    assert (kept, why.count(), down.get_attribute("aria-pressed")) == ("too short", 0, "true")
+    assert sent(page, "stop") == []
+
+
+def test_only_replies_that_ended_well_have_thumbs(page: Page) -> None:
+    show(page)
+    start(page)
+    delta(page, "Hel")
+    assert not visible(page, ".wb-thumbs")
+    end(page, status="interrupted")
+    assert not visible(page, ".wb-thumbs")
+
+
 def test_retry_waits_until_the_upstream_may_be_asked_again(open_page: Callable[..., Page]) -> None:
     page = open_page()
     stop_the_clock(page)

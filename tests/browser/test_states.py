@@ -11,6 +11,7 @@ from tests.browser.states import (
     ANSWER,
     BILLED,
     PREPARE,
+    PROMPTS,
     QUESTION,
     STATES,
     THEMES,
@@ -161,6 +162,22 @@ def setting_up(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
     return box
 
 
+def changing(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
+    """The prompt of a chat that has begun."""
+    notebook.outputs(notebook.run(PROMPTS))
+    notebook.run("box = wb.Chat(prompt='support@1', variables={'customer': 'Ada', 'product': 'tea'}).widget()\nbox")
+    box = notebook.page.locator(".wb-chat")
+    upstream.script(reply(ANSWER))
+    ask(box, QUESTION)
+    box.locator(".wb-prompt").click()
+    box.get_by_role("combobox", name="Version").select_option("latest")
+    box.get_by_role("button", name="Use from the next turn on").click()
+    box.locator(".wb-prompt", has_text="→").click()
+    box.get_by_role("combobox", name="Version").wait_for()
+    box.get_by_text("and a link to the manual").last.wait_for()
+    return box
+
+
 OPENED = [
     waiting,
     stopped,
@@ -174,6 +191,7 @@ OPENED = [
     deleting,
     reading_about,
     setting_up,
+    changing,
 ]
 EVERY = STATES | {made.__name__: made for made in OPENED}
 

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from .frames import Usage
@@ -26,6 +27,7 @@ class Request:
     headers: dict[str, str]  # names in lower case
     raw: bytes
     at: float = field(default_factory=monotonic)  # when its last byte had arrived, time.monotonic()
+    query: dict[str, str] = field(default_factory=dict)
     body: Any = None  # the decoded JSON, None where there is none
     status: int | None = None  # sent; None: nothing was
     reply: Reply | None = None  # None: the checks refused it
@@ -120,7 +122,8 @@ class Connection(asyncio.Protocol):
         raw = bytes(self._received[end + 4 : end + 4 + size])
         del self._received[: end + 4 + size]
         method, target, _ = line.split(" ")
-        request = Request(method, target.partition("?")[0], headers, raw)
+        path, _, query = target.partition("?")
+        request = Request(method, path, headers, raw, query=dict(parse_qsl(query)))
         try:
             request.body = json.loads(raw) if raw else None
         except ValueError:

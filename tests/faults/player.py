@@ -32,7 +32,7 @@ class Player:
         assert request.reply is not None
         self.stage, self.request, self.connection, self.usage = stage, request, connection, usage
         self.reply: Reply = request.reply
-        self.model = str(request.body["model"])
+        self.model = str((request.body or {}).get("model"))
         self.message_id = request.request_id.replace("req_", "msg_")
 
     async def play(self) -> None:

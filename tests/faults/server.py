@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Self
 
+from .batches import BATCHES, Batches
 from .caching import PromptCache, prompt_tokens
 from .checks import LARGEST_BODY, MODELS, Refused, check_body, check_headers, model_info, model_list
 from .connection import Connection, Request
@@ -63,6 +64,7 @@ class ScriptedUpstream:
         self.host, self.port = host, port
         self.default: Script | None = None
         self.cache = PromptCache(min_prefix)
+        self.batches = Batches(self.answered)
         self.requests: list[Request] = []
         self.disconnects: list[Disconnect] = []
         self.crashes: list[BaseException] = []  # errors of the double itself; raised when it is closed
@@ -215,6 +217,7 @@ class ScriptedUpstream:
         self.disconnects.clear()
         self.requests_total = self.connections_total = self.tokens_sent = self._permits = 0
         self.default = None
+        self.batches.clear()
 
     # watching, from any thread
 
@@ -327,6 +330,8 @@ class ScriptedUpstream:
                     await self._plainly(request, connection, {"input_tokens": prompt_tokens(request.body)})
                 case "GET", "/v1/models":
                     await self._plainly(request, connection, model_list())
+                case _, path if path.startswith(BATCHES) and self.batches.there:
+                    await self._batch(request, connection)
                 case "GET", path if path.removeprefix("/v1/models/") in MODELS:
                     await self._plainly(request, connection, model_info(path.removeprefix("/v1/models/")))
                 case _:
@@ -339,7 +344,7 @@ class ScriptedUpstream:
         if not self.checks:
             return ""
         key = check_headers(request.headers)
-        if len(request.raw) > LARGEST_BODY:
+        if len(request.raw) > LARGEST_BODY * (8 if request.path == BATCHES else 1):
             raise Refused("Request exceeds the maximum size", 413, "request_too_large")
         if request.method == "POST" and request.path in (MESSAGES, COUNT):
             check_body(request.body, counting=request.path == COUNT)
@@ -354,6 +359,26 @@ class ScriptedUpstream:
             await Player(self, request, connection, usage).play()
         finally:
             self.streams_open -= 1
+
+    def answered(self, request: Request) -> Reply:
+        """The reply to a question of a batch, with its usage."""
+        if self.checks:
+            check_body(request.body)
+        reply = self._reply(request)
+        request.usage = reply.usage or reply.counted(Usage(uncached_input_tokens=prompt_tokens(request.body)))
+        return reply
+
+    async def _batch(self, request: Request, connection: Connection) -> None:
+        """The Message Batches API, unless the script has another answer for this path."""
+        if self._scripts[request.path]:
+            await self._plainly(request, connection, {})
+            return
+        content, kind = self.batches.serve(request)
+        if self.batches.lost_answers and request.path == BATCHES and request.method == "POST":
+            self.batches.lost_answers -= 1
+            connection.reset()
+            return
+        await self._say(request, connection, Answer(200, content, {"content-type": kind}))
 
     def _reply(self, request: Request) -> Reply:
         """The next of the script, else what the message asks for, else the default."""

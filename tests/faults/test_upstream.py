@@ -144,6 +144,35 @@ async def test_an_unscripted_reply_counts_its_words(upstream, claude):
     assert (message.usage.input_tokens, message.usage.output_tokens) == (5, 12)  # ceil(17 / 4)
 
 
+async def test_batches_have_the_documented_shape(upstream, claude):
+    upstream.batches.outcome = lambda request: {"two": "expired", "three": "canceled"}.get(request.prompt)
+    upstream.default = lambda request: fault("400") if request.prompt == "four" else reply("Hello")
+    asked = [{"custom_id": name, "params": ask(name)} for name in ("one", "two", "three", "four")]
+    created = await claude.messages.batches.create(requests=asked)
+    assert created.processing_status == "in_progress" and created.request_counts.processing == 4
+    assert [batch.id async for batch in claude.messages.batches.list()] == [created.id]
+    for _ in range(2):
+        batch = await claude.messages.batches.retrieve(created.id)
+    results = [each async for each in await claude.messages.batches.results(created.id)]
+
+    assert batch.processing_status == "ended" and batch.request_counts.succeeded == 1
+    found = {each.custom_id: each.result for each in results}
+    assert {name: result.type for name, result in found.items()} == {
+        "one": "succeeded", "two": "expired", "three": "canceled", "four": "errored",
+    }  # fmt: skip
+    assert found["one"].message.content[0].text == "Hello" and found["one"].message.usage.service_tier == "batch"
+    assert found["four"].error.error.type == "invalid_request_error"
+    other = await claude.messages.batches.create(requests=asked)
+    assert (await claude.messages.batches.cancel(other.id)).processing_status == "canceling"
+    for wrong in ([], [asked[0], asked[0]], [{"custom_id": "a b", "params": ask("x")}]):
+        with pytest.raises(anthropic.BadRequestError):
+            await claude.messages.batches.create(requests=wrong)
+    with pytest.raises(anthropic.NotFoundError):
+        await claude.messages.batches.retrieve("msgbatch_none")
+    pages = [batch.id async for batch in claude.messages.batches.list(limit=1)]
+    assert pages == [other.id, created.id]
+
+
 async def test_models_and_token_counts_have_the_documented_shape(claude):
     listed = {model.id: model async for model in claude.models.list()}
     counted = await claude.messages.count_tokens(model="claude-sonnet-5-5", messages=ask()["messages"], system="Hello")

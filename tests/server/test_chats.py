@@ -213,6 +213,7 @@ def test_a_chat_is_read_with_what_each_reply_used_and_cost(server: LiveServer, u
         "created_at": body["created_at"],
         "forked_from": None,
         "prompt": None,
+        "variables": {},
         "cost_usd": body["cost_usd"],
     }
     assert [(m["seq"], m["role"], m["content"], m["status"]) for m in messages] == [
@@ -263,6 +264,42 @@ def test_a_fork_says_whose_it_is_and_cost_nothing_yet(server: LiveServer) -> Non
 
     assert (body["forked_from"], body["cost_usd"]) == (chat_id, "0")
     assert [(m["usage"], m["cost_usd"]) for m in body["messages"]] == [(None, None), (None, None)]
+
+
+def test_replies_say_what_the_caller_thinks_of_them_in_a_fork_too(server: LiveServer) -> None:
+    who = somebody()
+    caller = Caller(who["x-org-id"], who["x-user-id"])
+    asked = server.post("/chat", "hi", headers=who).json()
+
+    def rate(message_id: str, **given: object) -> int:
+        return server.client.post(f"/messages/{message_id}/feedback", json=given, headers=who).status_code
+
+    def told(chat_id: str) -> list[object]:
+        return [message["feedback"] for message in get(server, chat_id, who).json()["messages"]]
+
+    async def fork() -> str:
+        store = store_of(server)
+        return (await store.fork(caller, await store.chat(caller, asked["chat_id"]), 2)).id
+
+    before = told(asked["chat_id"])
+    rated = [rate(asked["message_id"], score=1)]
+    forked = asyncio.run(fork())
+    shared = told(forked)
+    copy = get(server, forked, who).json()["messages"][1]["message_id"]
+    rated.append(rate(copy, score=-1, comment="on second thoughts"))
+
+    assert rated == [201, 201] and before == [None, None]
+    assert shared == [None, {"score": 1, "comment": None}]
+    assert told(asked["chat_id"]) == told(forked) == [None, {"score": -1, "comment": "on second thoughts"}]
+
+
+def test_a_chat_says_which_prompt_it_has_and_what_is_in_its_variables(server: LiveServer) -> None:
+    who = somebody()
+    server.client.post("/prompts/support", json={"text": "You help {{customer}}."}, headers=who)
+    asked = server.post("/chat", "hi", headers=who, prompt="support", variables={"customer": "Ada"}).json()
+    body = get(server, asked["chat_id"], who).json()
+
+    assert (body["prompt"], body["variables"], body["system"]) == ("support@1", {"customer": "Ada"}, "You help Ada.")
 
 
 # --- Deleting ---------------------------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ def _store_file(path: Path) -> Finding:
 
     from workbench.store.duckdb_file import refuse_device
     from workbench.store.faults import classified
-    from workbench.store.migrations import MIGRATIONS
+    from workbench.store.migrations import MIGRATIONS, number
 
     try:
         refuse_device(path)
@@ -336,7 +336,7 @@ def _store_file(path: Path) -> Finding:
     except duckdb.Error as error:
         reason = classified(error, str(path))
         return _in_use(path, reason) if isinstance(reason, StoreBusy) else Finding("store", "fail", str(reason))
-    if version > len(MIGRATIONS):
+    if version > number(MIGRATIONS[-1][0]):
         return Finding("store", "fail", f"{path} is of a newer workbench", "pip install -U claude-workbench")
     size = path.stat().st_size / 1e6
     return Finding("store", "ok", f"{path}, {size:,.1f} MB; chats: {chats:,}, calls: {calls:,}, schema: {version}")

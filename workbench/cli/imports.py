@@ -102,10 +102,14 @@ def _print_drifts(rows: list[dict[str, Any]]) -> None:
     for title in ("billed", "ledger", "drift"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        usd = row["class"] == "all"
-        amounts = [row[f"{side}_{'usd' if usd else 'tokens'}"] for side in ("billed", "ledger", "drift")]
-        shown = [dollars(amount) if usd else f"{amount:,}" for amount in amounts]
-        table.add_row(row["day"], clean(row["model"] or "-"), "cost" if usd else row["class"].replace("_", " "), *shown)
+        total, name = row["class"] == "all", row["class"].replace("_", " ")
+        if row["drift_tokens"]:
+            counts = [f"{row[f'{side}_tokens']:,}" for side in ("billed", "ledger", "drift")]
+            table.add_row(row["day"], clean(row["model"] or "-"), clean(name), *counts)
+        if total or row["drift_usd"]:
+            costs = [dollars(row[f"{side}_usd"]) for side in ("billed", "ledger", "drift")]
+            what = "cost" if total else f"{name.removesuffix(' tokens')} cost"
+            table.add_row(row["day"], clean(row["model"] or "-"), clean(what), *costs)
     show(table)
 
 

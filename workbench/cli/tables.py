@@ -10,7 +10,7 @@ import typer
 
 from workbench.cli.ask import SHORT_ID, whole
 from workbench.cli.terminal import agreed, clean, note, show, write, write_json
-from workbench.wording import dollars, exact, instant
+from workbench.wording import counted, dollars, exact, instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def print_usage(rows: Sequence[Row], groups: Sequence[str]) -> None:
     if len(shown) < len(rows):
         remark(f"The newest {len(shown):,} of {len(rows):,} calls; --json and --csv have all of them.")
     if unpriced := sum(map(_unpriced, rows)):
-        remark(f"* without {unpriced:,} {'call' if unpriced == 1 else 'calls'} whose price is not known")
+        remark(f"* without {counted(unpriced, 'call')} whose price is not known")
 
 
 def remark(text: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequest
+from workbench.ledger.classes import spent_by
 from workbench.ledger.imports.reading import LONGEST, UNREADABLE, Source, files_at, parsed
 from workbench.ledger.imports.values import Malformed, count, mapping, moment, or_none, sequence
 from workbench.pricing import CLASSES, listed_name, price_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
+
+    from workbench.ledger.classes import Spent
 
     Key = tuple[date, str | None]
     """A day, and a model; None for all of them together, or for what belongs to none."""
@@ -38,6 +41,20 @@ COLUMNS = (
     "ledger_usd",
     "drift_usd",
 )
+ALL, OTHER = "all", "other"
+"""What is in no class: all that was billed or recorded, and what was recorded at prices the table does not have."""
+BILLED_CLASSES = {
+    "uncached_input_tokens": "uncached_input_tokens",
+    "cache_read_input_tokens": "cache_read_tokens",
+    "cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    "output_tokens": "output_tokens",
+    "web_search": "web_searches",
+    "tokens": ALL,
+}
+"""Our names of the types of tokens, and of costs, that a cost report by description tells."""
+ROUNDED = Decimal("0.0000000005")
+"""Most that is lost when the cost of a call is recorded."""
 MOST_USD = Decimal(10) ** 9
 DEFAULT_WORKSPACE = "default"
 """The name of the workspace that has none."""
@@ -61,10 +78,12 @@ class _Bill:
         default_factory=lambda: defaultdict(lambda: defaultdict(Decimal))
     )
     by_model: bool = False
+    by_class: bool = False
 
     def add(self, key: Key, amounts: Mapping[str, Any], workspace: str) -> None:
         """Count a row of the report."""
         self.by_model = self.by_model or key[1] is not None
+        self.by_class = self.by_class or not {*CLASSES[:5]}.isdisjoint(amounts)
         self.amounts[key].update(amounts)
         self.by_workspace[workspace][key] += Decimal(sum(amounts.values()))
 
@@ -82,10 +101,13 @@ def reconcile(
         org: Whose calls of the ledger.
 
     Returns:
-        One row per UTC day, model and class of tokens (or ``web_searches``, whose counts stand where tokens do), and one
-        of class ``all`` with the dollars. ``drift_…`` is what the ledger has more than was billed. Rows without any of
-        both are left out; what a report does not tell is missing. ``.attrs["sentence"]`` says what explains most of it,
-        ``.attrs["reasons"]`` how much each reason explains, in dollars if there is a cost report, else in tokens.
+        One row per UTC day, model and class of tokens (or ``web_searches``, whose counts stand where tokens do), with
+        tokens and dollars, and one of class ``all`` with the dollars as billed and as recorded. ``drift_…`` is what the
+        ledger has more than was billed. Dollars by class need a cost report by description; the ledger's are computed
+        from the price table, and of class ``other`` is what was recorded at prices that are not in it. Rows without any
+        of both are left out; what a report does not tell, or the ledger does not know, is missing.
+        ``.attrs["sentence"]`` says what explains most of it, ``.attrs["reasons"]`` how much each reason explains, in
+        dollars if there is a cost report, else in tokens.
 
     Raises:
         InvalidRequest: a file is no such report, or sums up more than a day at once.
@@ -109,7 +131,8 @@ def reconcile(
     end = datetime(*max(days).timetuple()[:3], tzinfo=UTC) + timedelta(days=1)
     found = runtime().run(backend.arrow(query("billed"), org, begin, end)).to_pylist()
     ledger = [_Day(**row) for row in found]
-    rows = list(_token_rows(usage, ledger)) + list(_dollar_rows(cost, ledger))
+    spent, _ = spent_by(begin, end, ["day", "model"], org=org)
+    rows = _joined([*_token_rows(usage, ledger), *_class_rows(cost, spent), *_dollar_rows(cost, ledger)])
     return _frame(rows, *_reasons(usage, cost, ledger, workspace), days, cost)
 
 
@@ -152,7 +175,7 @@ def _add(page: Mapping[str, Any], usage: _Bill, cost: _Bill, workspace: str | No
             whose = or_none(result.get("workspace_id")) or DEFAULT_WORKSPACE
             if workspace in (None, whose):
                 model = or_none(result.get("model"))
-                amounts = {"usd": _amount(result.get("amount"))} if bill is cost else _counts(result)
+                amounts = {_class(result): _amount(result.get("amount"))} if bill is cost else _counts(result)
                 bill.add((day, model and _model(model)), amounts, whose)
 
 
@@ -172,6 +195,11 @@ def _results(bucket: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _model(model: str) -> str:
     return listed_name(model) or model
+
+
+def _class(result: Mapping[str, Any]) -> str:
+    told = or_none(result.get("token_type")) or or_none(result.get("cost_type"))
+    return ALL if told is None else BILLED_CLASSES.get(told, told)
 
 
 def _amount(cents: object) -> Decimal:
@@ -271,18 +299,62 @@ def _token_rows(usage: _Bill, ledger: list[_Day]) -> Iterator[dict[str, Any]]:
                 yield row | dict(zip(COLUMNS[3:6], counts, strict=True))
 
 
+def _ledger_classes(cost: _Bill, spent: Mapping[tuple[Any, ...], Spent]) -> dict[Key, Counter[str] | None]:
+    """Dollars by class; None where the ledger knows no price of any call."""
+    sums: dict[Key, Counter[str] | None] = {}
+    for (day, model), found in spent.items():
+        if day not in cost.days or not model.startswith("claude"):
+            continue
+        key = day, _model(model) if cost.by_model else None
+        sums.setdefault(key, None)
+        if found.unpriced_calls == found.calls:
+            continue
+        other = found.other_usd if abs(found.other_usd) > found.calls * ROUNDED else Decimal(0)
+        for name, amount in (*found.costs.items(), (OTHER, other)):
+            # a bill by description has the searches of all models in one sum
+            whose = (day, None) if name == "web_searches" else key
+            sums[whose] = sums.get(whose) or Counter()
+            sums[whose].update({name: amount})  # type: ignore[union-attr]
+    return sums
+
+
+def _class_rows(cost: _Bill, spent: Mapping[tuple[Any, ...], Spent]) -> Iterator[dict[str, Any]]:
+    if not cost.by_class:
+        return
+    ours = _ledger_classes(cost, spent)
+    for key in {*cost.amounts, *ours}:
+        billed, known = cost.amounts.get(key, Counter()), ours.get(key, Counter())
+        if ALL in billed:  # and nobody knows of what
+            continue
+        for name in {*billed, *(known or ())}:
+            if billed[name] or (known and known[name]):
+                yield _dollars(key, name, Decimal(billed[name]), None if known is None else Decimal(known[name]))
+
+
 def _dollar_rows(cost: _Bill, ledger: list[_Day]) -> Iterator[dict[str, Any]]:
     ours = _ledger_dollars(cost, ledger)
     for key in sorted({*cost.amounts, *ours}, key=_order):
         billed, known = _billed(cost, key), ours.get(key, Decimal(0))
         if billed or known is None or known:
-            drift = None if known is None else plain(known - billed)
-            amounts = plain(billed), None if known is None else plain(known), drift
-            yield {"day": key[0], "model": key[1], "class": "all"} | dict(zip(COLUMNS[6:], amounts, strict=True))
+            yield _dollars(key, ALL, billed, known)
+
+
+def _dollars(key: Key, name: str, billed: Decimal, known: Decimal | None) -> dict[str, Any]:
+    amounts = (plain(billed), None, None) if known is None else (plain(billed), plain(known), plain(known - billed))
+    return {"day": key[0], "model": key[1], "class": name} | dict(zip(COLUMNS[6:], amounts, strict=True))
 
 
 def _billed(cost: _Bill, key: Key) -> Decimal:
-    return Decimal(cost.amounts[key]["usd"]) if key in cost.amounts else Decimal(0)
+    return sum(map(Decimal, cost.amounts[key].values()), Decimal(0)) if key in cost.amounts else Decimal(0)
+
+
+def _joined(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tokens and dollars of the same class in one row, class by class."""
+    joined: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        joined.setdefault(tuple(row[name] for name in COLUMNS[:3]), {}).update(row)
+    order = {name: n for n, name in enumerate((*CLASSES, "", OTHER, ALL))}
+    return sorted(joined.values(), key=lambda row: (order.get(row["class"], len(CLASSES)), row["class"]))
 
 
 def _order(key: Key) -> tuple[date, str]:

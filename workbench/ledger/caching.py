@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from workbench.errors import InvalidRequest
+from workbench.ledger.columns import CACHES, EPOCH, FIVE_MINUTES, MICROSECOND, OFF, Counts, last_before
+from workbench.ledger.costs import costs_of
+from workbench.ledger.reading import columns_of
 from workbench.ledger.recorded import chats_of, scope_of
-from workbench.ledger.replay import FIVE_MINUTES, LASTS, OFF, USUAL_SHORTEST, shortest_cached
-from workbench.pricing import cost_of, price_of
-from workbench.turns import DEFAULT_ID, LOCAL_MODEL
+from workbench.ledger.replay import LASTS, USUAL_SHORTEST, shortest_cached
+from workbench.turns import DEFAULT_ID
 from workbench.wording import plain
 
 if TYPE_CHECKING:
@@ -20,15 +23,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.chat import Chat as AnyChat
+    from workbench.ledger.columns import Chat, Columns, Ints
     from workbench.ledger.frames import Moment
-    from workbench.ledger.replay import Call, Chat
 
-FIRST, NOT_ASKED, MODEL, GAP = "first call", "caching off", "model changed", "gap over the cache's time"
-TRIMMED, SHORT, EVICTED = "history trimmed", "prompt too short", "unknown: evicted"
+FIRST, NOT_ASKED, MODEL, PROMPT = "first call", "caching off", "model changed", "system prompt changed"
+GAP, TRIMMED, SHORT, EVICTED = "gap over the cache's time", "history trimmed", "prompt too short", "unknown: evicted"
 REASONS = {
     FIRST: "nothing to do: a chat begins once",
     NOT_ASKED: "ask for caching",
     MODEL: "keep a chat with one model: each has a cache of its own",
+    PROMPT: "change a prompt between chats rather than within one: it comes first, so all of the chat is sent anew",
     GAP: "an hour's cache bridges longer gaps but costs more to fill; whether it pays: wb.what_if(cache='1h')",
     TRIMMED: "trim less often, in larger blocks or not at all; whether that pays: wb.history_lab()",
     SHORT: "nothing to do: so short a prompt is not cached",
@@ -71,15 +75,15 @@ def cache_doctor(
     Returns:
         One row per call that did not read from the cache all that its prompt had in common with the one before it in the
         chat: ``chat_id``, ``call_id``, ``started_at`` (UTC), ``model``, ``reason``, ``changed_block`` (where history was
-        trimmed, the first message after the system prompt, now and before), ``gap_s`` (seconds since the call before
+        trimmed, the first message after the system prompt, else that prompt's version, now and before), ``gap_s`` (seconds since the call before
         began: from then a cache's time counts), ``lost_tokens``, and ``lost_usd``: what they cost beyond the price of
         reading them, a Decimal. With ``by="reason"`` one row per reason, the dearest first: ``reason``, ``calls``,
         ``lost_tokens``, ``lost_usd`` and ``what_to_do``.
 
-        If several reasons apply, the first of these counts: first call (loses nothing), caching off, model changed, gap,
-        history trimmed, prompt too short, unknown. Calls of the embedded model, without a chat or of unknown price are
-        left out. The block that changed is found from which messages were sent; texts are not compared, so a system prompt
-        that was edited counts as unknown.
+        If several reasons apply, the first of these counts: first call (loses nothing), caching off, model changed,
+        system prompt changed, gap, history trimmed, prompt too short, unknown. Calls of the embedded model, without a chat or of unknown price are
+        left out. The block that changed is found from which messages, and which version of a prompt, were sent; texts are
+        not compared.
 
     Raises:
         InvalidRequest: a time that is none, or another ``by``.
@@ -114,77 +118,105 @@ def cache_doctor(
 
 def misses(chats: Iterable[Chat]) -> Iterator[Miss]:
     """Yield the misses of chats, in order."""
-    for chat in chats:
-        if chat.id:
-            yield from _misses(chat)
+    calls = columns_of(chats)
+    found = _missed(calls)
+    this, base, last = found.calls, found.base, found.last
+    paid = _paid(calls, this, found.lost)
+    for n, (call, reason, lost) in enumerate(zip(this.tolist(), found.reasons, found.lost.tolist(), strict=True)):
+        changed = gap = None
+        if reason == TRIMMED:
+            now, before = (_place(calls, calls.chat[call], calls.first[which]) for which in (call, base[n]))
+            changed = f"message {now} comes first, before it was message {before}"
+        if reason == PROMPT:
+            now, before = (calls.prompts[calls.prompt[which]] or "none" for which in (call, base[n]))
+            changed = f"the system prompt is {now}, before it was {before}"
+        if reason != FIRST:
+            gap = int(calls.at[call] - calls.at[last[n]]) / 1_000_000
+        at, chat, model = EPOCH + int(calls.at[call]) * MICROSECOND, calls.chat[call], calls.model[call]
+        yield Miss(calls.names[chat], calls.ids[call], at, calls.models[model], reason, changed, gap, lost, paid[n])
 
 
 def evicted_share(chats: Iterable[Chat]) -> float:
     """Return the part of the expected cache reads of recorded chats that failed for no known reason."""
-    chats = list(chats)
-    failed = sum(miss.reason == EVICTED for miss in misses(chats))
-    succeeded = sum(call.usage.cache_read_tokens > 0 for chat in chats for call in chat.calls if call.in_period)
+    calls = columns_of(chats)
+    failed = _missed(calls).reasons.count(EVICTED)
+    succeeded = int(((calls.counts.read > 0) & calls.in_period).sum())
     return failed / max(1, failed + succeeded)
 
 
-def _misses(chat: Chat) -> Iterator[Miss]:
-    base: Call | None = None
-    last: Call | None = None
-    for call in chat.calls:
-        if not call.input_tokens or call.model == LOCAL_MODEL:
-            continue
-        if call.in_period and call.cost_usd is not None and (miss := _miss(chat, call, base, last)):
-            yield miss
-        if call.answered:
-            base = call
-        last = call
+class _Missed(NamedTuple):
+    """Calls that missed the cache, in order."""
+
+    calls: Ints
+    base: Ints
+    """The last call of the chat before each, whose prompt is part of later ones; -1 of the first."""
+    last: Ints
+    """The last at all, which read it again."""
+    lost: Ints
+    reasons: list[str]
 
 
-def _miss(chat: Chat, call: Call, base: Call | None, last: Call | None) -> Miss | None:
-    """``base`` is the last call whose prompt is part of later ones, ``last`` the last at all, which read it again."""
-    if base is None or last is None:
-        if call.usage.cache_read_tokens:  # of a chat that it was forked from
-            return None
-        return Miss(chat.id, call.id, call.at, call.model, FIRST, None, None, 0, Decimal(0))
-    lost = min(_common(chat, call, base), call.input_tokens) - call.usage.cache_read_tokens
-    if lost <= 0:
-        return None
-    gap = call.at - last.at
-    changed = None
-    if chat.cache == OFF:
-        reason = NOT_ASKED
-    elif base.model != call.model:
-        reason = MODEL
-    elif gap >= LASTS.get(chat.cache, LASTS[FIVE_MINUTES]):
-        reason = GAP
-    elif base.first != call.first:
-        reason = TRIMMED
-        now, before = (chat.places[first] if first < len(chat.places) else "?" for first in (call.first, base.first))
-        changed = f"message {now} comes first, before it was message {before}"
-    elif not base.cached_tokens and base.input_tokens < max(USUAL_SHORTEST, shortest_cached(base.model)):
-        reason = SHORT
-    else:
-        reason = EVICTED
-    return Miss(chat.id, call.id, call.at, call.model, reason, changed, gap.total_seconds(), lost, _paid(call, lost))
+def _missed(calls: Columns) -> _Missed:
+    order, _ = calls.in_chats
+    order = order[~calls.local[order]]
+    begins = np.searchsorted(calls.chat[order], calls.chat[order])
+    places = last_before(calls.answered[order])
+    base = np.where(places >= begins, order[places], -1)
+    last = np.append(-1, order)[:-1]
+    read, cached = calls.counts.read[order], calls.cached
+    first = base < 0
+    lost = np.where(first, 0, np.minimum(_common(calls, order, base), calls.input[order]) - read)
+    missed = np.where(first, read == 0, lost > 0)  # the first call of a fork reads what the chat it came from wrote
+    missed &= calls.in_period[order] & calls.priced[order]
+    order, base, last, lost = (column[missed] for column in (order, base, last, lost))
+
+    cache = calls.cache[order]
+    lasts = np.array([LASTS.get(name, LASTS[FIVE_MINUTES]) // MICROSECOND for name in (*CACHES, "")])
+    shortest = np.array([max(USUAL_SHORTEST, shortest_cached(model)) for model in calls.models], np.int64)
+    why = {
+        FIRST: base < 0,
+        NOT_ASKED: cache == CACHES.index(OFF),
+        MODEL: calls.model[base] != calls.model[order],
+        PROMPT: calls.prompt[base] != calls.prompt[order],
+        GAP: calls.at[order] - calls.at[last] >= lasts[cache],
+        TRIMMED: calls.first[base] != calls.first[order],
+        SHORT: (cached[base] == 0) & (calls.input[base] < shortest[calls.model[base]]),
+    }
+    return _Missed(order, base, last, lost, np.select(list(why.values()), list(why), EVICTED).tolist())
 
 
-def _common(chat: Chat, call: Call, base: Call) -> int:
-    """Tokens that a prompt has in common with an earlier one, the system prompt included."""
-    if call.first == base.first:
-        return base.cached_tokens or base.input_tokens
-    new = chat.sizes[base.count + 1 : call.count + 1]
-    older = chat.sizes[call.first : base.first]  # a policy may also send more again
-    return max(0, call.input_tokens - sum(new) - sum(older))
+def _common(calls: Columns, this: Ints, base: Ints) -> Ints:
+    """Tokens that prompts have in common with earlier ones, the system prompt included."""
+    chat, count, first = calls.chat[this], calls.count, calls.first
+
+    def said(start: Ints, end: Ints) -> Ints:
+        least, most = calls.size_starts[chat], calls.size_starts[chat + 1]
+        start, end = (np.minimum(least + place, most) for place in (start, end))
+        tokens: Ints = np.maximum(calls.before[end] - calls.before[start], 0)
+        return tokens
+
+    new, older = said(count[base] + 1, count[this] + 1), said(first[this], first[base])  # some may be sent again
+    otherwise = np.maximum(calls.input[this] - new - older, 0)
+    cached = np.where(calls.cached[base] > 0, calls.cached[base], calls.input[base])
+    common: Ints = np.where(first[this] == first[base], cached, otherwise)
+    return common
 
 
-def _paid(call: Call, lost: int) -> Decimal:
+def _place(calls: Columns, chat: int, first: int) -> int | str:
+    places = calls.places[calls.size_starts[chat] : calls.size_starts[chat + 1]]
+    return int(places[first]) if first < len(places) else "?"
+
+
+def _paid(calls: Columns, this: Ints, lost: Ints) -> list[Decimal]:
     """What tokens cost beyond reading them from the cache: first of those that were written there, then of the rest."""
-    usage, read = call.usage, call.usage.cache_read_tokens + lost
-    moved = {}
-    for name in ("cache_write_5m_tokens", "cache_write_1h_tokens", "uncached_input_tokens"):
-        moved[name] = getattr(usage, name) - min(lost, getattr(usage, name))
-        lost -= getattr(usage, name) - moved[name]
-    price = price_of(call.model, call.at, input_tokens=usage.input_tokens, fast=usage.speed == "fast")
-    if price is None:
-        return Decimal(0)
-    return plain(cost_of(usage, price) - cost_of(replace(usage, cache_read_tokens=read - lost, **moved), price))
+    was = Counts(*(count[this] for count in calls.counts))
+    moved, left = {}, lost
+    for name in ("short", "long", "uncached"):
+        count = getattr(was, name)
+        moved[name] = count - np.minimum(left, count)
+        left = left - np.minimum(left, count)
+    would = was._replace(read=was.read + lost - left, **moved)
+    call = (calls.models, calls.model[this], calls.priced_from[this])
+    terms = (calls.batch[this], calls.us[this], calls.fast[this])
+    paid, least = (costs_of(*call, counts, *terms) for counts in (was, would))
+    return [plain(Decimal(int(more)).scaleb(-paid.digits)) for more in paid.amounts - least.amounts]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import InvalidRequest
 from workbench.ledger.classes import Spent, spent_by
 from workbench.turns import DEFAULT_ID
-from workbench.wording import dollars, plain
+from workbench.wording import counted, dollars, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,9 +112,8 @@ def why(
     ]
     unpriced = [sum(each.unpriced_calls for each in period.values()) for period in spent]
     if any(unpriced):
-        said = (
-            f"unknown: {unpriced[1]:,} calls after and {unpriced[0]:,} before have no known price and are not counted"
-        )
+        verbs = "has no known price and is" if sum(unpriced) == 1 else "have no known price and are"
+        said = f"unknown: {counted(unpriced[1], 'call')} after and {unpriced[0]:,} before {verbs} not counted"
         rows.append(("unknown price", None, None, said))
     frame = pd.DataFrame(rows, columns=["factor", "usd", "share", "sentence"]).astype({"share": "float64"})
     frame.attrs |= {"before_usd": plain(costs[0]), "after_usd": plain(costs[1])}
@@ -202,7 +201,7 @@ def _reason(factor: str, parts: Parts, before: Mapping[str, Spent], after: Mappi
     """What changed, told of the model and the class that matter most."""
     calls = [sum(map(_priced, period.values())) for period in (before, after)]
     if factor == "volume":
-        return f"{calls[1]:,} calls instead of {calls[0]:,}"
+        return f"{counted(calls[1], 'call')} instead of {calls[0]:,}"
     if factor == "other":
         return "rounding of single calls, and costs recorded at prices that the table does not have"
     sizes: dict[str, Decimal] = defaultdict(Decimal)

@@ -19,12 +19,13 @@ from uuid import UUID
 from workbench.errors import InvalidRequest
 from workbench.history import first_sent
 from workbench.pricing import cost_and_source
+from workbench.prompts.text import digest
 from workbench.runtime import runtime
 from workbench.turns import Usage
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from workbench.store.backend import Backend
@@ -37,6 +38,8 @@ EARLIEST = date(2000, 1, 1)
 """Ids begin with the time, and none is before 1970."""
 EXPERIMENT_DAYS = range(40, 80)
 """Counted from the first day: a prompt is tried in two versions."""
+PROMPT, TRIED, BY = "support", "tone", "synthetic-ana"
+"""The prompt, the experiment on it, and who looks after both."""
 BUDGET_USD = Decimal(60)
 """Of the org, a month."""
 LIMIT = 20
@@ -132,7 +135,7 @@ async def write(
         await erase.erase_org(backend, DEMO_ORG, lambda removed: None)
     rows = generate(until)
     # usage last, and all of it at once: where some is, everything is there
-    for name in ("orgs", "users", "chats", "messages", "usage"):
+    for name in sorted(rows, key="usage".__eq__):
         total = len(rows[name])
         step = total if name == "usage" else AT_ONCE
         for first in range(0, total, step):
@@ -158,7 +161,7 @@ def write_parquet(path: Path, until: date) -> int:
 
 
 def generate(until: date, seed: int = SEED) -> Rows:
-    """Return the rows of ``orgs``, ``users``, ``chats``, ``messages`` and ``usage``; the same for the same arguments."""
+    """Return the rows of each table; the same for the same arguments."""
     return _Generator(until, Random(seed)).rows()
 
 
@@ -193,7 +196,7 @@ class _Generator:
         self._rows: Rows = defaultdict(list)
 
     def rows(self) -> Rows:
-        begun = datetime.combine(self._begin, time(), UTC)
+        begun = self._at(0)
         self._rows["orgs"] = [
             {"id": DEMO_ORG, "created_at": begun, "budget_usd": BUDGET_USD, "budget_period": "month"},
         ]
@@ -201,7 +204,8 @@ class _Generator:
         self._rows["users"] = [{"org_id": DEMO_ORG, "id": user, "created_at": begun} for user in users]
         for day in range(DAYS):
             self._day(day)
-        return {name: sorted(rows, key=_in_order) for name, rows in self._rows.items()}
+        drawn = {name: sorted(rows, key=_in_order) for name, rows in self._rows.items()}
+        return drawn | self._experiment(drawn["chats"])
 
     def _day(self, day: int) -> None:
         today = self._begin + timedelta(days=day)
@@ -223,7 +227,7 @@ class _Generator:
         chat = _Chat(self._id(at), habit, model, habit.system)
         if habit.source == "server" and day in EXPERIMENT_DAYS:
             version = 4 if self._random.random() < 0.5 else 3
-            chat.prompt, chat.variant = ("support", version), f"v{version}"
+            chat.prompt, chat.variant = (PROMPT, version), f"v{version}"
             chat.system += 160 if version == 4 else 0
         begun = at
         for _ in range(1 + self._count(habit.turns - 1)):
@@ -244,6 +248,41 @@ class _Generator:
                 "updated_at": chat.ended or begun,
             }
         )
+
+    def _experiment(self, chats: Sequence[Mapping[str, Any]]) -> Rows:
+        """The prompt with its versions, and the experiment between two of them."""
+        of, saved = {"org_id": DEMO_ORG, "name": PROMPT}, self._at(0)
+        begun, ended = self._at(EXPERIMENT_DAYS.start), self._at(EXPERIMENT_DAYS.stop)
+        texts = {n: f"(synthetic system prompt, version {n})" for n in range(1, 5)}
+        version = {"author": BY, "created_at": saved}
+        move = {"label": "production", "version": 3, "moved_at": saved, "moved_by": BY, "move": 1}
+        tried = {
+            "arms": '{"v3": 0.5, "v4": 0.5}', "outcome": "output_tokens", "unit": "chat", "coverage": 1.0, "guard": "{}",
+            "salt": TRIED, "label": "production", "started_at": begun, "started_by": BY, "stopped_at": ended,
+            "stopped_by": BY, "stop_reason": "its forty days were over",
+        }  # fmt: skip
+        return {
+            "prompts": [of | {"created_at": saved}],
+            "prompt_versions": [
+                of | version | {"version": n, "text": text, "sha256": digest(text, None, None)}
+                for n, text in texts.items()
+            ],
+            "prompt_labels": [of | move | {"id": f"{DEMO_ORG}-{PROMPT}-1"}],
+            "experiments": [{"org_id": DEMO_ORG, "name": TRIED, "prompt_name": PROMPT} | tried],
+            "exposures": [
+                {
+                    "id": chat["id"], "chat_id": chat["id"], "unit_id": chat["id"], "org_id": DEMO_ORG,
+                    "user_id": chat["user_id"], "experiment": TRIED, "variant": f"v{chat['prompt_version']}",
+                    "version": chat["prompt_version"], "exposed_at": chat["created_at"],
+                }
+                for chat in chats
+                if chat["prompt_version"]
+            ],
+        }  # fmt: skip
+
+    def _at(self, day: int) -> datetime:
+        """When a day of the ninety begins."""
+        return datetime.combine(self._begin + timedelta(days=day), time(), UTC)
 
     def _turn(self, chat: _Chat, at: datetime) -> datetime:
         """Add a question and its reply; return when it had ended."""
@@ -355,7 +394,7 @@ class _Generator:
             "model": model,
             "prompt_name": name,
             "prompt_version": version,
-            "experiment": "tone" if variant else None,
+            "experiment": TRIED if variant else None,
             "variant": variant,
             "started_at": at,
             "ttft_ms": None,

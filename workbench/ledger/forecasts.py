@@ -14,7 +14,7 @@ from workbench.ledger.frames import moment_of, usage
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Caller
-from workbench.wording import dollars, plain
+from workbench.wording import apart, counted, dollars, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,8 @@ class Forecast:
     """At the end of the month: as likely more as less."""
     low_usd: Decimal
     high_usd: Decimal
-    """With odds of 80 % the month ends between these two."""
+    """With odds of 80 % the month ends between these two, or better odds where most months end alike: they are the same
+    only if nothing can be spent any more, or nothing ever was."""
     budget_usd: Decimal | None
     odds_over: float | None
     """That the month ends above the budget, 0 to 1; None without one."""
@@ -106,8 +107,11 @@ class Forecast:
 
     def __str__(self) -> str:
         month = f"{self.now:%B %Y}"
-        said = f"{month} ends between {dollars(self.low_usd)} and {dollars(self.high_usd)} with odds of 80%"
-        said += f", about {dollars(self.expected_usd)}; {dollars(self.spent_usd)} so far"
+        low, high = apart(self.low_usd, self.high_usd)
+        said = f"{month} ends between {low} and {high} with odds of 80%, about {dollars(self.expected_usd)}"
+        if self.low_usd == self.high_usd:
+            said = f"{month} ends at {low}"
+        said += f"; {dollars(self.spent_usd)} so far"
         if self.budget_usd is not None and self.odds_over is not None:
             said += f". The budget of {dollars(self.budget_usd)} "
             on = f"{self.over_on.day} {self.over_on:%B}" if self.over_on else ""
@@ -116,7 +120,8 @@ class Forecast:
             else:
                 said += f"is passed with odds of {percent(self.odds_over)}" + (f", about {on}" if on else "")
         if self.unpriced_calls:
-            said += f". {self.unpriced_calls:,} calls have no known price and are not counted"
+            verbs = ("has no known price and is", "have no known price and are")
+            said += f". {counted(self.unpriced_calls, 'call', verbs)} not counted"
         return f"{said}."
 
 
@@ -138,7 +143,7 @@ def forecast(
 
     Every remaining day is drawn from the days there were, recent ones more often: its weekday's usual part of a mean day,
     times the level (with a trend as far as the days bear it out), times how much one of the past days differed from what
-    the others had said of it. The rest of today is drawn from what was spent after this time on past days. The level is
+    the others had said of it. Where there are days without spend, one more day with it counts as seen. The rest of today is drawn from what was spent after this time on past days. The level is
     estimated anew for each of 2,000 months, so that what few days do not tell makes the interval wider.
 
     Example::
@@ -152,7 +157,7 @@ def forecast(
     if not history.enough:
         whose = "the ledger" if org == DEFAULT_ID else f"org {org!r}"
         raise InvalidRequest(
-            f"{whose} has {len(history.days)} whole days since its first call of the last {MOST_DAYS} days; "
+            f"{whose} has {counted(len(history.days), 'whole day')} since its first call of the last {MOST_DAYS} days; "
             f"a forecast needs {LEAST_DAYS}: ask again later, or see wb.usage(by='day')"
         )
     limit = runtime().run(_budget_of(org)) if budget is None else _dollars(budget)
@@ -202,6 +207,8 @@ def month_totals(history: History, simulations: int = SIMULATIONS) -> Floats:
     random = np.random.default_rng(1)  # nothing is secret, and asking again must not change the answer
     spent = np.array(history.days[-MOST_DAYS:], dtype=np.float64)
     later = np.array(history.later[-MOST_DAYS:], dtype=np.float64)
+    if history.so_far and not spent.any():  # paid for the first time today, which is all that is known
+        spent[-1] = later[-1] = float(history.so_far)
     ages = np.arange(len(spent), 0, -1.0)
     weekdays = (history.today.weekday() - ages.astype(int)) % 7
     usual, by_others = _weekdays(spent, weekdays)
@@ -221,9 +228,14 @@ def month_totals(history: History, simulations: int = SIMULATIONS) -> Floats:
     then = np.maximum(1 + trend * off, 0.2)
 
     ahead = np.arange(history.days_left + 1)
-    picked = random.integers(size, size=(simulations, len(ahead)))
-    amounts = np.take_along_axis(levels / then, picked, 1)
-    amounts[:, 0] = np.take_along_axis((later / by_others)[drawn] / then, picked[:, :1], 1)[:, 0]
+    days, rests = levels / then, (later / by_others)[drawn] / then
+    if 0 < (dear := np.flatnonzero(spent)).size < len(spent):
+        # of days that are seldom dear few were seen: one more may come, as by Laplace's rule of succession
+        more = random.choice(dear, (simulations, 1), p=weights[dear] / weights[dear].sum())
+        days, rests = (np.hstack((known, (each / by_others)[more])) for known, each in ((days, spent), (rests, later)))
+    picked = random.integers(days.shape[1], size=(simulations, len(ahead)))
+    amounts = np.take_along_axis(days, picked, 1)
+    amounts[:, 0] = np.take_along_axis(rests, picked[:, :1], 1)[:, 0]
     wander = random.normal(0, DRIFT, amounts.shape).cumsum(1) + random.normal(0, LEVEL_ERROR, (simulations, 1))
     amounts *= np.clip(1 + trend * (ahead - when), 0.2, 5) * np.exp(wander)
     amounts *= usual[(history.today.weekday() + ahead) % 7]
@@ -232,10 +244,17 @@ def month_totals(history: History, simulations: int = SIMULATIONS) -> Floats:
 
 
 def month_end(totals: Floats) -> tuple[Decimal, Decimal, Decimal]:
-    """Return the low, the middle and the high end of simulated months; 80 % of them end between low and high."""
+    """Return the low, the middle and the high end of simulated months; at least 80 % of them end between low and high.
+
+    Where 90 % end alike, as nothing more is spent, the high end is the middle of what the others come to.
+    """
     import numpy as np
 
-    low, middle, high = (plain(Decimal(f"{each:.9f}")) for each in np.quantile(totals[:, -1], (0.1, 0.5, 0.9)))
+    ends = totals[:, -1]
+    low, middle, high = np.quantile(ends, (0.1, 0.5, 0.9))
+    if low == high and (ends > high).any():
+        high = np.median(ends[ends > high])
+    low, middle, high = (plain(Decimal(f"{each:.9f}")) for each in (low, middle, high))
     return low, middle, high
 
 

@@ -24,7 +24,6 @@ from workbench.drawing import (
     SAVING,
     day_axis,
     day_name,
-    describe,
     dollar_axis,
     end_labels,
     figure,
@@ -45,7 +44,7 @@ from workbench.ledger.whatif_plots import history_lab, what_if  # noqa: F401  # 
 from workbench.pricing import cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage
-from workbench.wording import dollars
+from workbench.wording import apart, counted, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,7 +94,7 @@ def spend(
     """
     costs = _some(cost_by_class(since, until, "day", where, tz=tz, org=org))
     costs["other"] = costs[["web_search_usd", "other_usd"]].sum(axis=1)
-    drawn, (axes,) = figure()
+    _, (axes,) = figure()
     parts = {
         "new input": (INPUT, costs.uncached_input_usd),
         "cache writes": (CACHE_WRITE, costs.cache_write_usd),
@@ -103,19 +102,12 @@ def spend(
         "replies": (OUTPUT, costs.output_usd),
         "searches, other": (GREY, costs.other),
     }
-    floats = {name: (colour, amounts.astype(float).fillna(0)) for name, (colour, amounts) in parts.items()}
-    total = costs.cost.sum()
-    shares = {name: amounts.sum() / total if total else 0 for name, (_, amounts) in floats.items()}
-    shown = {name: part for name, part in floats.items() if abs(shares[name]) >= 0.005}
-    hatched = _stacked_days(axes, costs.day, shown, _today(now, tz))
     for day in costs.day[costs.cost.isna()]:
         axes.annotate("?", (day, 0), ha="center", va="bottom", fontsize=9, color=GREY)
+    shares, hatched = _classes_by_day(axes, costs.day, parts, _today(now, tz), least=0.005)
     dollar_axis(axes.yaxis)
-    side_labels(axes, [(f"{name}\n{shares[name]:.0%}", colour) for name, (colour, _) in shown.items()])
     counted = _scope(org, costs.calls.sum(), costs.unpriced_calls.sum(), tz)
-    head(axes, _spend_finding(axes, costs, shares), f"US dollars a day by class of tokens · {counted}{hatched}")
-    describe(drawn, axes)
-    return axes
+    return head(axes, _spend_finding(axes, costs, shares), f"US dollars a day by class of tokens · {counted}{hatched}")
 
 
 def tokens(
@@ -133,25 +125,22 @@ def tokens(
         The axes: tokens by day, also those of calls whose price is unknown.
     """
     sums = _some(usage(since, until, "day", where, tz=tz, org=org))
-    drawn, (axes,) = figure()
+    _, (axes,) = figure()
     parts = {
         "new input": (INPUT, sums.uncached_input_tokens),
         "cache writes": (CACHE_WRITE, sums.cache_write_tokens),
         "cache reads": (CACHE_READ, sums.cache_read_tokens),
         "replies": (OUTPUT, sums.output_tokens),
     }
-    shown = {name: (colour, counts.astype(float)) for name, (colour, counts) in parts.items() if counts.any()}
-    total = sum(counts.sum() for _, counts in shown.values())
-    hatched = _stacked_days(axes, sums.day, shown, _today(now, tz))
+    shares, hatched = _classes_by_day(axes, sums.day, parts, _today(now, tz))
     axes.yaxis.set_major_formatter(lambda value, _: many(value))
-    side_labels(axes, [(f"{name}\n{counts.sum() / total:.0%}", colour) for name, (colour, counts) in shown.items()])
-    read, back = (counts.sum() / max(total, 1) for counts in (sums.cache_read_tokens, sums.output_tokens))
-    finding = (
-        f"{many(total)} tokens: {read:.0%} read from the cache, {back:.0%} replies" if total else "No tokens at all"
+    total = sums.input_tokens.sum() + sums.output_tokens.sum()
+    finding = f"{many(total)} tokens: {shares['cache reads']:.0%} read from the cache, {shares['replies']:.0%} replies"
+    return head(
+        axes,
+        finding if total else "No tokens at all",
+        f"tokens a day by class · {_scope(org, sums.calls.sum(), tz=tz)}{hatched}",
     )
-    head(axes, finding, f"tokens a day by class · {_scope(org, sums.calls.sum(), tz=tz)}{hatched}")
-    describe(drawn, axes)
-    return axes
 
 
 def cache_hits(
@@ -174,7 +163,7 @@ def cache_hits(
         raise InvalidRequest("none of these calls has input tokens; choose other days")
     share = sums.cache_read_tokens / sums.input_tokens
     whole = sums.cache_read_tokens.sum() / sums.input_tokens.sum()
-    drawn, (axes,) = figure()
+    _, (axes,) = figure()
     hatched = _stacked_days(axes, sums.day, {"": (CACHE_READ, share)}, _today(now, tz))
     axes.axhline(whole, color=GREY, linestyle="--", linewidth=1)
     axes.annotate(
@@ -198,9 +187,7 @@ def cache_hits(
     elif len(sums) > 1:
         finding += f", on busy days never less than {low:.0%}"
     counted = _scope(org, sums.calls.sum(), tz=tz)
-    head(axes, finding, f"part of the input tokens read from the cache · {counted}{hatched}")
-    describe(drawn, axes)
-    return axes
+    return head(axes, finding, f"part of the input tokens read from the cache · {counted}{hatched}")
 
 
 def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None, *, now: Moment | None = None) -> Axes:
@@ -221,7 +208,7 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     if found.unpriced_calls and not found.high_usd:
         raise InvalidRequest("no call of this month has a known price; add one under [prices]")
     days, one = found.days, timedelta(days=1)
-    drawn, (axes,) = figure()
+    _, (axes,) = figure()
     today = found.now.date()
     over = [day.date() < today for day in days.day]
     spent = [0.0, *days.spent_usd[over].astype(float), float(found.spent_usd)]
@@ -259,17 +246,16 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
             odds = percent(found.odds_over or 0)
             finding += f" and passes the budget of {dollars(found.budget_usd)} with odds of {odds}"
             finding += f", about {day_name(found.over_on)}" if found.over_on else ""
-    whole = [(found.low_usd, GREY, ""), (found.expected_usd, "black", "~"), (found.high_usd, GREY, "")]
-    if dollars(found.low_usd) == dollars(found.high_usd):
-        whole = whole[1:2]
-    end_labels(axes, at[-1] + one / 4, [(float(usd), f"{about}{dollars(usd)}", colour) for usd, colour, about in whole])
+    least, most = apart(found.low_usd, found.high_usd)
+    ends = [(float(found.expected_usd), f"~{dollars(found.expected_usd)}", "black")]
+    if least != most:
+        ends = [(float(found.low_usd), least, GREY), *ends, (float(found.high_usd), most, GREY)]
+    end_labels(axes, at[-1] + one / 4, ends)
     dollar_axis(axes.yaxis)
     day_axis(axes)
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
     counted = _scope(org, calls.calls.sum(), found.unpriced_calls, "UTC")
-    head(axes, finding, f"US dollars since the first of the month · band: 8 of 10 simulated months · {counted}")
-    describe(drawn, axes)
-    return axes
+    return head(axes, finding, f"US dollars since the first of the month · band: 8 of 10 simulated months · {counted}")
 
 
 def latency(
@@ -300,7 +286,7 @@ def latency(
     by_calls = counts.groupby("model").calls.sum().sort_values(ascending=False)
     lines = {model: _cumulated(counts[counts.model == model]) for model in by_calls.index[:MOST_MODELS]}
     middles = {model: _by_then(line, 0.5) for model, line in lines.items()}
-    drawn, (axes,) = figure()
+    _, (axes,) = figure()
     # colours have other meanings, so that lines differ by their dashes; from the fastest to the slowest
     dashes: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
     for n, model in enumerate(sorted(lines, key=lambda each: middles[each])):
@@ -320,15 +306,13 @@ def latency(
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
     _seconds_axis(axes, counts)
     left_out = len(by_calls) - len(lines)
-    told = f" · {left_out} models with fewer calls not shown" if left_out else ""
+    told = f" · {counted(left_out, 'model')} with fewer calls not shown" if left_out else ""
     shown = int(by_calls.iloc[:MOST_MODELS].sum())
-    head(
+    return head(
         axes,
         _wait_finding(middles, lines),
         f"seconds to the first token, part of the calls · {_scope(org, shown)}{told}",
     )
-    describe(drawn, axes)
-    return axes
 
 
 def why(
@@ -358,7 +342,7 @@ def why(
     seen = known.usd.map(lambda usd: abs(usd) >= max(old, new) / 1000)
     shown, small = known[seen], known.factor[~seen & known.usd.map(lambda usd: dollars(abs(usd)) != "$0")]
     steps = [("before", Decimal(0), old), *_steps(shown, old), ("after", Decimal(0), new)]
-    drawn, (axes,) = figure(height=1.4 + 0.3 * len(steps))
+    _, (axes,) = figure(height=1.4 + 0.3 * len(steps))
     for n, (name, begin, end) in enumerate(steps):
         whole = name in ("before", "after")
         colour = GREY if whole else LOSS if end > begin else SAVING
@@ -386,9 +370,7 @@ def why(
     unpriced = f" · {split.sentence.iloc[-1].removeprefix('unknown: ')}" if split.usd.isna().any() else ""
     hidden = f" · too little to show: {', '.join(small)}" if len(small) else ""
     counted = _scope(org, calls, tz=tz)
-    head(axes, _change_finding(shown, old, new), f"US dollars · {periods} · {counted}{unpriced}{hidden}")
-    describe(drawn, axes)
-    return axes
+    return head(axes, _change_finding(shown, old, new), f"US dollars · {periods} · {counted}{unpriced}{hidden}")
 
 
 def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str = DEFAULT_ID) -> tuple[Axes, Axes]:
@@ -410,7 +392,7 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
     if calls.empty:
         raise InvalidRequest("this chat has no turns yet; ask something first")
     costs = _costs(calls, priced_as)
-    drawn, (tokens, money) = figure(2)
+    _, (tokens, money) = figure(2)
     turns = range(1, len(calls) + 1)
     parts = {
         "from cache": (CACHE_READ, calls.cache_read_tokens),
@@ -437,7 +419,6 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
     dollar_axis(money.yaxis)
     for axes in (tokens, money):
         _turn_axis(axes, len(calls), 0.4, len(calls) + 0.6)
-    describe(drawn, tokens, money)
     return tokens, money
 
 
@@ -456,7 +437,7 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     total = costs[costs.turn == turns].set_index(["policy", "cached"]).cost_so_far_usd
     if not total[BLOCKS, True]:
         raise InvalidRequest(f"{model} costs nothing, whatever is sent; name another model")
-    drawn, (axes,) = figure()
+    _, (axes,) = figure()
     styles = {
         (WHOLE, False): (GREY, ":", "whole chat, no cache"),
         (SLIDING, True): (LOSS, "-", "sliding window, cached"),
@@ -476,19 +457,12 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     limit = shape.get("limit", 20)
     finding = f"A sliding window costs {ratio:.1f} times as much as dropping blocks"
     if abs(ratio - 1) < 0.05:
-        finding = f"A chat of {turns} turn{'s' if turns > 1 else ''} costs the same in a sliding window as in blocks"
-    shown = f"list prices of {model} · {turns} turn{'s' if turns > 1 else ''} · at most {limit} messages sent"
+        finding = f"A chat of {counted(turns, 'turn')} costs the same in a sliding window as in blocks"
+    shown = f"list prices of {model} · {counted(turns, 'turn')} · at most {counted(limit, 'message')} sent"
     head(axes, finding, f"US dollars so far · {shown}")
     dollar_axis(axes.yaxis)
     _turn_axis(axes, turns, min(1, turns - 0.5), turns * 1.62)
-    describe(drawn, axes)
     return axes
-
-
-def _scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
-    """Return the end of a subtitle: whose calls, how many, where days begin."""
-    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))
 
 
 def _costs(calls: pd.DataFrame, priced_as: str | None) -> list[Decimal]:
@@ -525,6 +499,19 @@ def _today(now: datetime | None, tz: str) -> pd.Timestamp:
     import pandas as pd
 
     return pd.Timestamp((now or datetime.now(UTC)).astimezone(ZoneInfo(tz)).date())
+
+
+def _classes_by_day(
+    axes: Axes, days: pd.Series[Any], parts: Mapping[str, tuple[str, Any]], today: pd.Timestamp, least: float = 0.0
+) -> tuple[dict[str, float], str]:
+    """Draw days of parts and label those that have more than the least share; return all shares, and what to say of today."""
+    amounts = {name: values.astype(float).fillna(0) for name, (_, values) in parts.items()}
+    total = sum(values.sum() for values in amounts.values())
+    shares = {name: values.sum() / total if total else 0.0 for name, values in amounts.items()}
+    shown = {name: (colour, amounts[name]) for name, (colour, _) in parts.items() if abs(shares[name]) > least}
+    hatched = _stacked_days(axes, days, shown, today)
+    side_labels(axes, [(f"{name}\n{shares[name]:.0%}", colour) for name, (colour, _) in shown.items()])
+    return shares, hatched
 
 
 def _stacked_days(
@@ -565,7 +552,7 @@ def _spend_finding(axes: Axes, costs: pd.DataFrame, shares: dict[str, float]) ->
     known = costs.dropna(subset=["cost"])
     if known.empty:
         return "What these calls cost is not known"
-    count = "1 day" if len(costs) == 1 else f"{len(costs)} days"
+    count = counted(len(costs), "day")
     finding = f"{dollars(sum(known.cost_usd, Decimal(0)))} in {count}"
     most, usual = known.nlargest(1, "cost").iloc[0], float(known.cost[known.cost > 0].median())
     if len(known) >= 7 and most.cost > UNUSUAL * usual:
@@ -667,3 +654,9 @@ def _turn_axis(axes: Axes, turns: int, left: float, right: float) -> None:
     axes.set_xlim(left, right)
     axes.set_xticks(range(step, turns + 1, step))
     axes.set_xlabel("turn", fontsize=9, color=GREY, loc="left")
+
+
+def _scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:
+    """Return the end of a subtitle: whose calls, how many, where days begin."""
+    whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
+    return " · ".join(filter(None, (whose, how_many(calls, unpriced), f"days of {tz}" if tz else "")))

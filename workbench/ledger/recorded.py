@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.ledger.frames import chat_id_of, moment_of
-from workbench.ledger.replay import recorded_chats
+from workbench.ledger.reading import recorded_chats
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID
@@ -13,9 +13,11 @@ from workbench.turns import DEFAULT_ID
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import pyarrow as pa
+
     from workbench.chat import Chat as AnyChat
     from workbench.ledger.frames import Moment
-    from workbench.ledger.replay import Chat
+    from workbench.ledger.reading import Chats
 
 
 class Scope(NamedTuple):
@@ -32,17 +34,17 @@ def scope_of(since: Moment | None, until: Moment | None, chat: AnyChat | str | N
     return Scope(org, moment_of(since), moment_of(until), chat_id_of(chat))
 
 
-def chats_of(scope: Scope) -> list[Chat]:
+def chats_of(scope: Scope) -> Chats:
     """Return the chats with a call in the scope, with all their calls before its end, then the calls without a chat."""
-    calls, messages, systems = (_rows(f"replay_{name}", *scope) for name in ("calls", "messages", "systems"))
-    return recorded_chats(calls, messages, {row["chat_id"]: row["system"] for row in systems})
+    calls, messages, systems = (_table(f"replay_{name}", *scope) for name in ("calls", "messages", "systems"))
+    return recorded_chats(calls, messages, {row["chat_id"]: row["system"] for row in systems.to_pylist()})
 
 
 def texts_of(scope: Scope, most: int) -> list[dict[str, Any]]:
     """Return ``role``, ``content``, ``token_count`` and ``status`` of the newest messages of the scope's chats."""
-    return _rows("replay_texts", *scope, most)
+    texts: list[dict[str, Any]] = _table("replay_texts", *scope, most).to_pylist()
+    return texts
 
 
-def _rows(name: str, *values: object) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = runtime().run(runtime().engine.store.arrow(query(name), *values)).to_pylist()
-    return rows
+def _table(name: str, *values: object) -> pa.Table:
+    return runtime().run(runtime().engine.store.arrow(query(name), *values))

@@ -13,35 +13,31 @@ from decimal import Decimal
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench.errors import InvalidRequest
 from workbench.ledger.caching import evicted_share
+from workbench.ledger.columns import CACHES, EPOCH, FIVE_MINUTES, HOUR, MICROSECOND, NANO, OFF
 from workbench.ledger.policies import BLOCKS, POLICIES, SLIDING, WHOLE, list_price
 from workbench.ledger.recorded import Scope, chats_of, scope_of, texts_of
-from workbench.ledger.replay import (
-    CACHES,
-    FIVE_MINUTES,
-    HOUR,
-    OFF,
-    USUAL_SHORTEST,
-    Assumptions,
-    Scenario,
-    replay,
-)
+from workbench.ledger.replay import USUAL_SHORTEST, Assumptions, Scenario, replayed
 from workbench.ledger.retokenising import Ratio, token_ratio
 from workbench.models import SUCCESSORS, refuse_retired
-from workbench.pricing import LEDGER_DIGITS, context_window
+from workbench.pricing import context_window
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL
-from workbench.wording import dollars, plain
+from workbench.wording import counted, dollars, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
     from workbench.chat import Chat as AnyChat
+    from workbench.ledger.columns import Ints
     from workbench.ledger.frames import Moment
-    from workbench.ledger.replay import Chat, Replayed
+    from workbench.ledger.reading import Chats
+    from workbench.ledger.replay import Replay
 
     Some = str | Sequence[str] | None
 
@@ -214,16 +210,19 @@ class Outcome:
 class Past:
     """The recorded chats of a scope, and what can be assumed of them."""
 
-    def __init__(self, chats: Sequence[Chat], said: Sequence[dict[str, Any]] = ()) -> None:
-        self.chats = chats
-        self._said = said
-        calls = [call for chat in chats for call in chat.calls if call.in_period]
-        self.unpriced = sum(call.cost_usd is None for call in calls)
-        self.calls = [call for call in calls if call.cost_usd is not None]
-        self.models = Counter(call.model for call in self.calls if call.input_tokens)
-        self.days = (min(c.at for c in self.calls), max(c.at for c in self.calls)) if self.calls else None
-        self.was = sum((call.cost_usd for call in self.calls if call.cost_usd is not None), Decimal(0))
-        self.alone = sum(call.in_period and call.cost_usd is not None for c in chats if not c.id for call in c.calls)
+    def __init__(self, chats: Chats, said: Sequence[dict[str, Any]] = ()) -> None:
+        self._all, self._said = chats.columns, said
+        in_period, priced = self._all.in_period, self._all.priced
+        self._counted = in_period & priced
+        self.unpriced = int((in_period & ~priced).sum())
+        self.calls = int(self._counted.sum())
+        used = self._all.model[self._counted & (self._all.input > 0)]
+        numbers = np.bincount(used, minlength=len(self._all.models))
+        self.models = Counter({name: int(n) for name, n in zip(self._all.models, numbers, strict=True) if n})
+        at = self._all.at[self._counted]
+        self.days = (_moment(at.min()), _moment(at.max())) if self.calls else None
+        self.was = self._sum(self._all.nanos)
+        self.alone = int((self._counted & ~self._all.talks).sum())
         self.missed = max(evicted_share(chats), LEAST_MISSED)
 
     @classmethod
@@ -236,21 +235,19 @@ class Past:
         model = scenario.model
         ratios = {name: token_ratio(name, model, self._said) for name in self.models} if model else {}
         middle = {name: ratio.likely for name, ratio in ratios.items()}
-        likely = list(self._replayed(scenario, Assumptions(tokens=middle)))
-        costs = [_sum(likely)]
-        simulated = [would for would in likely if not would.recorded]
-        if simulated and (model or scenario.batch or any(_is_cached(would) for would in simulated)):
+        likely = replayed(self._all, scenario, Assumptions(tokens=middle))
+        costs = [self._sum(likely.nanos)]
+        simulated = self._counted & ~likely.recorded
+        cached = bool((likely.counts.uncached < likely.counts.prompt)[simulated].any())
+        if simulated.any() and (model or scenario.batch or cached):
             low = {name: ratio.low for name, ratio in ratios.items()}
             high = {name: ratio.high for name, ratio in ratios.items()}
             least = replace(scenario, all_in_batches=scenario.batch)
+            at_least = Assumptions(tokens=low, reply=SHORTER, from_end=True)
+            at_most = Assumptions(tokens=high, reply=LONGER, shortest=USUAL_SHORTEST, missed=self.missed)
             costs += [
-                _sum(self._replayed(least, Assumptions(tokens=low, reply=SHORTER, from_end=True))),
-                _sum(
-                    self._replayed(
-                        scenario,
-                        Assumptions(tokens=high, reply=LONGER, shortest=USUAL_SHORTEST, missed=self.missed),
-                    )
-                ),
+                self._sum(replayed(self._all, which, assumed).nanos)
+                for which, assumed in ((least, at_least), (scenario, at_most))
             ]
         return Outcome(
             scenario=scenario,
@@ -258,27 +255,31 @@ class Past:
             likely=costs[0],
             high=max(costs),
             was=self.was,
-            calls=len(self.calls),
-            why=self._why(scenario, likely, ratios, costs),
-            unchanged=not simulated,
-            longest=max((would.usage.input_tokens for would in likely), default=0),
+            calls=self.calls,
+            why=self._why(scenario, likely, int(simulated.sum()), cached, ratios, costs),
+            unchanged=not simulated.any(),
+            longest=int(likely.counts.prompt[self._counted].max(initial=0)),
         )
 
-    def replayed(self, scenario: Scenario) -> list[Replayed]:
-        """Return every call of the scope as it would likely have been; those without a price are left out."""
-        return list(self._replayed(scenario, Assumptions()))
+    def costs(self, scenario: Scenario) -> list[Decimal]:
+        """Return what every call of the scope would likely have cost; those without a price are left out."""
+        return [Decimal(nanos).scaleb(-NANO) for nanos in replayed(self._all, scenario).nanos[self._counted].tolist()]
 
-    def _replayed(self, scenario: Scenario, assumptions: Assumptions) -> Iterator[Replayed]:
-        found = replay(self.chats, scenario, assumptions)
-        return (would for would in found if would.call.in_period and would.cost_usd is not None)
+    def _sum(self, nanos: Ints) -> Decimal:
+        return plain(Decimal(int(nanos[self._counted].sum())).scaleb(-NANO))
 
     def _why(
-        self, scenario: Scenario, likely: Sequence[Replayed], ratios: dict[str, Ratio], costs: Sequence[Decimal]
+        self,
+        scenario: Scenario,
+        likely: Replay,
+        simulated: int,
+        cached: bool,
+        ratios: dict[str, Ratio],
+        costs: Sequence[Decimal],
     ) -> str:
         if scenario == Scenario():
             return self._what_was()
-        recorded = sum(would.recorded for would in likely)
-        if recorded == len(likely):
+        if not simulated:
             waited = "people wait for every one of these calls, so no batch; " if scenario.batch else ""
             return f"{waited}nothing would have been sent otherwise"
         reasons = list[str]()
@@ -286,10 +287,10 @@ class Past:
             reasons += self._why_model(scenario.model, likely, ratios)
         if scenario.batch:
             reasons.append(
-                f"in batches half of every token's price, but only for the {self.alone:,} calls without a chat: people wait "
+                f"in batches half of every token's price, but only for the {counted(self.alone, 'call')} without a chat: people wait "
                 f"for chats; all of them in batches would be {dollars(costs[1])}, the low end"
             )
-        if any(_is_cached(would) for would in likely if not would.recorded):
+        if cached:
             failing = "assumed" if self.missed == LEAST_MISSED else "as so far"
             reasons.append(
                 "cache: its time counted from the beginning of a call or from its end, the shortest prompt as documented or "
@@ -297,43 +298,40 @@ class Past:
             )
         if scenario.history is not None:
             reasons.append("replies taken to be as they were, though more or less of the chat was sent")
-        if recorded:
-            reasons.append(f"{recorded:,} of {len(likely):,} calls as they were")
+        if simulated < self.calls:
+            reasons.append(f"{self.calls - simulated:,} of {self.calls:,} calls as they were")
         return "; ".join(reasons)
 
     def _what_was(self) -> str:
-        models = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
-        parts = [f"recorded: {len(self.calls):,} calls of {models}"]
+        parts = [f"recorded: {counted(self.calls, 'call')} of {counted(len(self.models), 'model')}"]
         if self.alone:
             parts.append(f"{self.alone:,} of them without a chat, which only another model or batches would change")
         if self.unpriced:
-            parts.append(f"{self.unpriced:,} more whose price is not known are left out")
+            parts.append(
+                f"{self.unpriced:,} more whose price is not known {'is' if self.unpriced == 1 else 'are'} left out"
+            )
         return "; ".join(parts)
 
-    def _why_model(self, model: str, likely: Sequence[Replayed], ratios: dict[str, Ratio]) -> list[str]:
+    def _why_model(self, model: str, likely: Replay, ratios: dict[str, Ratio]) -> list[str]:
         if model == LOCAL_MODEL:
             return ["the embedded model costs nothing, and is no Claude"]
         told: Counter[str] = Counter()
         for name, count in self.models.items():
             if name != model:
                 told[ratios[name].why] += count
-        words = [f"{why} for {count:,} calls" for why, count in told.most_common()]
+        words = [f"{why} for {counted(count, 'call')}" for why, count in told.most_common()]
         words.append(f"replies {1 - SHORTER:.0%} shorter to {LONGER - 1:.0%} longer (assumed)")
         room = context_window(model)
-        too_long = sum(w.usage.input_tokens + w.usage.output_tokens > room for w in likely) if room else 0
-        if too_long:
-            words.append(f"{too_long:,} calls are longer than the {room:,} tokens it takes and would be refused")
+        lengths = (likely.counts.prompt + likely.counts.output)[self._counted]
+        if room and (too_long := int((lengths > room).sum())):
+            words.append(
+                f"{counted(too_long, 'call', ('is', 'are'))} longer than the {room:,} tokens it takes and would be refused"
+            )
         return words
 
 
-def _is_cached(would: Replayed) -> bool:
-    usage = would.usage
-    return usage.uncached_input_tokens < usage.input_tokens
-
-
-def _sum(replayed: Iterable[Replayed]) -> Decimal:
-    total = sum((would.cost_usd for would in replayed if would.cost_usd is not None), Decimal(0))
-    return plain(total.quantize(LEDGER_DIGITS))
+def _moment(microseconds: int) -> datetime:
+    return EPOCH + int(microseconds) * MICROSECOND
 
 
 def _frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:

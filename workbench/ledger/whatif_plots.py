@@ -11,7 +11,6 @@ from workbench.drawing import (
     GREY,
     LOSS,
     SAVING,
-    describe,
     dollar_axis,
     end_labels,
     figure,
@@ -20,10 +19,11 @@ from workbench.drawing import (
     how_many,
 )
 from workbench.errors import InvalidRequest
+from workbench.ledger.columns import FIVE_MINUTES, OFF
 from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE
 from workbench.ledger.recorded import scope_of
-from workbench.ledger.replay import FIVE_MINUTES, OFF, Scenario
+from workbench.ledger.replay import Scenario
 from workbench.ledger.whatif import AS_IT_WAS, Past, in_words, outcomes, policies, recommended
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID
@@ -150,9 +150,7 @@ def _bars(past: Past, shown: Sequence[Outcome], finding: str, org: str) -> Axes:
     if not most:
         axes.set_xticks([0])
     dollar_axis(axes.xaxis)
-    head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
-    describe(drawn, axes)
-    return axes
+    return head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
 
 
 def _lines(past: Past, limit: int, org: str) -> Axes:
@@ -163,11 +161,11 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
         Scenario(history=WHOLE, cache=FIVE_MINUTES, limit=limit): ("whole chat", GREY, "--"),
         Scenario(history=BLOCKS, cache=FIVE_MINUTES, limit=limit): (f"blocks of {limit}", SAVING, "-"),
     }
-    was, turns = _so_far(past, Scenario()), len(past.calls)
+    was, turns = _so_far(past, Scenario()), past.calls
     lines = {scenario: _so_far(past, scenario) for scenario in styles}
     if was not in lines.values():
         styles[Scenario()], lines[Scenario()] = (AS_IT_WAS, INK, "-"), was
-    drawn, (axes,) = figure(1)
+    _, (axes,) = figure(1)
     ends = []
     for scenario, costs in lines.items():
         name, colour, style = styles[scenario]
@@ -190,13 +188,11 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
         finding = f"{_capital(styles[dearest][0])}: {ratio:.1f} times the cost of {styles[cheapest][0]}"
         if ratio < 1.05:
             finding = "This chat costs about the same, however its history is sent"
-    head(axes, finding, _subtitle("US dollars so far · cached for 5 minutes if not said", past, org))
-    describe(drawn, axes)
-    return axes
+    return head(axes, finding, _subtitle("US dollars so far · cached for 5 minutes if not said", past, org))
 
 
 def _so_far(past: Past, scenario: Scenario) -> list[Decimal]:
-    return list(accumulate(would.cost_usd or Decimal(0) for would in past.replayed(scenario)))
+    return list(accumulate(past.costs(scenario)))
 
 
 def _colour(outcome: Outcome, was: Decimal) -> str:
@@ -257,7 +253,7 @@ def _subtitle(unit: str, past: Past, org: str) -> str:
     if first and last and first.date() == last.date():
         days = f"{last.day} {last:%b %Y}"
     whose = {DEMO_ORG: "synthetic data", DEFAULT_ID: ""}.get(org, f"org {org}")
-    counted = how_many(len(past.calls) + past.unpriced, past.unpriced)
+    counted = how_many(past.calls + past.unpriced, past.unpriced)
     return " · ".join(filter(None, (unit, counted, f"{days} UTC" if days else "", whose)))
 
 

@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from typing import Self
 
     from workbench.mapping.price import MapEstimate
-    from workbench.mapping.run import Run
 
 UNWATCHED = ("CI", "PYTEST_CURRENT_TEST")
 """Set where notebooks run by themselves."""
+
+
+class Progress(Protocol):
+    """What is shown."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def line(self) -> str: ...
 
 
 class Bar(Protocol):
@@ -31,7 +41,7 @@ class Bar(Protocol):
     def tell(self, estimate: Callable[[], MapEstimate]) -> None:
         """Say what it will cost."""
 
-    def update(self, run: Run) -> None:
+    def update(self, run: Progress) -> None:
         """Show how far it is."""
 
 
@@ -47,7 +57,7 @@ class Nowhere:
     def tell(self, estimate: Callable[[], MapEstimate]) -> None:
         """Ignore it: counting takes its time."""
 
-    def update(self, run: Run) -> None:
+    def update(self, run: Progress) -> None:
         """Ignore it."""
 
 
@@ -63,7 +73,7 @@ class Cell(Nowhere):
     def tell(self, estimate: Callable[[], MapEstimate]) -> None:
         print(estimate().line)
 
-    def update(self, run: Run) -> None:
+    def update(self, run: Progress) -> None:
         if run.line == self._shown:
             return
         bar = f'<progress value="{run.done}" max="{max(run.total, 1)}" aria-label="rows asked"></progress>'
@@ -76,10 +86,12 @@ class Terminal:
     """A line at the bottom of a terminal, which stays there at the end."""
 
     def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
 
-        self._progress = Progress(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
+        self._progress = progress.Progress(
+            progress.BarColumn(), progress.TextColumn("{task.description}"), console=Console(stderr=True)
+        )
         self._task = self._progress.add_task("")
 
     def tell(self, estimate: Callable[[], MapEstimate]) -> None:
@@ -92,7 +104,7 @@ class Terminal:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def update(self, run: Run) -> None:
+    def update(self, run: Progress) -> None:
         self._progress.update(self._task, description=run.line, completed=run.done, total=max(run.total, 1))
 
 

@@ -29,6 +29,9 @@ SCHEMA_TOKENS = (0, 300)
 """What the upstream adds beside the schema itself to say that the reply must fit it."""
 
 
+WHEN = "answers within 24 hours, mostly within one"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapEstimate:
     """What :func:`workbench.map` would use and cost.
@@ -44,11 +47,15 @@ class MapEstimate:
     """Rows whose reply is there from before, or comes with another row's."""
     unaskable: int
     """Rows that miss a value."""
+    waiting: int = 0
+    """Questions that are in a batch already."""
     input_tokens: int
     """About, of all questions together."""
     low_usd: Decimal | None
     high_usd: Decimal | None
     reasons: tuple[str, ...]
+    batch: bool = False
+    """Whether it is the price of a batch."""
 
     @property
     def range(self) -> str:
@@ -63,6 +70,12 @@ class MapEstimate:
     def line(self) -> str:
         """The whole in one line."""
         parts = [f"{self.rows:,} rows", f"{self.to_ask:,} questions to {self.model}", f"cost: {self.range}"]
+        if self.batch:
+            parts[-1] += f" as a batch, {WHEN}"
+        elif self.high_usd:
+            parts[-1] += f"; as a batch half of it, {WHEN}"
+        if self.waiting:
+            parts.insert(1, f"{self.waiting:,} in a batch already")
         if self.answered:
             parts.insert(1, f"{self.answered:,} answered before or with another")
         if self.unaskable:
@@ -77,9 +90,15 @@ class MapEstimate:
         return f"<p>{escape(self.line)}</p><ul>{reasons}</ul>"
 
 
-def estimated(rows: int, unaskable: int, questions: Sequence[Question], terms: Terms) -> MapEstimate:
-    """Return what the questions that have not ended will cost."""
-    to_ask = [question for question in questions if not question.ended]
+def estimated(
+    rows: int, unaskable: int, questions: Sequence[Question], terms: Terms, *, batch: bool = False
+) -> MapEstimate:
+    """Return what the questions that have not ended will cost; ``batch``: asked in batches, at half the price.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
+    """
+    left = [question for question in questions if not question.ended]
+    to_ask = [question for question in left if not question.waiting]
     now, most = datetime.now(UTC), terms.max_tokens
     shared = f"{terms.sent_system or ''}{terms.sent_schema or ''}"
     exact = sum(len(q.prompt) for q in to_ask) <= COUNTED_EXACTLY and offline_tokens(terms.model, ["a"]) is not None
@@ -112,16 +131,20 @@ def estimated(rows: int, unaskable: int, questions: Sequence[Question], terms: T
         model=terms.model,
         rows=rows,
         to_ask=len(to_ask),
-        answered=rows - unaskable - len(to_ask),
+        answered=rows - unaskable - len(left),
         unaskable=unaskable,
+        waiting=len(left) - len(to_ask),
         input_tokens=tokens,
-        low_usd=low / MILLION if priced else None,
-        high_usd=high / MILLION if priced else None,
-        reasons=_reasons(terms, exact=exact, may_cache=may_cache, asked=bool(to_ask), free=priced and not high),
+        low_usd=low / (MILLION * (2 if batch else 1)) if priced else None,
+        high_usd=high / (MILLION * (2 if batch else 1)) if priced else None,
+        batch=batch and priced and bool(high),
+        reasons=_reasons(
+            terms, exact=exact, may_cache=may_cache, asked=bool(to_ask), free=priced and not high, batch=batch
+        ),
     )
 
 
-def _reasons(terms: Terms, *, exact: bool, may_cache: bool, asked: bool, free: bool) -> tuple[str, ...]:
+def _reasons(terms: Terms, *, exact: bool, may_cache: bool, asked: bool, free: bool, batch: bool) -> tuple[str, ...]:
     if not asked:
         return ("nothing is left to ask",)
     if free:
@@ -134,5 +157,8 @@ def _reasons(terms: Terms, *, exact: bool, may_cache: bool, asked: bool, free: b
     )
     if may_cache:
         reasons.append("the system prompt may come from the cache, or be written to it")
-    reasons.append("calls that fail and are tried again may be charged too; max_cost counts them")
+    if batch:
+        reasons.append("a batch costs half of every token; of a question that fails in it nothing is charged")
+    else:
+        reasons.append("calls that fail and are tried again may be charged too; max_cost counts them")
     return tuple(reasons)

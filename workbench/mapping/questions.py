@@ -12,7 +12,7 @@ from workbench.engine import with_schema
 from workbench.history import most_input_tokens, text_blocks
 from workbench.mapping.columns import NoFit, whole
 from workbench.mapping.template import NoPrompt
-from workbench.turns import LOCAL_MODEL, estimate_tokens
+from workbench.turns import LOCAL_MODEL, ChatInfo, estimate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,17 @@ class Terms:
             f"Reply with one JSON object and nothing else. It must fit this schema: {json.dumps(self.columns.schema)}"
         )
         return f"{self.system}\n\n{told}" if self.system else told
+
+    def chat(self, question: Question) -> ChatInfo:
+        """Return the chat in which a question is asked."""
+        return ChatInfo(
+            id=question.chat_id,
+            system=self.sent_system,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            prompt=self.prompt,
+            stored=question.stored,
+        )
 
     def most_input_tokens(self, prompt: str) -> int:
         """Return an upper estimate of the input tokens of a question, as the engine makes it for budgets."""
@@ -118,9 +129,20 @@ class Question:
     """Of this call of wb.map; None when a price is not known."""
     worst_usd: Decimal = Decimal(0)
     attempts: int = 0
+    waiting: bool = False
+    """Whether it is in a batch that an earlier call began."""
     ended: bool = False
     terms: Terms | None = None
     """Its own, where the questions of a call share none."""
+
+    def take(self, mapped: Mapped | None, terms: Terms) -> bool:
+        """Take what its chat has, if that is an answer."""
+        self.stored = mapped is not None
+        answered = mapped and terms.answered(mapped)
+        if answered:
+            self.values, self.error = answered
+            self.cached = self.ended = True
+        return bool(answered)
 
 
 def questions_of(prompts: Sequence[str | NoPrompt], terms: Terms) -> list[Question]:

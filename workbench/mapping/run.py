@@ -19,7 +19,6 @@ from workbench.errors import (
     UpstreamRefused,
     WorkbenchError,
 )
-from workbench.turns import ChatInfo
 from workbench.wording import dollars
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class Run:
         *,
         max_cost: Decimal | None = None,
         concurrency: int = 8,
+        spent_usd: Decimal = Decimal(0),
     ) -> None:
         self._engine = engine
         self._terms = terms
@@ -62,7 +62,7 @@ class Run:
         self.done = 0
         """Questions that have ended, well or not."""
         self.errors = 0
-        self.spent_usd = Decimal(0)
+        self.spent_usd = spent_usd
         self.unpriced = False
         self.stopped: WorkbenchError | str | None = None
         """Why questions are left that were not asked: an error they would share, or what ``max_cost`` means for them."""
@@ -73,6 +73,9 @@ class Run:
         self._answered = any(question.ended for question in questions)
         self._alike: tuple[str, int] = ("", 0)
         """How the last questions failed, and how many of them in a row."""
+
+    kept = "What is done is kept; the same call goes on with the rest."
+    """What becomes of it when somebody interrupts."""
 
     @property
     def line(self) -> str:
@@ -131,14 +134,7 @@ class Run:
         """Ask a question; return whether there is room for this worker to go on."""
         terms, turn, cost, alone = question.terms or self._terms, None, None, self._in_flight == 1
         failure: WorkbenchError | None = None
-        chat = ChatInfo(
-            id=question.chat_id,
-            system=terms.sent_system,
-            model=terms.model,
-            max_tokens=terms.max_tokens,
-            prompt=terms.prompt,
-            stored=question.stored,
-        )
+        chat = terms.chat(question)
         try:
             async with self._engine.turn(terms.caller, chat, question.prompt, schema=terms.sent_schema) as turn:
                 async for _ in turn.batches():
@@ -181,7 +177,7 @@ class Run:
 
     async def _failed(self, question: Question, error: WorkbenchError) -> None:
         question.attempts += 1
-        if _worth_another(error) and question.attempts < ATTEMPTS:
+        if worth_another(error) and question.attempts < ATTEMPTS:
             await self._pause(question, error)
             self._todo.appendleft(question)
             return
@@ -197,17 +193,22 @@ class Run:
 
     async def _pause(self, question: Question, error: WorkbenchError) -> None:
         """Wait before another attempt; when the upstream has too much to do, everybody waits."""
-        seconds = PAUSE * (1 << question.attempts - 1) * random.uniform(0.75, 1)
-        asked = getattr(error, "retry_after", None)
-        if asked is not None:
-            seconds = max(seconds, asked * random.uniform(1, 1.1))
+        seconds = pause_before(question.attempts, error)
         if isinstance(error, UpstreamRateLimited | UpstreamOverloaded):
             self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + seconds)
         else:
             await asyncio.sleep(seconds)
 
 
-def _worth_another(error: WorkbenchError) -> bool:
+def pause_before(attempts: int, error: WorkbenchError) -> float:
+    """Return the seconds to wait after so many attempts, of which the last failed like this."""
+    seconds = PAUSE * (1 << attempts - 1) * random.uniform(0.75, 1)
+    asked = getattr(error, "retry_after", None)
+    return seconds if asked is None else max(seconds, asked * random.uniform(1, 1.1))
+
+
+def worth_another(error: WorkbenchError) -> bool:
+    """Whether asking again soon may help."""
     return error.retryable and (getattr(error, "retry_after", None) or 0) <= LONGEST_PAUSE
 
 
@@ -216,5 +217,5 @@ def _is_of_all(error: WorkbenchError) -> bool:
     if isinstance(error, ConfigurationError | BudgetExceeded):
         return True
     if isinstance(error, UpstreamRateLimited):
-        return not _worth_another(error)
+        return not worth_another(error)
     return isinstance(error, UpstreamRefused) and (error.status in OF_THE_KEY or "spend limit" in str(error))

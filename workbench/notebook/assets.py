@@ -7,7 +7,7 @@ from pathlib import Path
 from workbench.errors import InvalidRequest
 
 STATIC = Path(__file__).parent / "static"
-ASSETS = ("math.js",)
+ASSETS = ("math.js", "desk.js")
 
 
 def asset(name: str) -> bytes:

@@ -10,8 +10,23 @@ from typing import TYPE_CHECKING
 from workbench.errors import InvalidRequest, ModelRetired, TurnRunning, WorkbenchError
 from workbench.exports import as_markdown, as_notebook, file_name, replies, shown
 from workbench.models import refuse_retired
-from workbench.notebook.messages import About, Branch, Delete, Export, List, New, Open, Rename, Set, amount
+from workbench.notebook import picker
+from workbench.notebook.messages import (
+    About,
+    Branch,
+    Delete,
+    Export,
+    Feedback,
+    List,
+    New,
+    Open,
+    Prompt,
+    Rename,
+    Set,
+    amount,
+)
 from workbench.pricing import listed_models
+from workbench.prompts import feedback
 from workbench.turns import LOCAL_MODEL
 from workbench.wording import dollars, instant
 
@@ -45,8 +60,13 @@ async def do(live: LiveChat, listener: Listener, command: Command) -> None:
             listener.say({"t": "done", "c": c})
         case About(c=c):
             listener.say({"t": "about", "c": c, **await _about(live)})
-        case Set(c=c, model=model, system=system):
-            await _set(live, model, system)
+        case Prompt(c=c):
+            listener.say({"t": "prompt", "c": c, **await picker.read(live, command)})
+        case Set(c=c):
+            await _set(live, command)
+            listener.say({"t": "done", "c": c})
+        case Feedback(c=c):
+            await _rate(live, command)
             listener.say({"t": "done", "c": c})
         case Export(c=c, kind=kind):
             listener.say({"t": "file", "c": c, **await _file(live, kind)})
@@ -128,6 +148,7 @@ async def _about(live: LiveChat) -> Json:
         "open": not info.stored and not live.busy,
         "default": _default(live),
         "models": await asyncio.to_thread(_models, datetime.now(UTC)),
+        **await picker.about(live),
     }
 
 
@@ -158,15 +179,27 @@ def _is_retired(model: str, at: datetime) -> bool:
     return False
 
 
-async def _set(live: LiveChat, model: str | None, system: str | None) -> None:
+async def _set(live: LiveChat, command: Set) -> None:
     live.refuse_busy()
-    if live.info.stored:
+    if command.prompt:
+        await picker.use(live, command)
+    elif live.info.stored:
         raise InvalidRequest(
             "the model and the system prompt of a chat that has begun stay; begin a new chat for others"
         )
-    chosen = live.engine.new_chat(system=system or None, model=model or None)
-    live.choose(chosen.system, chosen.model)
+    else:
+        chosen = live.engine.new_chat(system=command.system or None, model=command.model or None)
+        live.choose(chosen.system, chosen.model)
     await live.refresh()
+
+
+async def _rate(live: LiveChat, command: Feedback) -> None:
+    given = (command.message_id, command.score, datetime.now(UTC), command.comment)
+    await feedback.give(live.engine.store.backend, live.caller, *given)
+    told = {"message_id": command.message_id, "score": command.score, "comment": command.comment}
+    live.rated({"t": "feedback", **told})
+    if await live.engine.store.family(live.caller, live.info.id):
+        await live.refresh_family()  # branches may share the reply
 
 
 async def _file(live: LiveChat, kind: str) -> Json:

@@ -16,7 +16,7 @@ from workbench.errors import InvalidRequest, StoreError, WorkbenchError
 from workbench.exports import RETRYABLE, replies, shown
 from workbench.ids import new_id
 from workbench.local import embedded_model
-from workbench.notebook import desk
+from workbench.notebook import desk, picker
 from workbench.notebook.assets import asset
 from workbench.notebook.batches import Batches
 from workbench.notebook.branches import choices
@@ -46,6 +46,7 @@ from workbench.notebook.messages import (
     usage_message,
 )
 from workbench.notebook.transcript import bundle, last
+from workbench.prompts.feedback import given
 from workbench.turns import LOCAL_MODEL, ChatInfo
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
     from workbench.engine import Engine
     from workbench.notebook.branches import Choice
     from workbench.notebook.messages import Json
-    from workbench.turns import Block, Caller, LiveTurn, Message, Reply
+    from workbench.prompts.feedback import Feedback
+    from workbench.turns import Block, Caller, LiveTurn, Message, PromptWanted, Reply
 
     class Listener(Protocol):
         def say(self, message: Json, buffers: list[bytes] | None = None) -> None: ...
@@ -199,6 +201,11 @@ class LiveChat:
         """Say something to everybody."""
         for listener in self._listeners:
             listener.say(message)
+
+    def rated(self, message: Json) -> None:
+        """Tell everybody what the reader thinks of a reply."""
+        self._changes += 1  # what is being read for a snap may lack it
+        self.say(message)
 
     # What is asked --------------------------------------------------------------------------------------------------
 
@@ -484,6 +491,9 @@ class LiveChat:
             rows += (await store.shared_usage(self._caller, here.id)).to_pylist()
         return replies(here.id, rows)
 
+    async def _feedback(self) -> dict[str, Feedback]:
+        return await given(self._engine.store.backend, self._caller, self._info.id) if self._info.stored else {}
+
     async def _past(self) -> Past:
         messages, used = await self._messages(), await self._replies()
         return Past(asyncio.get_running_loop().time(), messages, list(used.values()))
@@ -513,9 +523,9 @@ class LiveChat:
             messages, used, cost = await self._messages(), await self._replies(), await self._cost()
             latest = next((used[m.id] for m in reversed(messages) if m.id in used), None)
             standing, model = await self._standing(latest), await self._model()
-            branches = await self.choices(shown(messages))
+            branches, rated = await self.choices(shown(messages)), await self._feedback()
             if changes == self._changes:  # else a turn began or ended meanwhile, and what was read is of both times
-                return self._snap_of(messages, used, cost, branches, model) | standing
+                return self._snap_of(messages, used, cost, branches, rated, model) | standing
 
     def _snap_of(
         self,
@@ -523,6 +533,7 @@ class LiveChat:
         used: dict[str, Reply],
         cost: Decimal | None,
         branches: dict[str, Choice],
+        rated: dict[str, Feedback],
         model: str,
     ) -> Json:
         asked, live = self._asked, None
@@ -544,8 +555,9 @@ class LiveChat:
             "title": self._info.title,
             "model": model,
             "local": model == LOCAL_MODEL,
+            **picker.named(self),
             "earlier": len(messages) - len(kept),
-            "messages": [self._entry(message, used, branches.get(message.id)) for message in kept],
+            "messages": [self._entry(message, used, branches, rated) for message in kept],
             "asked": asked.pending if asked is not None and live is None else None,
             "live": live,
             "cost_usd": amount(cost),
@@ -561,13 +573,15 @@ class LiveChat:
         at = next((n for n, message in enumerate(messages) if message.id == before), None)
         if at is None:  # what the view shows is no longer there
             return await self.snap()
-        used, branches = await self._replies(), await self.choices(messages)
+        used, branches, rated = await self._replies(), await self.choices(messages), await self._feedback()
         kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
-        entries = [self._entry(message, used, branches.get(message.id)) for message in kept]
+        entries = [self._entry(message, used, branches, rated) for message in kept]
         return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
 
-    def _entry(self, message: Message, used: dict[str, Reply], choice: Choice | None) -> Json:
-        reply = used.get(message.id)
+    def _entry(
+        self, message: Message, used: dict[str, Reply], branches: dict[str, Choice], rated: dict[str, Feedback]
+    ) -> Json:
+        reply, choice, feedback = used.get(message.id), branches.get(message.id), rated.get(message.id)
         entry = {
             "message_id": message.id,
             "role": message.role,
@@ -578,6 +592,7 @@ class LiveChat:
             "attachments": summaries(message.blocks) if message.role == "user" else [],
             "error": self._failures.get(message.id),
             "stop_reason": message.stop_reason,
+            "feedback": None if feedback is None else feedback._asdict(),
         }
         return entry if choice is None else entry | {"branch": {"index": choice.at, "count": len(choice.chat_ids)}}
 
@@ -610,6 +625,12 @@ class LiveChat:
         """Have a chat that has not begun answered by a model, under a system prompt."""
         self._info.system, self._info.model = system, model
         self._info.prompt = self._info.exposure = self._info.wanted = None
+        self._model_ready = False
+        self._context.forget()
+
+    def use(self, wanted: PromptWanted | None) -> None:
+        """Have the chat use another prompt from its next turn on; None: none other."""
+        self._info.wanted = wanted
         self._model_ready = False
         self._context.forget()
 

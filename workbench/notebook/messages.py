@@ -152,11 +152,30 @@ class About(_Command):
     """The reader looks at the model and the system prompt of the chat."""
 
 
+class Prompt(_Command):
+    """The reader looks at a prompt of the org."""
+
+    reference: str
+
+
 class Set(_Command):
-    """The reader chooses the model and the system prompt of a chat that has not begun; None: the default."""
+    """The reader chooses the model, and a system prompt or a prompt, of a chat that has not begun; None: the default.
+
+    A chat that has begun can be given another prompt.
+    """
 
     model: str | None = None
     system: str | None = None
+    prompt: str | None = None
+    variables: dict[str, str] = {}
+
+
+class Feedback(_Command):
+    """The reader says what they think of a reply."""
+
+    message_id: str
+    score: Literal[1, -1]
+    comment: str | None = None
 
 
 class Export(_Command):
@@ -185,7 +204,9 @@ Command: TypeAlias = (
     | Delete
     | Transcript
     | About
+    | Prompt
     | Set
+    | Feedback
     | Export
 )
 
@@ -215,6 +236,7 @@ def start_message(turn: LiveTurn, question_id: str) -> Json:
         "text": turn.question,
         "model": turn.model,
         "title": turn.chat.title,
+        "prompt": turn.prompt and str(turn.prompt),
         "attachments": summaries(question_blocks(turn.question, turn.attached)),
         "budget_left_usd": amount(turn.budget_left_usd),
     }

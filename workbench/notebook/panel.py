@@ -14,9 +14,10 @@ import ipywidgets
 
 from workbench.errors import InvalidRequest
 from workbench.ledger import forecast, plots, usage
+from workbench.notebook.pages import is_watched
 from workbench.notebook.transcript import one_block
 from workbench.turns import DEFAULT_ID
-from workbench.wording import dollars
+from workbench.wording import counted, dollars
 
 if TYPE_CHECKING:
     from datetime import date
@@ -108,11 +109,13 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
             calls = calls[calls[name] == value]
         self.totals.value = _totals(calls)
         self.table.value = _table(calls)
-        self.plot.value = "" if calls.empty else _picture(plots.spend(*self._days(), where, org=self._org))
+        plot = plots.spend if _spent(calls) else plots.tokens  # of what cost nothing, bars of dollars show nothing
+        self.plot.value = "" if calls.empty else _picture(plot(*self._days(), where, org=self._org))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """The panel, and what it showed when it was displayed for where there are no widgets: GitHub, nbconvert."""
-        data: dict[str, Any] = super()._repr_mimebundle_()
+        # nbconvert would show the widget, which needs the network, before it showed the text
+        data: dict[str, Any] = super()._repr_mimebundle_() if is_watched() else {}
         data["text/plain"] = unescape(re.sub(r"<[^>]*>", "", self.totals.value))
         data["text/markdown"] = one_block(
             f"{self.totals.value}{self.forecast.value}{self.plot.value}{self.table.value}"
@@ -139,15 +142,13 @@ def _cost(calls: pd.DataFrame) -> str:
     unpriced = int(calls.unpriced_calls.sum())
     if unpriced == int(calls.calls.sum()):
         return "unknown"
-    return dollars(_spent(calls)) + (f" and {unpriced:,} calls of unknown price" if unpriced else "")
+    return dollars(_spent(calls)) + (f" and {counted(unpriced, 'call')} of unknown price" if unpriced else "")
 
 
 def _totals(calls: pd.DataFrame) -> str:
     if calls.empty:
         return "<p>Nothing was asked here yet, or nothing that fits these filters.</p>"
-    figures = (
-        f"{calls.calls.sum():,} calls · {calls.input_tokens.sum():,} in + {calls.output_tokens.sum():,} out tokens"
-    )
+    figures = f"{counted(calls.calls.sum(), 'call')} · {calls.input_tokens.sum():,} in + {calls.output_tokens.sum():,} out tokens"
     return f"<p><strong>{_cost(calls)}</strong> · {figures}</p>"
 
 

@@ -17,6 +17,7 @@ from workbench.chat import Chat
 from workbench.errors import WorkbenchError
 from workbench.notebook.live import LiveChat
 from workbench.notebook.messages import PROTOCOL
+from workbench.notebook.pages import is_watched
 from workbench.runtime import runtime
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class ChatWidget(anywidget.AnyWidget):
         self._live = LiveChat.of(self.chat, self._runtime.engine)
         self._live.join(self)
         self.on_msg(self._heard)
+
+    def open(self) -> None:
+        """Tell the page, if there is one; else the box's 200 kB of JavaScript would be saved in the notebook."""
+        if is_watched():
+            super().open()
 
     def close(self) -> None:
         """Take the box off the page; a reply that only this box shows is stopped, and recorded with what came."""
@@ -115,8 +121,11 @@ class ChatWidget(anywidget.AnyWidget):
         return self._bundle(self._runtime.run(self._live.transcript())), {}
 
     def _bundle(self, said: dict[str, str]) -> dict[str, Any]:
+        text = {"text/plain": repr(self), **said}
+        if self.comm is None:
+            return text  # nbconvert would show a box that is dead, or nothing, before it showed the text
         data, _ = super()._repr_mimebundle_()  # type: ignore[misc]  # None only of a widget without a view
-        return {**data, "text/plain": repr(self), **said}
+        return {**data, **text}
 
     def _ipython_display_(self, **_: Any) -> None:
         self._displayed, _ = self._repr_mimebundle_()

@@ -343,7 +343,7 @@ def _notes(experiment: Experiment, by_arm: Mapping[str, pd.DataFrame]) -> tuple[
     if len(by_arm) > 2:
         notes.append(f"{len(by_arm) - 1} arms are compared with the first, each at a level of {level_of(by_arm):.3g}.")
     notes += filter(None, (_mean_cost(by_arm), _rated(experiment.unit, by_arm)))
-    notes += filter(None, (_left_out(name, by_arm) for name, outcome in OUTCOMES.items() if outcome.scale is Scale.LOG))
+    notes += _left_out(by_arm)
     notes += filter(None, (_skewed(by_arm),))
     if experiment.stopped_at is not None:
         why = f": {experiment.stop_reason}" if experiment.stop_reason else ""
@@ -375,16 +375,21 @@ def _rated(unit: str, by_arm: Mapping[str, pd.DataFrame]) -> str:
     return f"Rated {unit}s: {told}{warning}."
 
 
-def _left_out(name: str, by_arm: Mapping[str, pd.DataFrame]) -> str:
-    """How many have no logarithm, by arm."""
-    left = {arm: (len(of) - len(OUTCOMES[name].values(of)), len(of)) for arm, of in by_arm.items()}
-    if not sum(n for n, _ in left.values()) or not any(n < of for n, of in left.values()):
-        return ""
-    told = ", ".join(f"{n:,} of {arm}" for arm, (n, _) in left.items())
-    warning = (
-        "; more of one arm, so beware: those that are compared are not alike" if _uneven(list(left.values())) else ""
-    )
-    return f"Without {name} and left out of it (unknown or 0): {told}{warning}."
+def _left_out(by_arm: Mapping[str, pd.DataFrame]) -> list[str]:
+    """How many have no logarithm, by arm; outcomes of which that is said alike in one sentence."""
+    told: dict[str, list[str]] = {}
+    for name, outcome in OUTCOMES.items():
+        left = {arm: (len(of) - len(outcome.values(of)), len(of)) for arm, of in by_arm.items()}
+        if (
+            outcome.scale is not Scale.LOG
+            or not any(n for n, _ in left.values())
+            or all(n == of for n, of in left.values())
+        ):
+            continue
+        counts = ", ".join(f"{n:,} of {arm}" for arm, (n, _) in left.items())
+        beware = "; more of one arm, so beware: those that are compared are not alike"
+        told.setdefault(f"{counts}{beware if _uneven(list(left.values())) else ''}", []).append(name)
+    return [f"Without {', '.join(names)} and left out of it (unknown or 0): {which}." for which, names in told.items()]
 
 
 def _skewed(by_arm: Mapping[str, pd.DataFrame]) -> str:

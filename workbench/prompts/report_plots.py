@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.drawing import GREY, LOSS, SAVING, describe, figure, head
+from workbench.drawing import GREY, LOSS, SAVING, figure, head
 from workbench.errors import InvalidRequest
 from workbench.prompts.assignment import shares
 from workbench.prompts.outcomes import OUTCOMES, compare, level_of, share_of
@@ -34,7 +34,7 @@ def forest(report: Report) -> tuple[Axes, ...]:
     """Show every effect against the first arm with its interval: an axes for each unit, that of the primary one first."""
     panels = _panels(report)
     heights = [HEAD_INCHES + ROW_INCHES * len(rows) for _, rows in panels]
-    drawn, axes = figure(len(panels), sum(heights) / len(panels), heights)
+    _, axes = figure(len(panels), sum(heights) / len(panels), heights)
     for n, (each, (unit, rows)) in enumerate(zip(axes, panels, strict=True)):
         _rows(each, report, unit, rows)
         first = rows[0].first
@@ -44,7 +44,6 @@ def forest(report: Report) -> tuple[Axes, ...]:
             head(each, _first_line(report), f"{subtitle} · {chats} · 95 % at all looks together")
         else:
             head(each, _what_else(report, rows), subtitle)
-    describe(drawn, *axes)
     return axes
 
 
@@ -54,7 +53,7 @@ def over_time(report: Report) -> tuple[Axes, ...]:
     if not all(map(len, looks.values())):
         unit, outcome = report.experiment.unit, report.experiment.outcome
         raise InvalidRequest(f"fewer than two {unit}s of an arm can be compared by {outcome} so far; look again later")
-    drawn, axes = figure(len(looks), 3.2)
+    _, axes = figure(len(looks), 3.2)
     verdicts = report.verdict.split("\n") if report.split_is_right else [report.verdict] * len(looks)
     for each, of, verdict in zip(axes, looks, verdicts, strict=True):
         _band(each, looks[of], of, report.split_is_right)
@@ -65,7 +64,6 @@ def over_time(report: Report) -> tuple[Axes, ...]:
             verdict[:1].upper() + verdict[1:] if verdict.startswith("no ") else verdict,
             f"{subtitle} · 95 % at all looks together",
         )
-    describe(drawn, *axes)
     return axes
 
 

@@ -23,6 +23,20 @@ class Statement(NamedTuple):
     parameters: tuple[Any, ...] = ()
 
 
+class CountedLedger(Protocol):
+    """Usage and holds that only this process writes."""
+
+    @property
+    def ledger_version(self) -> int:
+        """Another number whenever they may have changed, except by who told."""
+
+    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
+        """Return the rows of queries once all is written that was queued before, and nothing that is queued later.
+
+        With the version of that moment.
+        """
+
+
 class Backend(Protocol):
     """Keeps rows. Safe to use from several threads and event loops at once.
 
@@ -34,22 +48,16 @@ class Backend(Protocol):
         """Another number whenever an org, a user or a key may have changed; None where only a look can tell."""
 
     @property
-    def ledger_version(self) -> int | None:
-        """Another number whenever usage or holds may have changed, except by who told; None where only a look can tell."""
+    def ledger(self) -> CountedLedger | None:
+        """Usage and holds, where this process does all that is written; None where only a look can tell what changed."""
 
     async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable.
 
         Args:
             statements: In order.
-            since: Told by a writer who keeps count of all it writes to the ledger: the ``ledger_version`` by which it
-                has made sure that no budget is overspent, so that this need not be looked at again if it still holds.
-        """
-
-    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
-        """Return the rows of queries once all is written that was queued before, and nothing that is queued later.
-
-        With the ``ledger_version`` of that moment; only where there is one.
+            since: Told by a writer who keeps count of all it writes to the ledger: the version of it by which it has made
+                sure that no budget is overspent, so that this need not be looked at again if it still holds.
         """
 
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:

@@ -31,7 +31,7 @@ from workbench.errors import InvalidRequest, StoreBusy, StoreError
 from workbench.store.analyst import Query
 from workbench.store.faults import busy, classified, not_ours
 from workbench.store.journal import Journal
-from workbench.store.migrations import MIGRATIONS
+from workbench.store.migrations import MIGRATIONS, number
 from workbench.store.together import CHECK, NEEDLESS, hopeful, together
 
 if TYPE_CHECKING:
@@ -118,6 +118,11 @@ class DuckDBFile:
         self._closing = threading.Lock()
         self._closed = False
         _made.add(self)
+
+    @property
+    def ledger(self) -> DuckDBFile:
+        """Usage and holds: nobody else writes to the file."""
+        return self
 
     async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
@@ -315,16 +320,19 @@ class DuckDBFile:
     def _migrate(self, connection: duckdb.DuckDBPyConnection) -> None:
         run = connection.execute
         ((have,),) = run("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetchall()
-        if have > len(MIGRATIONS):
+        if have > (knows := number(MIGRATIONS[-1][0])):
             raise StoreError(
                 f"{self.path} was written by a newer workbench (its tables are version {have}, this one knows "
-                f"{len(MIGRATIONS)}); update with: pip install -U claude-workbench",
+                f"{knows}); update with: pip install -U claude-workbench",
                 self.path,
             )
-        for version, (name, sql) in enumerate(MIGRATIONS[have:], start=have + 1):
+        applied = {version for (version,) in run("SELECT version FROM schema_version").fetchall()}
+        for name, sql in MIGRATIONS:
+            if number(name) in applied:
+                continue
             run("BEGIN TRANSACTION")
             run(sql)
-            run("INSERT INTO schema_version VALUES ($1, $2, now())", [version, name])
+            run("INSERT INTO schema_version VALUES ($1, $2, now())", [number(name), name])
             run("COMMIT")
             run("CHECKPOINT")  # most bugs of DuckDB's journal follow changes of tables
 

@@ -45,6 +45,7 @@ ORG_TABLES = (
     "experiment_scores",
     "feedback",
     "idempotency_keys",
+    "batches",
 )
 
 NAMED_IN = (
@@ -117,6 +118,7 @@ async def erase_user(
                 for table, column in NAMED_IN
             ),
             Statement("DELETE FROM exposures WHERE org_id = $1 AND user_id = $2", who),
+            Statement("DELETE FROM batches WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM feedback WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM idempotency_keys WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", who),

@@ -22,7 +22,7 @@ from psycopg.types.string import TextLoader
 from workbench.errors import ConfigurationError, InvalidRequest, StoreError
 from workbench.settings import without_password
 from workbench.store.duckdb_file import Workers
-from workbench.store.migrations import MIGRATIONS
+from workbench.store.migrations import MIGRATIONS, number
 from workbench.store.postgres_analyst import Query
 from workbench.store.postgres_faults import classified, passes
 from workbench.store.postgres_types import portable
@@ -90,12 +90,8 @@ class PostgresBackend:
         """Anybody may change them at any time."""
 
     @property
-    def ledger_version(self) -> None:
+    def ledger(self) -> None:
         """As above."""
-
-    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
-        """Never asked: there is no version."""
-        raise NotImplementedError
 
     async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
@@ -186,11 +182,9 @@ class PostgresBackend:
         while True:
             try:
                 return job()
-            except (
-                psycopg.Error,
-                adbc.Error,
-                OSError,
-            ) as error:  # the last: a connection lost while Arrow reads from it
+            except (psycopg.Error, adbc.Error, OSError) as error:
+                if isinstance(error, OSError) and "[libpq]" not in str(error):
+                    raise  # not a connection that was lost while Arrow read from it
                 self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
                 if not passes(error) or self._ending.is_set() or time.monotonic() > until:
@@ -219,33 +213,33 @@ class PostgresBackend:
         """Open the store: bring its tables up to date, one migration and one transaction at a time."""
         try:
             with self._connect() as connection:
-                while self._migrated(connection) < len(MIGRATIONS):
+                while self._migrated(connection):
                     pass
         except psycopg.Error as error:
             raise classified(error, self.path) from None
 
-    def _migrated(self, connection: psycopg.Connection[Row]) -> int:
-        """Apply the next migration there is, and return the version the tables have then."""
+    def _migrated(self, connection: psycopg.Connection[Row]) -> bool:
+        """Apply the next migration there is; return whether there was one."""
         run = connection.execute
         with connection.transaction():
             # until the end of the transaction: of processes that begin together one changes the tables
             run("SELECT pg_advisory_xact_lock($1)", (MIGRATING,))
             if run("SELECT to_regclass('schema_version')").fetchone() == (None,):
                 run("CREATE TABLE schema_version (version INTEGER, name TEXT, applied_at TIMESTAMPTZ)")
-            ((have,),) = run("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetchall()
-            if have > len(MIGRATIONS):
+            applied = {version for (version,) in run("SELECT version FROM schema_version").fetchall()}
+            have, knows = max(applied, default=0), number(MIGRATIONS[-1][0])
+            if have > knows:
                 raise StoreError(
                     f"{self.path} was written by a newer workbench (its tables are version {have}, this one knows "
-                    f"{len(MIGRATIONS)}); update with: pip install -U claude-workbench",
+                    f"{knows}); update with: pip install -U claude-workbench",
                     self.path,
                 )
-            if have < len(MIGRATIONS):
-                name, sql = MIGRATIONS[have]
+            for name, sql in [each for each in MIGRATIONS if number(each[0]) not in applied][:1]:
                 run(sql)
                 run(INDEXES)
-                run("INSERT INTO schema_version VALUES ($1, $2, now())", (have + 1, name))
-                have += 1
-        return int(have)
+                run("INSERT INTO schema_version VALUES ($1, $2, now())", (number(name), name))
+                return True
+        return False
 
     def _is_closed(self) -> StoreError:
         return StoreError(f"the store {self.path} is closed; start a new session to open it again", self.path)

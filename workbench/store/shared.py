@@ -144,21 +144,15 @@ class SharedFile:
         return host.file.tenants_version if isinstance(host, Owner) else None
 
     @property
-    def ledger_version(self) -> int | None:
-        """The same for usage and holds, except by who told."""
+    def ledger(self) -> DuckDBFile | None:
+        """Usage and holds, while this process owns the file."""
         host = self._host
-        return host.file.ledger_version if isinstance(host, Owner) else None
+        return host.file if isinstance(host, Owner) else None
 
     async def write(self, statements: Sequence[Statement], *, since: int | None = None) -> None:
         """Run the statements in one transaction; on return they are durable."""
         # shielded: whoever waits may be cancelled, the transaction is not undone by that
         await asyncio.shield(asyncio.wrap_future(self._begin_write(statements, since)))
-
-    async def rows_in_order(self, *questions: Statement) -> tuple[int, list[list[Row]]]:
-        """Return the rows of queries after all that was queued before, with the version; only of a file this owns."""
-        file = self._own_file()
-        assert file is not None
-        return await file.rows_in_order(*questions)
 
     async def rows(self, sql: str, *parameters: Any) -> list[Row]:
         """Return the rows of a query."""

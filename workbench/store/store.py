@@ -30,7 +30,7 @@ from workbench.turns import DEFAULT_ID, ChatInfo, ChatPrompt, Exposure, Message,
 from workbench.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -56,6 +56,8 @@ KEYS_KEPT = timedelta(days=1)
 """How long a request may be sent again without being done again."""
 MOST_MAPPED = 50_000
 """Chats looked up at once: 3 MB of ids."""
+TOGETHER = 250
+"""Turns of a batch that are written at once."""
 MOST_CLAIMS = 20
 """Of one key by one request; each that fails means that another turn with the key has failed meanwhile."""
 OVER_BUDGET = re.compile(r"check constraint.*holds", re.IGNORECASE)
@@ -323,42 +325,12 @@ class Store:
         Raises:
             Overspent: one of the budgets has no longer room for the hold.
         """
-        caller, chat, now = turn.caller, turn.chat, turn.started_at
+        caller, chat = turn.caller, turn.chat
         await self._begin_known(caller.org_id, caller.user_id)
-        question = _text(question_blocks(turn.question, turn.attached))
-        place = (chat.id, caller.org_id, now)
-        prompt = _prompt_of(turn)
-        new = _chat_row(caller, chat, now, chat.title or _title(turn.question), prompt)
-        going_on = [Statement(query("use_chat"), place), Statement(query("renew_chat"), new)]
-        if turn.chosen is not None:
-            going_on.append(Statement(query("use_prompt"), (chat.id, caller.org_id, *prompt)))
-        statements = [
-            *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
-            Statement(
-                query("new_messages"),
-                (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
-            ),
-            Statement(
-                query("new_hold"),
-                (
-                    *_call(turn),
-                    now + timedelta(seconds=HOLD_SECONDS),
-                    turn.worst_case_usd,
-                    turn.input_estimate,
-                    self.session.id,
-                ),
-            ),
-        ]
-        if turn.chosen is not None and turn.chosen.exposure is not None:
-            statements.append(Statement(query("new_exposure"), _exposure_row(turn, turn.chosen)))
-        if budgets:
-            statements.insert(0, Statement(query("budget_lock"), (caller.org_id,)))
-            statements += [
-                Statement(query("refuse_overspent"), (*_counted(caller, budget, now), budget.limit_usd, turn.id))
-                for budget in budgets
-            ]
+        expires_at = turn.started_at + timedelta(seconds=HOLD_SECONDS)
+        statements = self._within(budgets, turn, self._beginning(turn, expires_at))
         since = self._sure_of(turn, budgets)
-        self._standings.hold(turn, now + timedelta(seconds=HOLD_SECONDS))  # and queued before anybody comes in between
+        self._standings.hold(turn, expires_at)  # and queued before anybody comes in between
         try:
             with self._forgetting(caller.org_id):
                 await self.backend.write(statements, since=since)
@@ -370,6 +342,42 @@ class Store:
         chat.title = chat.title or _title(turn.question)
         if turn.chosen is not None:
             chat.system, chat.prompt, chat.exposure = turn.system, turn.prompt, turn.exposure
+
+    async def begin_batch(
+        self, batch_id: str, turns: Sequence[LiveTurn], budgets: Sequence[Budget], expires_at: datetime
+    ) -> None:
+        """Write many turns that are asked together, each as :meth:`begin` writes one.
+
+        Raises:
+            Overspent: one of the budgets has no longer room for all; some may be written.
+        """
+        first = turns[0]
+        caller = first.caller
+        await self._begin_known(caller.org_id, caller.user_id)
+        row = (batch_id, caller.org_id, caller.user_id, first.model, len(turns), first.started_at, self.session.id)
+        await self.backend.write([Statement(query("new_batch"), row)])
+        try:
+            await self._write_each(
+                turns, lambda turn: self._within(budgets, turn, self._beginning(turn, expires_at, batch_id))
+            )
+        except StoreError as error:
+            if budgets and OVER_BUDGET.search(str(error)):
+                raise Overspent from None
+            raise
+        for turn in turns:
+            turn.chat.stored = True
+
+    async def record_batch(self, turns: Sequence[LiveTurn]) -> None:
+        """Write how turns of a batch ended, as :meth:`record` writes one."""
+        await self._write_each(turns, lambda turn: self._ending(turn, timed=False))
+
+    async def _write_each(self, turns: Sequence[LiveTurn], made: Callable[[LiveTurn], list[Statement]]) -> None:
+        """Write a transaction of each turn: whoever has the file writes some at a time, as when turns end at once."""
+        for at in range(0, len(turns), TOGETHER):
+            writing = [self.backend.write(made(turn)) for turn in turns[at : at + TOGETHER]]
+            for failed in await asyncio.gather(*writing, return_exceptions=True):
+                if failed is not None:
+                    raise failed
 
     async def checkpoint(self, turn: LiveTurn) -> None:
         """Write what has come of the reply so far, for the case that this process dies."""
@@ -388,36 +396,9 @@ class Store:
 
         The transaction is on its way before this first waits, so cancelling the caller does not undo it.
         """
-        answer, caller, usage = turn.answer, turn.caller, turn.usage
-        statements = [
-            self._reply(
-                turn.message_id,
-                caller.org_id,
-                answer.text,
-                answer.blocks,
-                turn.status,
-                answer.stop_reason,
-                usage.output_tokens,
-            ),
-            Statement(query("count_question"), (turn.question_tokens, turn.question_id, caller.org_id)),
-            _usage_row(
-                _call(turn),
-                usage,
-                status=turn.status,
-                ttft_ms=turn.ttft_ms,
-                duration_ms=turn.duration_ms,
-                stop_reason=answer.stop_reason,
-                error_type=turn.error_type,
-                cost_usd=turn.cost_usd,
-                price_source=turn.price_source,
-                upstream_request_id=answer.request_id,
-                history_messages=turn.history_messages,
-                left_out_messages=turn.left_out_messages,
-            ),
-            self._settled(turn.id, caller.org_id, "settled"),
-        ]
+        statements = self._ending(turn)
         self._standings.settle(turn)
-        with self._forgetting(caller.org_id):
+        with self._forgetting(turn.caller.org_id):
             await self.backend.write(statements, since=NO_BUDGET)
         self._claims.discard(turn.message_id)
 
@@ -516,15 +497,15 @@ class Store:
     async def _standing(self, caller: Caller, of: Limits, now: datetime, apart_from: str) -> Budget:
         budget = Budget(of.scope, of.id, plain(of.budget_usd or Decimal(0)), of.budget_period)
         counted = _counted(caller, budget, now)
-        if (version := self.backend.ledger_version) is None:
+        if (ledger := self.backend.ledger) is None:
             ((spent, held),) = await self.backend.rows(query("spent"), *counted, apart_from)
             return replace(budget, spent_usd=plain(spent), held_usd=plain(held))
         whose = Whose(*counted[:4])
-        standing = self._standings.get(whose, version)
+        standing = self._standings.get(whose, ledger.ledger_version)
         if standing is None:
             standing = self._standings.asking(whose)
             questions = Statement(query("spent"), (*counted, "")), Statement(query("held"), counted[:3])
-            version, (((spent, _),), holds) = await self.backend.rows_in_order(*questions)
+            version, (((spent, _),), holds) = await ledger.rows_in_order(*questions)
             standing.add_up(version, spent, holds)
         held = standing.held_usd(now, apart_from)
         return replace(budget, spent_usd=plain(standing.spent_usd), held_usd=plain(held))
@@ -535,7 +516,7 @@ class Store:
         Raises:
             Overspent: it does not, since another turn began meanwhile.
         """
-        version = self.backend.ledger_version
+        version = None if (ledger := self.backend.ledger) is None else ledger.ledger_version
         for budget in budgets:
             whose = Whose(*_counted(turn.caller, budget, turn.started_at)[:4])
             standing = None if version is None else self._standings.get(whose, version)
@@ -607,6 +588,72 @@ class Store:
             self._known.clear()
         self._known.add((org_id, user_id))
 
+    def _beginning(self, turn: LiveTurn, expires_at: datetime, batch_id: str | None = None) -> list[Statement]:
+        caller, chat, now = turn.caller, turn.chat, turn.started_at
+        question = _text(question_blocks(turn.question, turn.attached))
+        place = (chat.id, caller.org_id, now)
+        prompt = _prompt_of(turn)
+        new = _chat_row(caller, chat, now, chat.title or _title(turn.question), prompt)
+        going_on = [Statement(query("use_chat"), place), Statement(query("renew_chat"), new)]
+        if turn.chosen is not None:
+            going_on.append(Statement(query("use_prompt"), (chat.id, caller.org_id, *prompt)))
+        exposed = [] if turn.chosen is None or turn.chosen.exposure is None else [_exposure_row(turn, turn.chosen)]
+        held = (expires_at, turn.worst_case_usd, turn.input_estimate, self.session.id, batch_id)
+        return [
+            *(going_on if chat.stored else [Statement(query("new_chat"), new)]),
+            Statement(
+                query("new_messages"),
+                (*place, turn.question_id, turn.question, question, turn.message_id, turn.model),
+            ),
+            Statement(query("new_hold"), (*_call(turn), *held)),
+            *(Statement(query("new_exposure"), row) for row in exposed),
+        ]
+
+    @staticmethod
+    def _within(budgets: Sequence[Budget], last: LiveTurn, statements: list[Statement]) -> list[Statement]:
+        """The same transaction, undone if a budget has no room for it; ``last`` is the turn that is begun last in it."""
+        if not budgets:
+            return statements
+        caller, now = last.caller, last.started_at
+        return [
+            Statement(query("budget_lock"), (caller.org_id,)),
+            *statements,
+            *(
+                Statement(query("refuse_overspent"), (*_counted(caller, budget, now), budget.limit_usd, last.id))
+                for budget in budgets
+            ),
+        ]
+
+    def _ending(self, turn: LiveTurn, *, timed: bool = True) -> list[Statement]:
+        answer, caller, usage = turn.answer, turn.caller, turn.usage
+        return [
+            self._reply(
+                turn.message_id,
+                caller.org_id,
+                answer.text,
+                answer.blocks,
+                turn.status,
+                answer.stop_reason,
+                usage.output_tokens,
+            ),
+            Statement(query("count_question"), (turn.question_tokens, turn.question_id, caller.org_id)),
+            _usage_row(
+                _call(turn),
+                usage,
+                status=turn.status,
+                ttft_ms=turn.ttft_ms,
+                duration_ms=turn.duration_ms if timed else None,
+                stop_reason=answer.stop_reason,
+                error_type=turn.error_type,
+                cost_usd=turn.cost_usd,
+                price_source=turn.price_source,
+                upstream_request_id=answer.request_id,
+                history_messages=turn.history_messages,
+                left_out_messages=turn.left_out_messages,
+            ),
+            self._settled(turn.id, caller.org_id, "settled"),
+        ]
+
     @staticmethod
     def _reply(
         id: str, org_id: str, text: str, blocks: list[Block], status: str, stop_reason: str | None, tokens: int | None
@@ -623,7 +670,7 @@ class Store:
         old_keys = Statement("DELETE FROM idempotency_keys WHERE created_at < $1", (yesterday,))
         await self.backend.write([Statement(query("beat"), self.session.row()), old_keys])
         # in this order: whoever has a turn has had a session before
-        with_turns = {id for (id,) in await self.backend.rows(query("open_sessions"))}
+        with_turns = {id for (id,) in await self.backend.rows(query("open_sessions"), datetime.now(UTC))}
         sessions = [Known(*row) for row in await self.backend.rows(query("sessions"))]
         alive = {session.id for session in sessions if session.alive()}
         for id in with_turns - alive:
@@ -634,15 +681,17 @@ class Store:
 
     async def _record_lost(self, session_id: str) -> None:
         """Record the turns of a dead process; two survivors may both do so. What it wrote itself stands, however late."""
-        for row in await self.backend.rows(query("open_holds"), session_id):
-            *call, tokens, held_usd, text, encoded = row
+        for row in await self.backend.rows(query("open_holds"), session_id, datetime.now(UTC)):
+            *call, tokens, held_usd, batch_id, text, encoded = row
             id, request_id, org_id, _, chat_id, message_id, _, model, started_at, *_ = call
             blocks = msgspec.json.decode(encoded)
             said = estimate_tokens(_characters(blocks))
             if held_usd != 0:  # somebody charges
+                held_usd = held_usd and held_usd * (2 if batch_id else 1)  # as if it were charged in full
                 most = longest_reply(model, tokens, held_usd, started_at)
                 said = min(said + UNSAVED_TOKENS, said + UNSAVED_TOKENS if most is None else most)
-            usage = Usage(uncached_input_tokens=tokens, output_tokens=said, estimated=True)
+            tier = "batch" if batch_id else None
+            usage = Usage(uncached_input_tokens=tokens, output_tokens=said, service_tier=tier, estimated=True)
             cost, price_source = cost_and_source(model, usage, started_at)
             await self.backend.write(
                 [

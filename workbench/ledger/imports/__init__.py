@@ -21,7 +21,7 @@ from workbench.ledger.imports.values import Call, Conversation, Malformed, Notes
 from workbench.runtime import runtime
 from workbench.store.erase import known_org
 from workbench.turns import DEFAULT_ID
-from workbench.wording import dollars
+from workbench.wording import counted, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -71,9 +71,9 @@ class Imported:
 
     def __str__(self) -> str:
         there = self.calls - self.new_calls
-        parts = [f"{'Would import' if self.dry_run else 'Imported'} {_of(self.new_calls, 'call')}"]
+        parts = [f"{'Would import' if self.dry_run else 'Imported'} {counted(self.new_calls, 'call')}"]
         if self.new_chats:
-            parts[0] += f" and {_of(self.new_chats, 'chat')}"
+            parts[0] += f" and {counted(self.new_chats, 'chat')}"
         if self.first and self.last:
             parts[0] += f" from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
             tokens = f"{self.input_tokens:,} in + {self.output_tokens:,} out tokens"
@@ -251,10 +251,6 @@ def _samples(source: Source, begin: bytes) -> Iterator[Mapping[str, Any]]:
             continue
         if isinstance(value, dict):
             yield value
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 __all__ = ["FORMATS", "Imported", "import_usage"]

@@ -35,7 +35,12 @@ const MATH = { entry: "src/math/index.js", largest: 230_000 }; // loaded with th
 const SHIPPED = [
   {
     folder: join(here, "..", "static"),
-    files: { "chat.js": { entry: "src/index.js", largest: 200_000 }, "math.js": MATH, "chat.css": { entry: "src/css/chat.css" } }, // chat.js rides in every widget's saved state
+    files: {
+      "chat.js": { entry: "src/index.js", largest: 200_000 }, // rides in every widget's saved state
+      "desk.js": { entry: "src/desk/index.js", largest: 20_000 }, // loaded when it is opened first
+      "math.js": MATH,
+      "chat.css": { entry: "src/css/chat.css" },
+    },
   },
   {
     folder: join(here, "..", "..", "..", "server", "static"),

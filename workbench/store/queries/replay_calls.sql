@@ -4,7 +4,7 @@
 SELECT
     id, chat_id, message_id, source, model, started_at, COALESCE(duration_ms, 0) AS duration_ms, uncached_input_tokens,
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, thinking_tokens, web_searches,
-    service_tier, inference_geo, speed, status, cost_usd, history_messages, left_out_messages,
+    service_tier, inference_geo, speed, status, cost_usd, history_messages, left_out_messages, prompt_name, prompt_version,
     started_at >= COALESCE($2, started_at) AS in_period
 FROM usage
 WHERE org_id = $1

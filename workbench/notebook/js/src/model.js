@@ -7,14 +7,16 @@ const RETRYABLE = ["interrupted", "failed", "lost"];
 /**
  * A chat as one view sees it.
  *
- *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error, stopReason, branch}], oldest first;
- *             the last may be streaming; branch is {index, count} where branches part, else null
+ *   messages  [{id, role, status, text, footer, counts, attachments, thinking, error, stopReason, branch, feedback}], oldest
+ *             first; the last may be streaming; branch is {index, count} where branches part, else null; feedback what the
+ *             reader thinks of a reply, {score, comment}, or null
  *   live      {turn, messageId, seq, usage} of the reply that is arriving, else null
  *   pending   {c, text, attachments, retryOf, editOf, acked}: asked and not yet started by Python, else null; a retry has
  *             no text; editOf is the question in whose place it is asked, in a branch
  *   stopping  the reader pressed Stop and the turn has not ended yet
  *   progress  what Python does before what is pending can begin, '' if nothing to speak of
  *   earlier   how many older messages are in the store only
+ *   prompt    the version its system prompt comes from, such as support@3, or null; nextPrompt from the next turn on
  *   refusal   {error, message, type, retryable, retryAfter} of a turn refused before it began, else null
  *   resyncing a snapshot was asked for; until it comes, deltas are of no use
  */
@@ -23,6 +25,8 @@ export class ChatState {
   title = "";
   model = "";
   local = false;
+  prompt = null;
+  nextPrompt = null;
   loaded = false;
   messages = [];
   live = null;
@@ -122,11 +126,13 @@ export class ChatState {
     return verdict;
   }
 
-  snap({ chat_id, title, model, local, earlier, messages, asked, live, cost_usd, ...standing }) {
+  snap({ chat_id, title, model, local, prompt, next_prompt, earlier, messages, asked, live, cost_usd, ...standing }) {
     if (this.chatId !== chat_id) this.#turnTo(chat_id);
     this.title = title ?? "";
     this.model = model ?? "";
     this.local = Boolean(local);
+    this.prompt = prompt ?? null;
+    this.nextPrompt = next_prompt ?? null;
     this.loaded = true;
     this.earlier = earlier ?? 0;
     this.costUsd = cost_usd ?? null;
@@ -179,7 +185,7 @@ export class ChatState {
     return this.messages.findLast(({ role }) => role === "user")?.text === text;
   }
 
-  start({ turn, message_id, user_message_id, text, model, title, budget_left_usd, attachments }) {
+  start({ turn, message_id, user_message_id, text, model, title, prompt, budget_left_usd, attachments }) {
     this.budgetLeft = budget_left_usd ?? this.budgetLeft;
     if (this.live?.turn === turn) return "ok"; // a snapshot brought it already
     const missed = this.live !== null;
@@ -192,7 +198,8 @@ export class ChatState {
     this.model = model || this.model;
     this.local = this.model === "local";
     this.title = title || this.title;
-    this.refusal = null;
+    this.prompt = prompt ?? null;
+    this.nextPrompt = this.refusal = null;
     return missed ? "resync" : "ok";
   }
 
@@ -228,6 +235,11 @@ export class ChatState {
     if (this.resyncing || codePoints(reply.text) === len || this.#distrusted === message_id) return "ok";
     this.#distrusted = message_id;
     return "resync";
+  }
+
+  rated({ message_id, score, comment }) {
+    const reply = this.find(message_id);
+    if (reply) reply.feedback = { score, comment };
   }
 
   status({ text }) {
@@ -270,6 +282,7 @@ const APPLY = {
   d: (chat, message) => chat.delta(message),
   status: (chat, message) => chat.status(message),
   usage: (chat, message) => chat.usage(message),
+  feedback: (chat, message) => chat.rated(message),
   end: (chat, message) => chat.end(message),
   err: (chat, message) => chat.error(message),
 };
@@ -282,9 +295,9 @@ const messageOf = ({ message_id, role, status, text, error, stop_reason, ...more
   newMessage(message_id, role, status, text, { ...more, error: error ? detailsOf(error) : null, stopReason: stop_reason });
 
 function newMessage(id, role, status = "streaming", text = "", more = {}) {
-  const { footer, counts, attachments, error, stopReason, branch } = more;
+  const { footer, counts, attachments, error, stopReason, branch, feedback } = more;
   return {
     ...{ id, role, status, text, footer: footer ?? "", counts: counts ?? null, attachments: attachments ?? [] },
-    ...{ thinking: false, error: error ?? null, stopReason: stopReason ?? null, branch: branch ?? null },
+    ...{ thinking: false, error: error ?? null, stopReason: stopReason ?? null, branch: branch ?? null, feedback: feedback ?? null },
   };
 }

@@ -15,7 +15,9 @@
 //     {t:'branch', c, message_id, index}       show another of the branches that part at a message
 //     {t:'list', c, q, before}                 which chats there are; before is null or chats.next
 //     {t:'open', c, chat_id} {t:'new', c} {t:'rename', c, chat_id, title} {t:'delete', c, chat_id}
-//     {t:'about', c} {t:'set', c, model, system} {t:'export', c, kind:'markdown'|'notebook'}
+//     {t:'about', c} {t:'prompt', c, reference} {t:'export', c, kind:'markdown'|'notebook'}
+//     {t:'set', c, model, system, prompt?, variables?}   prompt: a reference; the one thing a chat that has begun can change
+//     {t:'feedback', c, message_id, score: 1|-1, comment}   what the reader thinks of a reply; the newest counts
 //     {t:'transcript', c, display}             what was said as text, for the notebook; display: show it there yourself
 //   send and edit may say attachments:[id], of attached messages, in order
 //
@@ -23,7 +25,8 @@
 //     {t:'ack', c}
 //     {t:'snap', chat_id, title, model, local, earlier, messages:[{message_id, role, status, text, footer?, error?}],
 //      asked:{c, text|null, retry_of|null, edit_of?}|null, live:{turn, message_id, seq, text}|null, cost_usd}
-//     a message of a snap may have stop_reason, and branch:{index, count} where branches part
+//     a message of a snap may have stop_reason, feedback:{score, comment}, and branch:{index, count} where branches part
+//     snap may say prompt and next_prompt, the version that is used and what is asked for from the next turn on; start prompt
 //     {t:'status', text}    what is being done before a turn begins, as fetching the embedded model; '' when done
 //     {t:'start', turn, message_id, user_message_id, text, model, title}
 //     {t:'d', turn, seq, k:'text'|'think', i, s}
@@ -39,8 +42,11 @@
 //     {t:'variables', c, items:[{name, kind, size}]}
 //     {t:'attached', c, name, attachment: id, kind, summary, text, image, tokens, cost_usd} or {t:'attached', c, name, error}
 //     {t:'chats', c, chats:[{chat_id, title, updated_at, turns, cost_usd, forked_from}], next}
-//     {t:'about', c, model, system, open, default, models:[{model, price}]}
+//     {t:'about', c, model, system, open, default, models:[{model, price}], prompts:[{name, latest, labels:{label: version}}],
+//      prompt, next_prompt, variables:{name: value}}
+//     {t:'prompt', c, prompt, text, variables:[name], note, model, effort}   the version the chat would get
 //     {t:'file', c, name, type, text} {t:'done', c}
+//     {t:'feedback', message_id, score, comment}   somebody said what they think of a reply, in this view or another
 //     {t:'transcript', c, model_id, data:{mime type: text}}   model_id: of the widget, as its outputs name it
 //
 // The batches of a turn are numbered 1, 2, 3 …; snap.live.seq is the last one contained in snap.live.text, 0 if none.
@@ -85,7 +91,9 @@ export const begin = () => ({ t: "new" });
 export const rename = (chatId, title) => ({ t: "rename", chat_id: chatId, title });
 export const remove = (chatId) => ({ t: "delete", chat_id: chatId });
 export const about = () => ({ t: "about" });
-export const set = (model, system) => ({ t: "set", model, system });
+export const prompt = (reference) => ({ t: "prompt", reference });
+export const set = (model, system, { prompt = null, variables = {} } = {}) => ({ t: "set", model, system, prompt, variables });
+export const feedback = (messageId, score, comment) => ({ t: "feedback", message_id: messageId, score, comment });
 export const transcript = (display = false) => ({ t: "transcript", display });
 export const exportAs = (kind) => ({ t: "export", kind });
 
@@ -104,7 +112,9 @@ const REQUIRED = {
   variables: { c: "string", items: "object" },
   attached: { c: "string", name: "string" },
   chats: { c: "string", chats: "object" },
-  about: { c: "string", models: "object" },
+  about: { c: "string", models: "object", prompts: "object" },
+  prompt: { c: "string", prompt: "string", text: "string", variables: "object" },
+  feedback: { message_id: "string", score: "number" },
   file: { c: "string", name: "string", text: "string" },
   done: { c: "string" },
   transcript: { c: "string", model_id: "string", data: "object" },

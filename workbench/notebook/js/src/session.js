@@ -3,10 +3,10 @@
 import { Assets } from "./assets.js";
 import { Link } from "./link.js";
 import { ChatState } from "./model.js";
-import { again, asset, branch, clientIds, edit, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
+import { again, asset, branch, clientIds, edit, feedback, hello, older, parse, retry, send, stop, VERSION } from "./protocol.js";
 import { NOT_DELIVERED } from "./wording.js";
 
-const ANSWERS = ["chats", "about", "file", "done"];
+const ANSWERS = ["chats", "about", "prompt", "file", "done"];
 const ASK_AGAIN_MS = 3000; // a snapshot may be dropped on the way (jupyter_server limits messages per second)
 
 const INQUIRED = ["estimate", "variables", "attached", "transcript"];
@@ -110,6 +110,23 @@ export class Session {
     const shown = question ? { text, attachments, editOf: question.id } : {}; // else it is among the earlier ones
     this.chat.asked(this.#link.post(again(messageId)), { retryOf: messageId, ...shown });
     this.#listener.changed();
+  }
+
+  /** Say what the reader thinks of a reply. Return whether it is kept. */
+  async rate(messageId, score, comment) {
+    const before = this.chat.find(messageId).feedback;
+    const now = { message_id: messageId, score, comment };
+    this.chat.rated(now); // at once; back if that fails
+    this.#listener.changed();
+    try {
+      await this.ask(feedback(messageId, score, comment));
+      return true;
+    } catch (error) {
+      const reply = this.chat.find(messageId);
+      if (reply) reply.feedback = before;
+      this.refuse(error);
+      return false;
+    }
   }
 
   /** Show another of the branches that part at a message. */

@@ -267,3 +267,19 @@ test("what went with a question is told of it, and that of another chat's budget
   const chat = chatAfter({ ...SNAP, messages: [asked], budget_left_usd: "1" }, { ...SNAP, chat_id: "c2", messages: [asked] });
   assert.deepEqual([chat.messages[0].attachments, chat.budgetLeft], [["table df"], null]);
 });
+
+test("a prompt that is wanted is in use once the next turn has begun", () => {
+  const chat = chatAfter({ ...SNAP, prompt: "support@1", next_prompt: "support@2" });
+  assert.deepEqual([chat.prompt, chat.nextPrompt], ["support@1", "support@2"]);
+  chat.apply({ ...START, prompt: "support@2" });
+  assert.deepEqual([chat.prompt, chat.nextPrompt], ["support@2", null]);
+});
+
+test("what the reader thinks of a reply comes with it and changes", () => {
+  const message = { message_id: "a1", role: "assistant", status: "complete", text: "hi", feedback: { score: 1, comment: null } };
+  const chat = chatAfter({ ...SNAP, messages: [message] });
+  assert.deepEqual(reply(chat).feedback, { score: 1, comment: null });
+  chat.apply({ t: "feedback", message_id: "a1", score: -1, comment: "too short" });
+  chat.apply({ t: "feedback", message_id: "another", score: 1, comment: null });
+  assert.deepEqual(reply(chat).feedback, { score: -1, comment: "too short" });
+});

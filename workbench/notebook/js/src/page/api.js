@@ -49,12 +49,50 @@ export class Api {
     await this.#fetch(`chats/${encodeURIComponent(id)}`, { method: "DELETE" });
   }
 
-  /** Ask; return {budgetLeft, events}. Problem when nothing of a reply came; a signal that is aborted ends the turn. */
-  async ask(message, chatId, signal) {
+  /** Say what the caller thinks of a reply of theirs. */
+  async rate(messageId, score, comment) {
+    await this.#fetch(`messages/${encodeURIComponent(messageId)}/feedback`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ score, ...(comment && { comment }) }),
+    });
+  }
+
+  /** The org's prompts: [{name, latest, labels}]. */
+  prompts() {
+    return this.#all("prompts");
+  }
+
+  /** The org's experiments: [{name, state, prompt, label, arms}]. */
+  experiments() {
+    return this.#all("experiments");
+  }
+
+  async #all(what) {
+    const found = [];
+    for (let next = ""; next !== null; ) {
+      const page = await this.#json(`${what}?${new URLSearchParams({ limit: 200, after: next })}`);
+      found.push(...page[what]);
+      next = page.next;
+    }
+    return found;
+  }
+
+  /** One version of a prompt. */
+  async promptVersion(name, version) {
+    const query = new URLSearchParams({ limit: 1, before: version + 1 });
+    return (await this.#json(`prompts/${encodeURIComponent(name)}?${query}`)).versions[0];
+  }
+
+  /**
+   * Ask, with what more the request is to say; return {budgetLeft, events}. Problem when nothing of a reply came; a
+   * signal that is aborted ends the turn.
+   */
+  async ask(message, chatId, more, signal) {
     const response = await this.#fetch("chat/stream", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify(chatId ? { message, chat_id: chatId } : { message }),
+      body: JSON.stringify({ message, ...(chatId && { chat_id: chatId }), ...more }),
       signal,
     });
     return { budgetLeft: response.headers.get("x-budget-remaining-usd"), events: eventsOf(response.body) };

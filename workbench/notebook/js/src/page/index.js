@@ -9,6 +9,7 @@ import { icon } from "./icons.js";
 import { Identity } from "./identity.js";
 import { ChatList } from "./list.js";
 import { LiveChat } from "./live.js";
+import { Prompts } from "./prompts.js";
 
 const NAME = document.title;
 const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)");
@@ -23,6 +24,7 @@ class Page {
     this.identity = new Identity(mode, (first) => this.#becomeSomebody(first));
     this.api = new Api(this.identity.headers);
     this.confirm = new Confirm();
+    this.prompts = new Prompts(this.api);
     const onRefused = (problem) => this.identity.open(problem.message);
     this.list = new ChatList(this.api, {
       onOpen: () => this.#show(this.#chat),
@@ -52,6 +54,7 @@ class Page {
       this.drawer.veil,
       this.main,
       this.confirm.dialog,
+      this.prompts.dialog,
       this.identity.dialog,
     );
     addEventListener("hashchange", () => this.#follow());
@@ -88,12 +91,15 @@ class Page {
       this.#view = new ChatView(chat, this.main, {
         titleTag: "h1",
         lead: this.drawer.button,
+        above: this.prompts.element,
+        onPrompt: () => this.prompts.open(),
         onEarlier: () => chat.showEarlier(),
         copies: true,
         assets: (name) => import(new URL(name, import.meta.url)),
       });
     }
     this.list.mark(chat.id);
+    this.prompts.show(chat);
     this.#entitle();
     this.#focusInput();
   }
@@ -119,6 +125,7 @@ class Page {
     if (chat !== this.#chat) return;
     history.replaceState(null, "", `#chat=${encodeURIComponent(chat.id)}`);
     this.list.mark(chat.id);
+    this.prompts.show(chat);
   }
 
   #changed(chat) {

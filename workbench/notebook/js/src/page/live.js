@@ -40,7 +40,8 @@ export class LiveChat {
   #watched = 0; // how often in a row
   #shownAtMost = SHOWN_AT_FIRST;
   #budgetLeft = null;
-  #turns = 0; // that were begun here
+  #wanted = null; // {prompt, variables} from the next turn on
+  #changes = 0; // turns begun and replies rated here
   #hopeless = false;
   #closed = false;
 
@@ -77,6 +78,7 @@ export class LiveChat {
       this.#say({ t: "ack", c: message.c });
       if (message.t === "hello") this.#hello();
       else if (message.t === "stop") this.#stop();
+      else if (message.t === "feedback") this.#rate(message);
       else this.#ask(message);
     });
   }
@@ -94,6 +96,20 @@ export class LiveChat {
   /** Whether nothing was ever asked in it. */
   get unused() {
     return this.id === null && !this.busy;
+  }
+
+  /** The prompt version that it uses, and its variables' values; or what is asked for from the next turn on. */
+  get prompt() {
+    return { prompt: this.#chat?.prompt ?? null, variables: this.#chat?.variables, ...this.#wanted };
+  }
+
+  /** Use a prompt from the next turn on; null: none, or the one it has. */
+  use(wanted) {
+    const { prompt = null, variables } = this.#chat ?? {};
+    const values = (of) => JSON.stringify(Object.entries(of).sort());
+    const same = prompt !== null && prompt === wanted?.prompt && values(variables) === values(wanted.variables);
+    this.#wanted = same ? null : wanted;
+    this.#snap();
   }
 
   /** Read it again: others may have asked in it. */
@@ -131,9 +147,9 @@ export class LiveChat {
   }
 
   async #read() {
-    const turns = this.#turns;
+    const changes = this.#changes;
     const chat = await this.#api.chat(this.id);
-    if (turns !== this.#turns) return; // it is older than what is on screen
+    if (changes !== this.#changes) return; // it is older than what is on screen
     this.#chat = chat;
     this.#watch();
   }
@@ -166,6 +182,8 @@ export class LiveChat {
       title: this.title,
       model,
       local: model === "local",
+      prompt: this.#chat?.prompt ?? null,
+      next_prompt: this.#wanted?.prompt ?? null,
       earlier: messages.length - kept.length,
       messages: kept.map((message) => this.#entry(message)),
       asked: this.#asked && !began ? { c, text, retry_of: retryOf } : null,
@@ -176,10 +194,23 @@ export class LiveChat {
   }
 
   #entry(message) {
-    const { message_id, role, status, content, stop_reason } = message;
+    const { message_id, role, status, content, stop_reason, feedback } = message;
     const error = this.#failures.get(message_id) ?? null;
     const line = role === "assistant" ? footer(message) : "";
-    return { message_id, role, status, text: content, footer: line, error, stop_reason: stop_reason ?? null };
+    return { message_id, role, status, text: content, footer: line, error, stop_reason: stop_reason ?? null, feedback };
+  }
+
+  async #rate({ c, message_id, score, comment }) {
+    try {
+      await this.#api.rate(message_id, score, comment);
+    } catch (error) {
+      if (error.status === 401) this.#listener.refused(error);
+      return this.#say({ t: "err", turn: null, c, ...(error instanceof Problem ? error.details : detailsOf(error)) });
+    }
+    this.#changes++;
+    const reply = this.#chat?.messages.find((message) => message.message_id === message_id);
+    if (reply) reply.feedback = { score, comment };
+    this.#say({ t: "done", c });
   }
 
   // Asking ----------------------------------------------------------------------------------------------------------
@@ -209,7 +240,7 @@ export class LiveChat {
     let failure = null;
     try {
       if (this.id !== null) this.#chat ??= await this.#api.chat(this.id);
-      const { budgetLeft, events } = await this.#api.ask(asked.question, this.id, asked.controller.signal);
+      const { budgetLeft, events } = await this.#api.ask(asked.question, this.id, this.#wanted, asked.controller.signal);
       this.#budgetLeft = budgetLeft ?? this.#budgetLeft;
       for await (const batch of events) ended = this.#heard(asked, batch) ?? ended;
     } catch (error) {
@@ -238,16 +269,18 @@ export class LiveChat {
     return last;
   }
 
-  #begin(asked, { chat_id, message_id, model, request_id, budget_remaining_usd }) {
+  #begin(asked, { chat_id, message_id, model, request_id, prompt = null, budget_remaining_usd }) {
     const title = this.title || titleOf(asked.question);
     const created_at = new Date().toISOString();
     this.#adopt(chat_id, title, created_at);
+    Object.assign(this.#chat, { prompt }, prompt !== null && this.#wanted && { variables: this.#wanted.variables });
+    this.#wanted = null;
     this.#budgetLeft = budget_remaining_usd ?? this.#budgetLeft;
     const questionId = asked.retryOf ? shown(this.#chat.messages).at(-2).message_id : `question-of-${message_id}`;
     const question = { message_id: `question-of-${message_id}`, role: "user", content: asked.question, status: "complete" };
     const reply = { message_id, role: "assistant", content: "", status: "streaming", model, usage: null, cost_usd: null };
     this.#chat.messages.push(question, reply);
-    this.#turns++;
+    this.#changes++;
     asked.began = { turn: request_id, messageId: message_id, text: "", seq: 0, reply };
     this.#say({
       t: "start",
@@ -257,13 +290,14 @@ export class LiveChat {
       text: asked.question,
       model,
       title,
+      prompt,
       budget_left_usd: this.#budgetLeft,
     });
     this.#listener.changed(this);
   }
 
   #adopt(id, title, created_at) {
-    this.#chat ??= { chat_id: id, title, model: null, created_at, cost_usd: "0", messages: [] };
+    this.#chat ??= { chat_id: id, title, model: null, prompt: null, variables: {}, created_at, cost_usd: "0", messages: [] };
     if (this.id !== null) return;
     this.id = id;
     this.#listener.begun(this);
@@ -349,6 +383,7 @@ export class LiveChat {
         const [question, reply] = chat.messages.slice(-2);
         if (asked.before.has(reply?.message_id) || question?.content !== asked.question) continue;
         this.#chat = chat;
+        this.#wanted = null;
         there = true;
         if (reply.status !== "streaming") break;
       } catch (error) {

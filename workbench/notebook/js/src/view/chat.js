@@ -21,6 +21,7 @@ export class ChatView {
   #session;
   #title;
   #model = h("span", { class: "wb-model", hidden: true });
+  #prompt;
   #status = h("span", { class: "wb-status", role: "status" });
   #hint = h("span", { class: "wb-hint" });
   #budget = h("span", { class: "wb-budget", title: "What your budget has left" });
@@ -40,15 +41,16 @@ export class ChatView {
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, onEarlier, copies, assets, Context, desk, Keeper}: what the title is, what stands before it, who
-   *          brings older messages and who loads what is needed seldom (else Python is asked), whether whole replies can be
-   *          copied, what knows prices and variables, the class of what else there is: branches, a list of chats, exports;
-   *          what keeps the saved notebook up to date
+   * options  {titleTag, lead, above, onEarlier, onPrompt, copies, assets, Context, desk, Keeper}: what the title is, what
+   *          stands before it and before the input, who brings older messages, who changes the prompt and who loads what
+   *          is needed seldom (else Python is asked), whether whole replies can be copied, what knows prices and
+   *          variables, the class of what else there is: branches, a list of chats, exports; what keeps the saved
+   *          notebook up to date
    */
   constructor(
     comm,
     element,
-    { titleTag = "span", lead = null, onEarlier = null, copies = false, assets = null, Context = null, desk = null, Keeper = null } = {},
+    { titleTag = "span", lead, above, onEarlier, onPrompt, copies = false, assets, Context, desk, Keeper } = {},
   ) {
     this.#comm = comm;
     this.#title = h(titleTag, { class: "wb-title" });
@@ -66,6 +68,7 @@ export class ChatView {
       onRetry: (id) => this.#session.canSend && this.#session.retry(id),
       onContinue: () => this.#send(CONTINUE, () => this.#context?.takeNone() ?? []),
       onEarlier: onEarlier ?? (() => this.#session.older()),
+      onRate: (...rating) => this.#session.rate(...rating),
       copies,
       tools: desk
         ? {
@@ -75,6 +78,8 @@ export class ChatView {
           }
         : null,
     });
+    const change = onPrompt ?? (() => this.#desk.about(this.#prompt));
+    this.#prompt = h("button", { class: "wb-prompt", type: "button", hidden: true, onclick: change });
     if (desk) this.#desk = new desk(this.#session, (open) => this.#covered(open));
     this.notice = new Notice({
       onReconnect: () => this.#session.reconnect(),
@@ -97,10 +102,10 @@ export class ChatView {
       "section",
       // JupyterLab's shortcuts must not fire while somebody types here
       { class: "wb-chat", "aria-label": "Chat", "data-lm-suppress-shortcuts": "true" },
-      h("header", { class: "wb-head" }, lead ?? this.#desk?.lead ?? null, this.#title, this.#model, this.#desk?.tools ?? null),
+      h("header", { class: "wb-head" }, lead ?? this.#desk?.lead ?? null, this.#title, this.#prompt, this.#model, this.#desk?.tools ?? null),
       h("div", { class: "wb-middle" }, this.log.element, this.#jump, this.#desk?.element ?? null),
       this.notice.element,
-      this.#context?.element ?? null,
+      this.#context?.element ?? above ?? null,
       this.composer.element,
       h("div", { class: "wb-foot" }, this.#status, this.#hint, this.#context?.line.element ?? null, this.#full.element, this.#budget, this.#cost),
     );
@@ -211,7 +216,10 @@ export class ChatView {
     return this.root.contains(active) ? active : null;
   }
 
-  #updateHead({ title, model, local, loaded }) {
+  #updateHead({ title, model, local, prompt, nextPrompt, loaded }) {
+    setText(this.#prompt, [prompt, nextPrompt].filter(Boolean).join(" → "));
+    this.#prompt.title = `Prompt ${this.#prompt.textContent}${prompt && nextPrompt ? " from the next turn on" : ""}: change it`;
+    this.#prompt.hidden = !this.#prompt.textContent;
     setText(this.#title, title || (loaded ? "New chat" : "Chat"));
     this.#title.title = title; // it may be cut
     setText(this.#model, local ? EMBEDDED_MODEL : model);

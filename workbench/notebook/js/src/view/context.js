@@ -59,7 +59,7 @@ export class Context {
   reckon() {
     const { chat, link } = this.#session;
     const attachments = this.#attachments.list.map(({ attachment }) => attachment);
-    const state = [chat.chatId, chat.messages.length, chat.messages.at(-1)?.status, chat.model, this.#editing()];
+    const state = [chat.chatId, chat.messages.length, chat.messages.at(-1)?.status, chat.model, chat.prompt, chat.nextPrompt, this.#editing()];
     this.#estimates.update({ text: this.#input.value, attachments, state, ready: chat.loaded && !chat.busy && link === "ready" });
   }
 

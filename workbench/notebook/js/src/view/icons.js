@@ -9,6 +9,7 @@ const PATHS = {
   close: "M6 6l12 12M18 6L6 18",
   back: "M14.5 6l-6 6 6 6",
   forth: "M9.5 6l6 6-6 6",
+  thumb: "M7 11v9H4v-9zl4-8a2.4 2.4 0 0 1 2.4 2.4V9H19a2 2 0 0 1 2 2.3l-1.1 7a2 2 0 0 1-2 1.7H7",
 };
 
 export function icon(name) {

@@ -31,9 +31,10 @@ export class MessageLog {
   #quiet = null;
 
   /** `onEarlier`: brings older messages, sooner or later. */
-  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, copies = false, tools = null }) {
+  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, onRate = null, copies = false, tools = null }) {
     this.onRetry = onRetry;
     this.onContinue = onContinue;
+    this.onRate = onRate;
     this.tools = tools;
     this.copies = copies;
     this.#onEarlier = onEarlier;
@@ -134,7 +135,7 @@ export class MessageLog {
     const kept = new Map();
     let before = this.#empty;
     for (const message of shown) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools);
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools, this.onRate);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;

@@ -7,6 +7,7 @@ import { ENDED, errorLine, STOPPED_FOR, STOPPING, THINKING, usageLine } from "..
 import { icon } from "./icons.js";
 import { FooterView } from "./money.js";
 import { Pager } from "./pager.js";
+import { Thumbs } from "./thumbs.js";
 import { enableAfter } from "./wait.js";
 
 const SPEAKER = { user: "You", assistant: "Claude" };
@@ -23,6 +24,7 @@ export class MessageView {
   #said = ""; // what the state on screen says
   #attachedNow = ""; // and what is attached
   #tools = null;
+  #thumbs = null;
   #id = null;
   #now = []; // what is on screen was made from
 
@@ -30,8 +32,9 @@ export class MessageView {
    * copies  whether its text can be copied as it was written
    * tools   {onEdit(id), onAgain(id), onBranch(id, index)}: what else the reader can do; null where nothing of it can be
    *         done
+   * onRate  says what the reader thinks of a reply; null where nobody asks
    */
-  constructor(role, copies = false, tools = null) {
+  constructor(role, copies = false, tools = null, onRate = null) {
     this.element = h(
       "article",
       { class: "wb-message", "data-role": role },
@@ -42,8 +45,10 @@ export class MessageView {
       this.#footer.element,
     );
     if (role === "assistant") this.#body.classList.add("wb-md");
+    if (role === "assistant" && onRate) this.#thumbs = new Thumbs(onRate);
     if (tools) this.#equip(role, copies, tools);
     else if (role === "assistant" && copies) this.element.append(this.#copy);
+    if (this.#thumbs && !tools) this.element.append(this.#thumbs.element);
   }
 
   #equip(role, copies, { onEdit, onAgain, onBranch }) {
@@ -54,7 +59,7 @@ export class MessageView {
       : own({ class: "wb-copy wb-again", title: "Another reply, in a branch", onclick: () => onAgain(this.#id) }, "Retry");
     const pager = new Pager((index) => onBranch(this.#id, index));
     this.#tools = { act, pager };
-    this.element.append(h("div", { class: "wb-actions" }, !asked && copies && this.#copy, act, pager.element));
+    this.element.append(h("div", { class: "wb-actions" }, !asked && copies && this.#copy, act, this.#thumbs?.element ?? null, pager.element));
   }
 
   /**
@@ -62,8 +67,8 @@ export class MessageView {
    * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers.
    */
   update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "" }) {
-    const { role, status, text, footer, counts, attachments, error, stopReason, branch } = message;
-    const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch, model];
+    const { role, status, text, footer, counts, attachments, error, stopReason, branch, feedback } = message;
+    const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch, feedback, model];
     now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy);
     // of a long chat all messages but one are as they were, paint after paint
     if (now.every((each, n) => each === this.#now[n]) && this.#now.length > 0) return;
@@ -75,6 +80,7 @@ export class MessageView {
       this.#tools.act.disabled = busy;
       this.#tools.pager.update(message.branch, busy);
     }
+    this.#thumbs?.update(message.id, feedback, status === "complete" || (status === "streaming" && this.#tools !== null));
     this.element.dataset.status = status;
     this.element.toggleAttribute("data-pending", pending);
     if (role === "assistant") this.#updateReply(text, status);

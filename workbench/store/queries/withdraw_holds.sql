@@ -1,0 +1,5 @@
+-- Give back what was held for a batch that never was.
+-- $1 batch id, $2 org_id.
+DELETE FROM holds
+WHERE batch_id = $1 AND org_id = $2 AND state = 'open'
+  AND EXISTS (SELECT 1 FROM batches b WHERE b.id = $1 AND b.org_id = $2 AND b.upstream_id IS NULL)
