@@ -283,20 +283,21 @@ async def get(backend: Backend, org_id: str, name: str) -> StoredExperiment:
 
 async def find(backend: Backend, org_id: str, name: str) -> StoredExperiment | None:
     """Return an experiment, or None."""
-    rows = await backend.rows(query("experiments"), org_id, name, None, None, "", 1)
+    rows = await backend.rows(query("experiments"), org_id, name, "", 1)
     return _experiment(rows[0]) if rows else None
 
 
 async def known(backend: Backend, org_id: str, limit: int = 1_000_000, after: str = "") -> list[StoredExperiment]:
     """Return the experiments of an org by name, after one of them."""
-    rows = await backend.rows(query("experiments"), org_id, None, None, None, after, limit)
+    rows = await backend.rows(query("experiments"), org_id, None, after, limit)
     return [_experiment(row) for row in rows]
 
 
 async def running(backend: Backend, org_id: str, prompt: str, label: str) -> StoredExperiment | None:
     """Return the experiment that runs on a label of a prompt, if one does."""
-    rows = await backend.rows(query("experiments"), org_id, None, prompt, label, "", 1)
-    return _experiment(rows[0]) if rows else None
+    rows = await backend.rows(query("running_experiment"), org_id, prompt, label)
+    found = await find(backend, org_id, rows[0][0]) if rows else None
+    return found if found is not None and found.running else None
 
 
 async def units(backend: Backend, org_id: str, name: str) -> pa.Table:

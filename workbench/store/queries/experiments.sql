@@ -1,5 +1,5 @@
--- The experiments of an org by name, after one of them; or the one of a name; or those that run on a label of a prompt.
--- $1 org_id, $2 name (NULL: all), $3 prompt_name (NULL: all), $4 label, $5 after which name, $6 how many at most.
+-- The experiments of an org by name, after one of them; or the one of a name.
+-- $1 org_id, $2 name (NULL: all), $3 after which name, $4 how many at most.
 -- One row per experiment. Arms that a guard stopped come with why, each pair parted by CHR(31), and all by CHR(30); NULL:
 -- there are none.
 SELECT
@@ -21,7 +21,6 @@ SELECT
         WHERE s.org_id = e.org_id AND s.experiment = e.name
     ) AS stopped_arms
 FROM experiments e
-WHERE e.org_id = $1 AND (CAST($2 AS TEXT) IS NULL OR e.name = $2) AND e.name > $5
-  AND (CAST($3 AS TEXT) IS NULL OR (e.prompt_name = $3 AND e.label = $4 AND e.stopped_at IS NULL))
+WHERE e.org_id = $1 AND (CAST($2 AS TEXT) IS NULL OR e.name = $2) AND e.name > $3
 ORDER BY e.name
-LIMIT $6
+LIMIT $4
