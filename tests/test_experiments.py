@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,7 @@ from workbench.prompts.choosing import choose, for_turn
 from workbench.prompts.sizes import sizes
 from workbench.prompts.text import Reference
 from workbench.store import Store, erase
-from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
+from workbench.turns import DEFAULT_ID, Caller, ChatInfo, Exposure, PromptWanted
 
 if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
@@ -516,6 +518,43 @@ async def test_a_guard_that_allows_it_stops_nothing(file_store: Store) -> None:
 
     assert await watch.look(store.backend, DEFAULT_ID, "tone")
     assert (await experiments.get(store.backend, DEFAULT_ID, "tone")).stopped_arms == {}
+
+
+async def test_turns_wait_for_no_look_and_one_is_enough_for_many(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a look runs, and 5 s after it, no other begins; where nothing is left to stop none ever does again."""
+    looks: list[str] = []
+    going_on = asyncio.Event()
+
+    async def slow(backend: object, org_id: str, name: str) -> bool:
+        looks.append(name)
+        await going_on.wait()
+        return name == "tone"
+
+    monkeypatch.setattr(watch, "look", slow)
+    guards = watch.Guards(file_store)
+    turns = [
+        a_turn(ChatInfo(id=new_id(), exposure=Exposure(experiment=name, variant="v1")), caller=caller)
+        for name in ("tone", "unguarded")
+        for caller in (ADA, EVE)
+    ]
+    for turn in [*turns * 50, a_turn(ChatInfo(id=new_id()))]:
+        guards.recorded(turn)
+    await asyncio.sleep(0)
+    assert sorted(looks) == ["tone", "tone", "unguarded", "unguarded"]  # an org's each
+    going_on.set()
+    await guards.aclose()
+    for turn in turns:
+        guards.recorded(turn)
+    assert len(looks) == 4
+
+    later = time.monotonic() + 6
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: later))
+    for turn in turns:
+        guards.recorded(turn)
+    await guards.aclose()
+    assert sorted(looks[4:]) == ["tone", "tone"]
 
 
 async def test_an_experiment_without_a_guard_is_not_looked_at_again(file_store: Store) -> None:

@@ -64,7 +64,8 @@ def start(
     """Start an experiment and return how many chats it needs.
 
     From now on each new chat that asks for the label, of any process, gets a version by the hash of its id, and keeps it.
-    Nothing but the coverage can be changed until it is stopped.
+    Nothing but the coverage can be changed until it is stopped; a label that is moved meanwhile holds for the chats that do
+    not take part.
 
     Args:
         name: What it is called; each name is used once.

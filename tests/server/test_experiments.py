@@ -194,6 +194,28 @@ def test_coverage_is_all_that_can_be_changed(server: LiveServer, name: str) -> N
     assert (late.status_code, post(server, f"/experiments/{name}/stop", {}).status_code) == (409, 409)
 
 
+@pytest.mark.timeout(180)
+def test_a_second_server_on_postgresql_assigns_from_its_next_request_on(
+    upstream: ScriptedUpstream, tmp_path: Path, postgres_url: str
+) -> None:
+    place = {"upstream": upstream.url, "WORKBENCH_STORE": postgres_url}
+    with LiveServer(tmp_path, **place) as one, LiveServer(tmp_path, **place) as two:
+        prompt = two_versions(one)
+        before = asked(two, prompt)
+        start(one, prompt)
+        assigned = [asked(server, prompt) for server in (two, one) for _ in range(8)]
+        kept = [asked(one, prompt, chat_id=each["chat_id"]) for each in assigned]
+        post(two, f"/experiments/{prompt}/stop", {"winner": "v2"})
+        after = asked(one, prompt)
+        report = two.client.get(f"/experiments/{prompt}").json()
+
+    assert (before["experiment"], after["experiment"], after["prompt"]) == (None, None, f"{prompt}@2")
+    assert {each["experiment"] for each in assigned} == {prompt}
+    assert [each["variant"] for each in kept] == [each["variant"] for each in assigned]
+    arms = [each["variant"] for each in assigned]
+    assert report["counts"] == {arm: arms.count(arm) for arm in ("v1", "v2")}
+
+
 def test_experiments_are_listed_in_pages(server: LiveServer) -> None:
     names = sorted(f"page-{new_id()}" for _ in range(3))
     for name in names:
