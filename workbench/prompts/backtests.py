@@ -89,19 +89,26 @@ def backtest(
     trial.hold(limit)
     run = Run(trial.engine, trial.terms, trial.questions, max_cost=limit, concurrency=CONCURRENCY)
     if run.total:
-        for answers in {each.terms.model for each in trial.questions if each.terms is not None}:
-            runtime().make_ready(answers)
-        bar = bar_for(show)
-        with bar:
-            try:
-                runtime().run(run.run(), lambda: bar.update(run))
-            finally:
-                bar.update(run)
-    if run.stopped is not None:
-        say(
-            f"Stopped after {run.line}: {run.stopped}. What is done is kept; the same call with more goes on with the rest."
-        )
+        _ask(run, trial, show)
     return runtime().run(trial.side_by_side(run))
+
+
+def _ask(run: Run, trial: Trial, show: bool | None) -> None:
+    """Ask what is left, and say how far it is and where it stopped."""
+    for answers in {each.terms.model for each in trial.questions if each.terms is not None}:
+        runtime().make_ready(answers)
+    kept = "What is done is kept; the same call goes on with the rest."
+    bar = bar_for(show)
+    with bar:
+        try:
+            runtime().run(run.run(), lambda: bar.update(run))
+        except KeyboardInterrupt:
+            say(f"Interrupted: {run.line}. {kept}")
+            raise
+        finally:
+            bar.update(run)
+    if run.stopped is not None:
+        say(f"Stopped after {run.line}: {run.stopped}. {kept}")
 
 
 @dataclass(slots=True)
