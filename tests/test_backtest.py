@@ -67,6 +67,7 @@ def test_the_first_questions_are_asked_of_both_versions(support: ScriptedUpstrea
     assert (frame["ms_before"] >= 0).all() and (frame["ms_after"] >= 0).all()
     assert calls["prompt_version"].tolist() == [1, 1, 2, 2]
     assert sum(frame["cost_before_usd"]) + sum(frame["cost_after_usd"]) == sum(calls["cost_usd"], Decimal(0))
+    assert not any(str(cost).endswith("0") for cost in frame["cost_before_usd"])  # as people write them
     assert len(wb.chats()) == 2  # the questions asked again are no chats of anybody's
 
 

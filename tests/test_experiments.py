@@ -73,6 +73,7 @@ async def test_an_experiment_is_kept_as_it_was_started(store: Store) -> None:
     assert (found.outcome, found.unit, found.coverage, found.guard) == ("errors", "user", 0.5, {"errors": 2.0})
     assert (found.label, found.note, found.started_at, found.started_by) == ("production", "why not", NOON, "ada")
     assert found.running and len(found.salt) == 36
+    assert repr(found) == "<Experiment tone · support@production · v1 3, v2 1 · errors decides · coverage 50%>"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,7 @@ async def test_stopping_with_a_winner_moves_the_label_at_the_same_moment(store: 
 
     assert (ended.stopped_at, ended.stopped_by, ended.stop_reason, ended.winner) == (NOON, "bob", "cheaper", "v2")
     assert (newest.version, newest.from_version, newest.moved_by) == (2, 1, "bob")
+    assert repr(ended).endswith("cost decides · stopped 2026-11-24 12:00 UTC: cheaper · v2 won>")
     assert newest.note == "won the experiment tone: cheaper"
     assert await pointed(store) == 2
     with pytest.raises(Conflict, match="the experiment 'tone' is stopped since 2026-11-24 12:00"):

@@ -22,7 +22,7 @@ from workbench.prompts.text import PRODUCTION, Reference, checked, render
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, ChatPrompt
-from workbench.wording import dollars
+from workbench.wording import dollars, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,8 +238,8 @@ class Trial:
             "before": before,
             "after": after,
             "diff": None if before is None or after is None else marked(before, after),
-            "cost_before_usd": of[0][0],
-            "cost_after_usd": of[1][0],
+            "cost_before_usd": None if of[0][0] is None else plain(of[0][0]),
+            "cost_after_usd": None if of[1][0] is None else plain(of[1][0]),
             "ms_before": of[0][2],
             "ms_after": of[1][2],
             "error": next(filter(None, errors), None),

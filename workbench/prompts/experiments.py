@@ -38,7 +38,7 @@ BEFORE = timedelta(days=30)
 """How far back the chats go that tell what to expect."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StoredExperiment(Experiment):
     """An experiment as the store has it; only its end, its coverage and arms that a guard stops ever change."""
 
@@ -56,6 +56,22 @@ class StoredExperiment(Experiment):
     stopped_arms: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Those that a guard stopped, in this order, and why."""
     stop_id: str | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self.headline}>"
+
+    @property
+    def headline(self) -> str:
+        """One line on what it compares, and how it ended."""
+        arms = ", ".join(f"{arm} {weight:g}" for arm, weight in self.arms.items())
+        parts = [self.name, f"{self.prompt}@{self.label}", arms, f"{self.outcome} decides"]
+        parts += [f"coverage {self.coverage:.0%}"] if self.coverage != 1 else []
+        parts += [f"{arm} stopped by its guard" for arm in self.stopped_arms]
+        if self.stopped_at is not None:
+            why = f": {self.stop_reason}" if self.stop_reason else ""
+            parts.append(f"stopped {self.stopped_at:%Y-%m-%d %H:%M} UTC{why}")
+        parts += [f"{self.winner} won"] if self.winner else []
+        return " · ".join(parts)
 
     @property
     def control(self) -> str:
