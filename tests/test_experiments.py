@@ -228,6 +228,22 @@ async def test_a_chat_is_assigned_at_its_first_turn_and_keeps_its_arm(store: Sto
     assert again == seen(turns[0])[2]
 
 
+async def test_no_chat_fails_for_an_experiment(store: Store) -> None:
+    """The label is moved meanwhile to a version that wants a value: who gives it gets that version."""
+    await saved(store, "one", "two", "Hi {{customer}}")
+    await started(store)
+    await moved(store, 3)
+    with_value = PromptWanted("support", {"customer": "Ada"})
+    turns = [await turn_in(store, chat=ChatInfo(id=new_id(), wanted=with_value)) for _ in range(4)]
+    without = [await turn_in(store) for _ in range(4)]
+
+    assert {seen(turn) for turn in turns} == {("support@3", None, None)}
+    assert {turn.system for turn in turns} == {"Hi Ada"}
+    assert {seen(turn)[1] for turn in without} == {"tone"}
+    with pytest.raises(PromptError, match="the prompt support@3 does not know 'price'"):
+        await turn_in(store, chat=ChatInfo(id=new_id(), wanted=PromptWanted("support", {"customer": "A", "price": 1})))
+
+
 async def test_a_user_gets_the_same_arm_in_every_chat(store: Store) -> None:
     await saved(store, "one", "two")
     await started(store, unit="user")

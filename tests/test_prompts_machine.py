@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from tests.owner import OwnerProcess
 from tests.test_experiments import turn_in
 from tests.test_store_machine import Database, OwnFile
-from workbench.errors import Conflict, InvalidRequest, LabelProtected, PromptError
+from workbench.errors import Conflict, InvalidRequest, LabelProtected
 from workbench.ids import new_id
 from workbench.prompts import experiments, labelling, versions
 from workbench.prompts.text import variables_of
@@ -218,12 +218,9 @@ class Machine(RuleBasedStateMachine):
         chat, experiment = ChatInfo(id=new_id(), wanted=wanted), None
         if (running := self.running_on(prompt, label)) and (assigned := running.arm_of(chat.id, user)):
             version, experiment = int(assigned[0][1:]), (running.name, assigned[0])
-        asking = turn_in(self.store, Caller(DEFAULT_ID, user), chat)
         if variables(version) != variables(in_use):  # the label was moved to a version with others since the start
-            with pytest.raises(PromptError):
-                self.run_(asking)
-            return
-        said = self.run_(asking).reply
+            version, experiment = in_use, None
+        said = self.run_(turn_in(self.store, Caller(DEFAULT_ID, user), chat)).reply
         self.chats[chat.id] = (user, f"{prompt}@{version}", experiment)
         assert (said.prompt, said.experiment) == (f"{prompt}@{version}", experiment and experiment[0])
 

@@ -51,6 +51,8 @@ async def choose(
 async def for_turn(backend: Backend, caller: Caller, chat: ChatInfo) -> Chosen | None:
     """Return the prompt of a chat from its next turn on, None when that changes nothing.
 
+    No chat fails for an experiment: one whose values do not fit its arm gets what the label points at, and is in none.
+
     Raises:
         PromptError: there is no such prompt, label or version, or its variables do not fit.
     """
@@ -63,6 +65,8 @@ async def for_turn(backend: Backend, caller: Caller, chat: ChatInfo) -> Chosen |
         given = {name: value for name, value in has.variables.items() if name in version.variables}
     else:
         given = as_texts(wanted.variables or {})
+    if not chat.stored and set(given) != set(version.variables):  # the label has moved to a version with others since
+        version, exposure = await choose(backend, caller.org_id, reference, chat.id, caller.user_id, first=False)
     values = checked(version.variables, given, str(version))
     prompt = ChatPrompt(
         name=version.name,
