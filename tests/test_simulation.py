@@ -64,3 +64,15 @@ def test_a_stopped_experiment_takes_no_more(tone: None) -> None:
     wb.experiments.stop("tone", org=ORG)
     with pytest.raises(wb.InvalidRequest, match="was stopped"):
         wb.experiments.simulate("tone", 10, org=ORG)
+
+
+def test_an_arm_that_its_guard_stopped_gets_no_more(no_key: Path) -> None:
+    for text in ("Explain every step.", "Be brief."):
+        wb.prompts.save("support", text, org=ORG)
+    wb.experiments.start("tone", prompt="support", arms={"v1": 0.5, "v2": 0.5}, guard={"errors": 2}, org=ORG)
+    wb.experiments.simulate("tone", 300, {"v2": {"errors": 0.5}}, org=ORG)
+    report = wb.experiments.report("tone", org=ORG)
+    assert list(wb.experiments.get("tone", org=ORG).stopped_arms) == ["v2"]
+
+    assert 0 < wb.experiments.simulate("tone", 100, org=ORG) < 100
+    assert wb.experiments.report("tone", org=ORG).counts["v2"] == report.counts["v2"]

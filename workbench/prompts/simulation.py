@@ -64,18 +64,16 @@ def rows(
     now: datetime,
     random: Random,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of simulated chats by table; those outside the experiment's coverage leave none."""
+    """Return the rows of simulated chats by table; those that the experiment does not take leave none."""
     tables = ("orgs", "users", "chats", "messages", "exposures", "usage", "feedback")
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
     made["orgs"].append({"id": org_id, "created_at": now})
     for n in range(chats):
         ids = {"org_id": org_id, "chat_id": new_id(), "user_id": f"{SYNTHETIC}user-{n % 40}"}
         dealt = experiment.arm_of(ids["chat_id"], ids["user_id"])
-        if dealt is None:
+        if dealt is None or dealt[0] in experiment.stopped_arms:
             continue
         arm, unit_id = dealt
-        if arm in experiment.stopped_arms:
-            arm = experiment.control
         made["users"].append({"org_id": org_id, "id": ids["user_id"], "created_at": now})
         at, changes = now + timedelta(milliseconds=n), effects.get(arm, {})
         begun = {"id": ids["chat_id"], "org_id": org_id, "user_id": ids["user_id"], "created_at": at, "updated_at": at}
