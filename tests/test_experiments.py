@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,7 +21,7 @@ from workbench.prompts import experiments, labelling, results, versions, watch
 from workbench.prompts.choosing import choose, for_turn
 from workbench.prompts.sizes import sizes
 from workbench.prompts.text import Reference
-from workbench.store import Store
+from workbench.store import Store, erase
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
 
 if TYPE_CHECKING:
@@ -464,6 +465,37 @@ async def test_a_score_is_for_a_chat_of_the_experiment(store: Store) -> None:
         await experiments.score(store.backend, DEFAULT_ID, "tone", outside.chat.id, 1, NOON)
     with pytest.raises(NotFound, match="no experiment 'other'"):
         await experiments.score(store.backend, DEFAULT_ID, "other", outside.chat.id, 1, NOON)
+
+
+async def test_no_thumb_and_no_score_outlives_its_chat(address: str) -> None:
+    """They come while the chat is being deleted, from two processes."""
+    stores = [await Store.open(address) for _ in range(3)]
+    await saved(stores[0], "one", "two")
+    await started(stores[0])
+
+    async def rated(store: Store, turn: LiveTurn, minute: int) -> None:
+        with contextlib.suppress(NotFound):
+            for _ in range(4):
+                await thumb(store, turn.message_id, 1, minute)
+                await experiments.score(store.backend, DEFAULT_ID, "tone", turn.chat.id, 1, NOON)
+
+    async def deleted(store: Store, turn: LiveTurn, after: float) -> None:
+        await asyncio.sleep(after)
+        await erase.delete_chat(store.backend, DEFAULT_ID, ADA.user_id, turn.chat.id)
+
+    for n in range(40):
+        turn = await turn_in(stores[0])
+        await asyncio.gather(
+            rated(stores[0], turn, 1), rated(stores[1], turn, 2), deleted(stores[2], turn, 0.002 * (n % 4))
+        )
+    left = [
+        await stores[0].backend.rows(f"SELECT COUNT(*) FROM {table}")
+        for table in ("feedback", "experiment_scores", "exposures")
+    ]
+    for store in stores:
+        await asyncio.to_thread(store.close)
+
+    assert left == [[(0,)], [(0,)], [(0,)]]
 
 
 # Guards -------------------------------------------------------------------------------------------------------------

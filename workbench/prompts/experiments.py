@@ -329,7 +329,12 @@ async def score(backend: Backend, org_id: str, name: str, chat_id: str, value: f
         raise InvalidRequest(f"a score is a number from -{LARGEST:g} to {LARGEST:g}, not {_shown(value)}")
     await get(backend, org_id, name)
     id = new_id()
-    await backend.write([Statement(query("new_score"), (id, org_id, name, chat_id, float(value), now))])
+    await backend.write(
+        [
+            Statement(query("erase_lock"), ([chat_id], org_id)),  # or a score could outlive its chat
+            Statement(query("new_score"), (id, org_id, name, chat_id, float(value), now)),
+        ]
+    )
     if not await backend.rows("SELECT 1 FROM experiment_scores WHERE id = $1 AND org_id = $2", id, org_id):
         raise NotFound("exposure of chat", chat_id, f"the experiment {name!r} has not assigned it")
     return id
@@ -351,7 +356,12 @@ async def feedback(
     except PromptError as error:
         raise InvalidRequest(str(error).replace("the note", "the comment", 1)) from None
     id, who = new_id(), (caller.org_id, caller.user_id)
-    await backend.write([Statement(query("new_feedback"), (id, *who, message_id, score, comment, now))])
+    await backend.write(
+        [
+            Statement(query("lock_chat_of"), (message_id, caller.org_id)),
+            Statement(query("new_feedback"), (id, *who, message_id, score, comment, now)),
+        ]
+    )
     if not await backend.rows("SELECT 1 FROM feedback WHERE id = $1 AND org_id = $2", id, caller.org_id):
         raise NotFound("reply", message_id, "it was deleted, is another user's, or has not ended")
     return id
