@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from datetime import datetime, timedelta
@@ -96,6 +97,15 @@ async def test_an_experiment_is_kept_as_it_was_started(store: Store) -> None:
         ({"coverage": 1.5}, InvalidRequest, "a coverage of 1.5 is none"),
         ({"guard": {"joy": 1}}, InvalidRequest, "no guard can be joy=1"),
         ({"guard": {"cost": 0}}, InvalidRequest, "no guard can be cost=0"),
+        ({"guard": {"errors": 5e-324}}, InvalidRequest, "0.001 to 1e.06"),  # of the smallest no part is above 0
+        ({"guard": {"errors": 1e300}}, InvalidRequest, "0.001 to 1e.06"),
+        ({"guard": {"cost": 10**400}}, InvalidRequest, "no guard can be cost=a huge number"),
+        ({"guard": ["cost"]}, InvalidRequest, "a guard is outcomes with their limits"),
+        ({"guard": 2}, InvalidRequest, "a guard is outcomes with their limits"),
+        ({"arms": {"v1": 1, "v2": 10**400}}, InvalidRequest, "the weight of v2 is a huge number"),
+        ({"arms": {"v1": 1e308, "v2": 1e308}}, InvalidRequest, "above 0, 1e.15 at most"),
+        ({"arms": {"v1": 1, 10**5000: 1}}, PromptError, "the newest is support@3"),
+        ({"coverage": 10**400}, InvalidRequest, "a coverage of a huge number is none"),
         ({"label": "latest"}, InvalidRequest, "the newest version changes by itself"),
         ({"label": "staging"}, PromptError, "support has: production, latest"),
         ({"prompt": "other"}, PromptError, "no prompt 'other'"),
@@ -468,13 +478,44 @@ async def test_a_score_is_for_a_chat_of_the_experiment(store: Store) -> None:
     await saved(store, "one", "two")
     outside = await turn_in(store)
     await started(store)
-    for value in (float("inf"), True, "4"):
+    for value in (float("inf"), True, "4", 10**400, 1e300):
         with pytest.raises(InvalidRequest, match="a score is a number"):
             await experiments.score(store.backend, DEFAULT_ID, "tone", outside.chat.id, value, NOON)  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="the experiment 'tone' has not assigned it"):
         await experiments.score(store.backend, DEFAULT_ID, "tone", outside.chat.id, 1, NOON)
     with pytest.raises(NotFound, match="no experiment 'other'"):
         await experiments.score(store.backend, DEFAULT_ID, "other", outside.chat.id, 1, NOON)
+
+
+async def test_no_thumb_and_no_score_outlives_its_chat(address: str) -> None:
+    """They come while the chat is being deleted, from two processes."""
+    stores = [await Store.open(address) for _ in range(3)]
+    await saved(stores[0], "one", "two")
+    await started(stores[0])
+
+    async def rated(store: Store, turn: LiveTurn, minute: int) -> None:
+        with contextlib.suppress(NotFound):
+            for _ in range(4):
+                await thumb(store, turn.message_id, 1, minute)
+                await experiments.score(store.backend, DEFAULT_ID, "tone", turn.chat.id, 1, NOON)
+
+    async def deleted(store: Store, turn: LiveTurn, after: float) -> None:
+        await asyncio.sleep(after)
+        await erase.delete_chat(store.backend, DEFAULT_ID, ADA.user_id, turn.chat.id)
+
+    for n in range(40):
+        turn = await turn_in(stores[0])
+        await asyncio.gather(
+            rated(stores[0], turn, 1), rated(stores[1], turn, 2), deleted(stores[2], turn, 0.002 * (n % 4))
+        )
+    left = [
+        await stores[0].backend.rows(f"SELECT COUNT(*) FROM {table}")
+        for table in ("feedback", "experiment_scores", "exposures")
+    ]
+    for store in stores:
+        await asyncio.to_thread(store.close)
+
+    assert left == [[(0,)], [(0,)], [(0,)]]
 
 
 # Guards -------------------------------------------------------------------------------------------------------------

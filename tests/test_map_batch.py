@@ -177,9 +177,34 @@ def test_many_questions_go_in_several_batches(upstream: ScriptedUpstream, monkey
 
 def test_no_batch_is_larger_than_the_api_takes() -> None:
     sizes = [api.MOST_BYTES // 3] * 7
-    parts = list(api.split([b"x" * size for size in sizes]))
+    parts = list(api.split(sizes))
     assert parts == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7)]
     assert list(api.split([])) == []
+
+
+def test_no_more_bodies_are_kept_than_those_of_one_batch(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each repeats the system prompt: 100,000 of 20 kB are 2 GB."""
+    alive = most = 0
+
+    class Body(bytes):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def counted(*args: Any) -> bytes:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return Body(api.encoded(*args))
+
+    monkeypatch.setattr(batch_module, "encoded", counted)
+    monkeypatch.setattr(api, "MOST_REQUESTS", 10)
+    result = wb.map(numbered(100), "{n}", batch=True)
+
+    assert result["error"].isna().all() and [len(batch.requests) for batch in upstream.batches.all] == [10] * 10
+    assert most <= 20  # those of the batch before may still be there
 
 
 # Whoever dies -------------------------------------------------------------------------------------------------------

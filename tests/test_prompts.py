@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import workbench as wb
 from tests.faults.upstream import Usage, fault, reply
 from tests.test_store import EVE, child
 from workbench import runtime
-from workbench.errors import Conflict, LabelProtected, ModelRetired, PromptError, UnknownPrompt
+from workbench.errors import Conflict, InvalidRequest, LabelProtected, ModelRetired, PromptError, UnknownPrompt
 from workbench.prompts import labelling, versions
 from workbench.prompts.differences import words
 from workbench.prompts.text import Reference, render, variables_of
@@ -24,6 +25,8 @@ from workbench.store import Store
 from workbench.turns import DEFAULT_ID
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.faults.upstream import ScriptedUpstream
     from workbench.prompts import Prompt
 
@@ -102,12 +105,21 @@ def test_any_value_comes_out_as_it_went_in(values: dict[str, str]) -> None:
         ({"a": 1, "c": 2}, "the prompt p@1 is missing 'b' and does not know 'c'; its variables are 'a', 'b'"),
         ({"a": "x", "b": None}, "the variable 'b' is of type NoneType; it must be a text"),
         ({"a": "x", "b": "\0"}, "the variable 'b' holds characters that are no text"),
+        ({"a": "x", "b": 10**5000}, "the variable 'b' is a number of thousands of digits"),
         (7, "variables must be names with their values"),
     ],
 )
 def test_what_does_not_fit_the_variables_is_named(values: dict[str, object], told: str) -> None:
     with pytest.raises(PromptError, match=told.replace("{", r"\{")):
         render("{{a}} {{b}}", values, "p@1")
+
+
+def test_a_long_value_that_is_named_often_is_refused_before_it_is_filled_in() -> None:
+    """200,000 times a megabyte would be 200 GB."""
+    text = "{{a}}" * 200_000
+    with pytest.raises(PromptError, match=r"p@1 has 200,000,000,000 characters with these values, more than 1,000,000"):
+        render(text, {"a": "x" * 1_000_000}, "p@1")
+    assert render(text, {"a": "12345"}, "p@1") == "12345" * 200_000
 
 
 def test_values_for_a_prompt_without_variables_are_refused() -> None:
@@ -342,6 +354,27 @@ def test_the_words_of_a_difference_make_up_both_texts(before: str, after: str) -
 
     assert "".join(piece.text for piece in pieces if piece.kind != "ins") == before
     assert "".join(piece.text for piece in pieces if piece.kind != "del") == after
+
+
+def test_the_difference_of_long_monotonous_texts_is_there_at_once() -> None:
+    """A table, or 4,000 words: with every pair of equal words looked at for every change it took minutes."""
+    before, after = "| 1 | 2 |\n" * 4000, "| 1 | 3 |\n" * 4000
+    begun = time.monotonic()
+    pieces = words(before, after)
+
+    assert time.monotonic() - begun < 5
+    assert "".join(piece.text for piece in pieces if piece.kind != "ins") == before
+    assert "".join(piece.text for piece in pieces if piece.kind != "del") == after
+
+
+def test_who_saves_is_a_name_that_every_store_can_keep(no_key: Path) -> None:
+    """DuckDB would take NUL, and `workbench store copy` to PostgreSQL would then fail."""
+    for change in (
+        lambda: wb.prompts.save("support", "one", user="a\0"),
+        lambda: wb.experiments.stop("tone", user="\ud800"),
+    ):
+        with pytest.raises(InvalidRequest, match="the user holds characters that are no text"):
+            change()
 
 
 def test_a_difference_is_said_in_words_tokens_and_dollars(scripted: ScriptedUpstream) -> None:

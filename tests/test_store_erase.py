@@ -13,7 +13,7 @@ from tests.faults.upstream import reply
 from tests.test_store import ADA, BOB, EVE, NOON, a_chat, a_turn, keep, two_turns
 from workbench.errors import NotFound, StoreBusy
 from workbench.ids import new_id
-from workbench.prompts import versions
+from workbench.prompts import labelling, versions
 from workbench.store import Store, erase
 from workbench.store.backend import Statement
 from workbench.store.check import check
@@ -226,6 +226,14 @@ async def test_an_erased_org_takes_its_prompts_along(store: Store) -> None:
 
     assert (await versions.table(store.backend, EVE.org_id)).num_rows == 0
     assert (await versions.get(store.backend, DEFAULT_ID, "support")).labels == ("production",)
+
+
+async def test_a_user_who_only_protected_a_label_can_be_erased(store: Store) -> None:
+    await versions.save(store.backend, DEFAULT_ID, "support", "Hi", NOON, author="carol")
+    await labelling.protect(store.backend, DEFAULT_ID, "support", "production", NOON, "dora")
+    await erase.erase_user(store.backend, DEFAULT_ID, "dora")
+
+    assert await count(store, "protected_labels", "protected_by LIKE 'erased-%'") == 1
 
 
 async def test_the_same_user_of_another_org_is_not_touched(store: Store) -> None:

@@ -201,20 +201,20 @@ def encoded(upstream: Claude, request: Request) -> bytes:
     return msgspec.json.encode(upstream.body(request))
 
 
-def split(bodies: Sequence[bytes]) -> Iterator[slice]:
-    """Give the parts of questions that fit into one batch each.
+def split(sizes: Sequence[int]) -> Iterator[slice]:
+    """Give the parts of questions that fit into one batch each, by the bytes of their bodies.
 
-    >>> list(split([b"a"] * 3))
+    >>> list(split([1] * 3))
     [slice(0, 3, None)]
     """
     begin = size = 0
-    for at, body in enumerate(bodies):
-        if at > begin and (at - begin == MOST_REQUESTS or size + len(body) > MOST_BYTES):
+    for at, bytes_of_one in enumerate(sizes):
+        if at > begin and (at - begin == MOST_REQUESTS or size + bytes_of_one > MOST_BYTES):
             yield slice(begin, at)
             begin, size = at, 0
-        size += len(body) + 100  # its id, and what is around it
-    if bodies:
-        yield slice(begin, len(bodies))
+        size += bytes_of_one + 100  # its id, and what is around it
+    if sizes:
+        yield slice(begin, len(sizes))
 
 
 def take(result: Result, answer: Answer) -> None:

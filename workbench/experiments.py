@@ -16,7 +16,7 @@ from workbench.ledger.frames import chat_id_of
 from workbench.prompts import experiments as stored
 from workbench.prompts import results, simulation
 from workbench.prompts.experiments import StoredExperiment
-from workbench.prompts.face import ask_store, me
+from workbench.prompts.face import ask_store, who
 from workbench.prompts.report import Report
 from workbench.prompts.results import Plan
 from workbench.prompts.text import PRODUCTION
@@ -96,7 +96,7 @@ def start(
             backend, org, name, prompt, arms,
             outcome=outcome, unit=unit, coverage=coverage, label=label, guard=guard, note=note,
         )  # fmt: skip
-        experiment = await stored.start(backend, org, wanted, _now(), user or me())
+        experiment = await stored.start(backend, org, wanted, _now(), who(user))
         return await results.plan(backend, org, experiment, _now(), begun=True)
 
     return ask_store(begun)
@@ -213,7 +213,7 @@ def set_coverage(name: str, coverage: float, *, user: str | None = None, org: st
         NotFound: there is no such experiment.
         Conflict: it was stopped.
     """
-    return ask_store(lambda backend: stored.set_coverage(backend, org, name, coverage, _now(), user or me()))
+    return ask_store(lambda backend: stored.set_coverage(backend, org, name, coverage, _now(), who(user)))
 
 
 def stop(
@@ -244,7 +244,7 @@ def stop(
         PromptError: the label is protected; the experiment goes on.
     """
     return ask_store(
-        lambda backend: stored.stop(backend, org, name, _now(), winner=winner, why=why, by=user or me(), force=force)
+        lambda backend: stored.stop(backend, org, name, _now(), winner=winner, why=why, by=who(user), force=force)
     )
 
 

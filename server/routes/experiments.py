@@ -13,7 +13,7 @@ from server.routes.prompts import NO_NUL, Note
 from server.service import Shared
 from workbench.prompts import experiments as stored
 from workbench.prompts import results
-from workbench.prompts.experiments import MOST_ARMS, StoredExperiment
+from workbench.prompts.experiments import LARGEST, LEAST_LIMIT, MOST_ARMS, MOST_LIMIT, StoredExperiment
 from workbench.prompts.feedback import give
 from workbench.prompts.text import LONGEST_NOTE, NAME_PATTERN, PRODUCTION
 
@@ -40,10 +40,10 @@ LabelName = Annotated[
     str, WithJsonSchema({"type": "string", "pattern": r"^(?!(v?[0-9]+|latest)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"})
 ]
 Arm = Annotated[str, Field(pattern=r"^v[1-9][0-9]{0,8}$")]
-Number = Annotated[float, Field(ge=-1e15, le=1e15), BeforeValidator(_number)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(_number)]
 Weight = Annotated[float, Field(ge=0.001, le=1000), BeforeValidator(_number)]
 Coverage = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
-Limit = Annotated[float, Field(gt=0, le=1e6), BeforeValidator(_number)]
+Limit = Annotated[float, Field(ge=LEAST_LIMIT, le=MOST_LIMIT), BeforeValidator(_number)]
 
 
 class _Body(BaseModel):

@@ -77,9 +77,15 @@ class LabelMove(_Body):
 class Rollback(_Body):
     """Which label goes back."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"label": "production", "note": "complaints"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"label": "production", "version": 4, "note": "complaints"}]}
+    )
 
     label: LabelName = Field(default=PRODUCTION, description="which label")
+    version: Number | None = Field(
+        default=None,
+        description="the version it points at and goes back from; with it, a request that is sent again goes no further back",
+    )
     note: Note = Field(default=None, description="why")
 
 
@@ -276,7 +282,7 @@ async def move(
     responses=_answer("the version it points at now", shapes.PromptVersion, _EXAMPLE)
     | _NOT_FOUND
     | _MOVES
-    | {409: shapes.problem("the label has pointed nowhere else before, or somebody moved it meanwhile")},
+    | {409: shapes.problem("the label has pointed nowhere else before, or does not point at `version`")},
 )
 async def rollback(
     name: Name,
@@ -285,10 +291,18 @@ async def rollback(
     service: Shared,
     body: Annotated[Rollback | None, Body()] = None,
 ) -> Response:
-    """Take the last move of a label back; doing it again goes one further back."""
+    """Take the last move of a label back; doing it again goes one further back, unless `version` says from where."""
     backend, now, asked = service.engine.store.backend, datetime.now(UTC), body or Rollback()
     kept = await labelling.rollback(
-        backend, caller.org_id, name, asked.label, now, by=caller.user_id, note=asked.note, force=admin
+        backend,
+        caller.org_id,
+        name,
+        asked.label,
+        now,
+        by=caller.user_id,
+        note=asked.note,
+        force=admin,
+        version=asked.version,
     )
     return _json(_version(kept))
 

@@ -155,6 +155,7 @@ def test_a_guard_that_trips_gives_new_chats_the_control(
         ("/experiments/{new}", {"prompt": "{name}", **HALVES, "outcome": "joy"}, 422, "'cost'"),
         ("/experiments/{new}", {"prompt": "{name}", **HALVES, "salt": "x"}, 422, "salt"),
         ("/experiments/{new}", {"prompt": "{name}", **HALVES, "guard": {"joy": 1}}, 422, "joy"),
+        ("/experiments/{new}", {"prompt": "{name}", **HALVES, "guard": {"errors": 5e-324}}, 422, "0.001"),
         ("/experiments/{new}", {"prompt": "{name}", **HALVES}, 409, "is under an experiment, {name}"),
         ("/experiments/{name}", {"prompt": "{name}", **HALVES}, 409, "each name is used once"),
         ("/experiments/{new}/stop", {}, 404, "no experiment '{new}'"),

@@ -61,6 +61,19 @@ def used(server: LiveServer, request_id: str) -> tuple[Any, ...]:
 # Turns --------------------------------------------------------------------------------------------------------------
 
 
+def test_a_rollback_that_is_sent_again_goes_no_further_back(server: LiveServer) -> None:
+    """Whoever got no answer, and says from which version, may ask again."""
+    name = two_versions(server)
+    for version in (2, 1, 2):
+        move(server, name, version)
+    answers = [server.client.post(f"/prompts/{name}/rollback", json={"version": 2}) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 409]
+    assert "is at version 1, not 2" in answers[1].json()["message"]
+    assert server.client.get(f"/prompts/{name}").json()["labels"][0]["version"] == 1
+    assert back(server, name).json()["version"] == 2  # as before, one further back
+
+
 def test_a_moved_label_holds_for_the_next_request_and_a_rollback_too(
     server: LiveServer, upstream: ScriptedUpstream, name: str
 ) -> None:

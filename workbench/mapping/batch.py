@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from workbench.engine import Engine
     from workbench.mapping.questions import Question, Terms
     from workbench.store.batches import Waiting
-    from workbench.turns import LiveTurn
+    from workbench.turns import LiveTurn, Request
 
 KEPT = timedelta(days=29)
 """So long the API keeps results."""
@@ -162,7 +162,8 @@ class BatchRun:
     async def _begin(self, upstream: Claude, waiting: set[str]) -> list[Batch]:
         self._doing = "preparing"
         turns: list[LiveTurn] = []
-        bodies: list[bytes] = []
+        requests: list[Request] = []
+        sizes: list[int] = []  # the bodies repeat the system prompt: all of them at once may be gigabytes
         for question in [q for id, q in self._questions.items() if id not in waiting and not q.ended]:
             try:
                 turn, request = await self._engine.in_batch(
@@ -173,13 +174,14 @@ class BatchRun:
                 self._end(question)
                 continue
             turns.append(turn)
-            bodies.append(encoded(upstream, request))
+            requests.append(request)
+            sizes.append(len(encoded(upstream, request)))
             if len(turns) % 100 == 0:
                 await asyncio.sleep(0)
         begun: list[Batch] = []
-        for part in split(bodies):
+        for part in split(sizes):
             try:
-                begun.append(await self._one(upstream, turns[part], bodies[part]))
+                begun.append(await self._one(upstream, turns[part], requests[part]))
             except (InvalidRequest, BudgetExceeded, UpstreamError, _Nothing) as error:
                 if not isinstance(error, _Nothing) and not begun and not waiting:
                     raise
@@ -188,7 +190,7 @@ class BatchRun:
                 break
         return begun
 
-    async def _one(self, upstream: Claude, turns: list[LiveTurn], bodies: list[bytes]) -> Batch:
+    async def _one(self, upstream: Claude, turns: list[LiveTurn], requests: list[Request]) -> Batch:
         """Begin a batch of as many of these questions as may be asked."""
         store, caller = self._engine.store, self._terms.caller
         for _ in range(ATTEMPTS):
@@ -199,8 +201,9 @@ class BatchRun:
             being_sent.add(batch_id)
             try:
                 await store.begin_batch(batch_id, asked, budgets, now + KEPT)
-                requests = {turn.id: body for turn, body in zip(asked, bodies[:fitting], strict=True)}
-                created = await self._sent(upstream, batch_id, requests)
+                pairs = zip(asked, requests[:fitting], strict=True)
+                bodies = {turn.id: encoded(upstream, request) for turn, request in pairs}
+                created = await self._sent(upstream, batch_id, bodies)
             except Overspent:  # somebody else took it
                 await kept.withdraw(store, caller, batch_id)
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,10 @@ UNITS = ("chat", "user")
 OUTCOMES = ("cost", "ttft", "duration", "output_tokens", "errors", "thumbs", "score")
 """As ``workbench.prompts.outcomes`` compares them; named here too, since a turn must not wait for numpy."""
 GUARDED = ("errors", "cost")
+LEAST_LIMIT, MOST_LIMIT = 0.001, 1e6
+"""Of a guard; what is beyond leaves no room for chances."""
+LARGEST = 1e15
+"""Number that is taken; sums of squares of larger ones are no longer numbers."""
 MOST_ARMS = 10
 LEAST_PART = 1e-7
 BEFORE = timedelta(days=30)
@@ -339,11 +342,16 @@ async def score(backend: Backend, org_id: str, name: str, chat_id: str, value: f
         NotFound: there is no such experiment, or it did not assign the chat.
         InvalidRequest: the value is no number.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidRequest(f"a score is a number, not {value!r}")
+    if not _is_number(value):
+        raise InvalidRequest(f"a score is a number from -{LARGEST:g} to {LARGEST:g}, not {_shown(value)}")
     await get(backend, org_id, name)
     id = new_id()
-    await backend.write([Statement(query("new_score"), (id, org_id, name, chat_id, float(value), now))])
+    await backend.write(
+        [
+            Statement(query("erase_lock"), ([chat_id], org_id)),  # or a score could outlive its chat
+            Statement(query("new_score"), (id, org_id, name, chat_id, float(value), now)),
+        ]
+    )
     if not await backend.rows("SELECT 1 FROM experiment_scores WHERE id = $1 AND org_id = $2", id, org_id):
         raise NotFound("exposure of chat", chat_id, f"the experiment {name!r} has not assigned it")
     return id
@@ -365,7 +373,12 @@ async def feedback(
     except PromptError as error:
         raise InvalidRequest(str(error).replace("the note", "the comment", 1)) from None
     id, who = new_id(), (caller.org_id, caller.user_id)
-    await backend.write([Statement(query("new_feedback"), (id, *who, message_id, score, comment, now))])
+    await backend.write(
+        [
+            Statement(query("lock_chat_of"), (message_id, caller.org_id)),
+            Statement(query("new_feedback"), (id, *who, message_id, score, comment, now)),
+        ]
+    )
     if not await backend.rows("SELECT 1 FROM feedback WHERE id = $1 AND org_id = $2", id, caller.org_id):
         raise NotFound("reply", message_id, "it was deleted, is another user's, or has not ended")
     return id
@@ -413,16 +426,21 @@ def _check_terms(outcome: str, unit: str, coverage: float, guard: Mapping[str, f
     if unit not in UNITS:
         raise InvalidRequest(f"the unit is {unit!r}; it must be {' or '.join(UNITS)}")
     _check_coverage(coverage)
-    for name, limit in guard.items():
-        if name not in GUARDED or not _is_number(limit) or limit <= 0:
+    try:
+        limits = dict(guard)
+    except (TypeError, ValueError):
+        raise InvalidRequest('a guard is outcomes with their limits, such as {"errors": 2}') from None
+    for name, limit in limits.items():
+        if name not in GUARDED or not _is_number(limit) or not LEAST_LIMIT <= limit <= MOST_LIMIT:
             raise InvalidRequest(
-                f"no guard can be {name}={limit!r}; give {' or '.join(GUARDED)}, and how many times the control's is allowed"
+                f"no guard can be {name}={_shown(limit)}; give {' or '.join(GUARDED)}, and how many times the control's is "
+                f"allowed, {LEAST_LIMIT:g} to {MOST_LIMIT:g}"
             )
 
 
 def _check_coverage(coverage: float) -> None:
     if not _is_number(coverage) or not 0 <= coverage <= 1:
-        raise InvalidRequest(f"a coverage of {coverage!r} is none; give a part of all units, from 0 to 1")
+        raise InvalidRequest(f"a coverage of {_shown(coverage)} is none; give a part of all units, from 0 to 1")
 
 
 def _weights(arms: Mapping[Any, float]) -> dict[str, float]:
@@ -437,7 +455,9 @@ def _weights(arms: Mapping[Any, float]) -> dict[str, float]:
         if arm in weights:
             raise InvalidRequest(f"the arm {arm} is there twice")
         if not _is_number(weight) or weight <= 0:
-            raise InvalidRequest(f"the weight of {arm} is {weight!r}; it must be a number above 0")
+            raise InvalidRequest(
+                f"the weight of {arm} is {_shown(weight)}; it must be a number above 0, {LARGEST:g} at most"
+            )
         weights[arm] = float(weight)
     if not 2 <= len(weights) <= MOST_ARMS:
         number = "one arm" if len(weights) == 1 else f"{len(weights)} arms"
@@ -448,7 +468,14 @@ def _weights(arms: Mapping[Any, float]) -> dict[str, float]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # compared as they are: math.isfinite fails with integers that no float can hold
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _shown(value: object) -> str:
+    """A value in a message; Python refuses to write an integer of thousands of digits."""
+    huge = isinstance(value, int) and abs(value) > LARGEST
+    return "a huge number" if huge else repr(value)
 
 
 def _listed(names: tuple[str, ...]) -> str:

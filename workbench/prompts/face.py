@@ -7,13 +7,14 @@ import getpass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from workbench.errors import InvalidRequest
 from workbench.ledger.frames import frame_of
 from workbench.prompts import differences, labelling, versions
 from workbench.prompts.differences import Diff
 from workbench.prompts.text import LATEST, PRODUCTION, Reference, check_name, variables_of, version_number
 from workbench.prompts.versions import Prompt
 from workbench.runtime import runtime
-from workbench.turns import DEFAULT_ID
+from workbench.turns import DEFAULT_ID, NOT_TEXT, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -79,7 +80,7 @@ def save(
     """
     return ask_store(
         lambda backend: versions.save(
-            backend, org, name, text, _now(), note=note, author=user or me(), model=model, effort=effort
+            backend, org, name, text, _now(), note=note, author=who(user), model=model, effort=effort
         )
     )
 
@@ -193,9 +194,7 @@ def label(
     """
     number = version_number(version)
     return ask_store(
-        lambda backend: labelling.move(
-            backend, org, name, label, number, _now(), by=user or me(), note=note, force=force
-        )
+        lambda backend: labelling.move(backend, org, name, label, number, _now(), by=who(user), note=note, force=force)
     )
 
 
@@ -223,7 +222,7 @@ def rollback(
         Conflict: it has pointed nowhere else before, or somebody else moved it meanwhile.
     """
     return ask_store(
-        lambda backend: labelling.rollback(backend, org, name, label, _now(), by=user or me(), note=note, force=force)
+        lambda backend: labelling.rollback(backend, org, name, label, _now(), by=who(user), note=note, force=force)
     )
 
 
@@ -273,7 +272,7 @@ def protect(
         PromptError: there is no such prompt, or the label cannot be moved by anybody.
     """
     if protected:
-        ask_store(lambda backend: labelling.protect(backend, org, name, label, _now(), user or me()))
+        ask_store(lambda backend: labelling.protect(backend, org, name, label, _now(), who(user)))
     else:
         ask_store(lambda backend: labelling.unprotect(backend, org, name, label))
 
@@ -321,6 +320,17 @@ def _versions(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _of(name: str, version: int | str) -> Reference:
     return Reference.parse(f"{name}@{version}")
+
+
+def who(user: str | None) -> str:
+    """Return the user who is named, or else me.
+
+    Raises:
+        InvalidRequest: the name is one that not every store can keep.
+    """
+    if user and not is_text(str(user)):
+        raise InvalidRequest(f"the user {NOT_TEXT}")
+    return user or me()
 
 
 def me() -> str:

@@ -100,17 +100,24 @@ async def rollback(
     by: str | None = None,
     note: str | None = None,
     force: bool = False,
+    version: int | None = None,
 ) -> Prompt:
     """Point a label where it pointed before, and return that version; doing it again goes one further back.
 
+    With the version it is to go back from, only from that one: a request that is sent again does nothing.
+
     Raises:
         PromptError: there is no such prompt or label; LabelProtected without ``force``.
-        Conflict: it has pointed nowhere else before, or somebody else moved it meanwhile.
+        Conflict: it has pointed nowhere else before, points at another version than it is to go back from, or somebody else
+            moved it meanwhile.
     """
     _check_movable(label)
     texts.check_note(note)
     await versions.get(backend, org_id, Reference(name, label))
     stack = standing(await moves(backend, org_id, name, label))
+    if version not in (None, stack[-1].version):
+        where = f"at version {stack[-1].version}, not {version}"
+        raise Conflict("label", f"{name}@{label}", "it may have gone back already", where)
     if len(stack) < 2:
         where = f"where it has always been, at version {stack[-1].version}"
         raise Conflict("label", f"{name}@{label}", "move it to a version by its number", where)

@@ -21,6 +21,8 @@ LATEST = "latest"
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 LONGEST_TEXT = 1_000_000
 LONGEST_NOTE = 2_000
+MOST_BITS = 2_000
+"""Of an integer given for a variable; Python itself refuses to write much larger ones."""
 MOST_VERSIONS = 2**31 - 1
 """What the column holds: of more there is none either."""
 
@@ -82,7 +84,9 @@ def check_label(label: str) -> None:
 
 def version_number(version: int | str) -> int:
     """Return the number of a version, given as 3, '3' or 'v3'."""
-    found = _VERSION.fullmatch(str(version)) if isinstance(version, int | str) else None
+    if isinstance(version, int):  # Python refuses to write one of thousands of digits
+        version = max(-1, min(version, MOST_VERSIONS))
+    found = _VERSION.fullmatch(str(version)) if isinstance(version, str | int) else None
     if found is None:
         raise PromptError(f"{_short(version)} is no version; give its number, such as 3")
     return min(int(found[1]), MOST_VERSIONS)
@@ -138,13 +142,19 @@ def render(text: str, values: Mapping[str, object], name: str) -> str:
     """Return a text with its variables filled in. Values are taken as they are: braces in them mean nothing.
 
     Raises:
-        PromptError: values are missing, or for variables that there are not, or are no texts.
+        PromptError: values are missing, or for variables that there are not, or are no texts, or are too long.
 
     Example:
         >>> render("Help {{customer}}.", {"customer": "{{ada}}"}, "support@1")
         'Help {{ada}}.'
     """
     filled = checked(variables_of(text), values, name)
+    # counted first: a short text may name a long value many thousand times
+    length = len(_VARIABLE.sub("", text)) + sum(len(filled[variable]) for variable in _VARIABLE.findall(text))
+    if length > LONGEST_TEXT:
+        raise PromptError(
+            f"the prompt {name} has {length:,} characters with these values, more than {LONGEST_TEXT:,}; give shorter ones"
+        )
     return _VARIABLE.sub(lambda found: filled[found[1]], text)
 
 
@@ -174,6 +184,8 @@ def as_texts(values: Mapping[str, object]) -> dict[str, str]:
     for variable, value in items.items():
         if not isinstance(value, str | int | float):
             raise PromptError(f"the variable {variable!r} is of type {type(value).__name__}; it must be a text")
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise PromptError(f"the variable {variable!r} is a number of thousands of digits; give it as a text")
         if not is_text(str(value)):
             raise PromptError(f"the variable {variable!r} {NOT_TEXT}")
     return {str(variable): str(value) for variable, value in items.items()}

@@ -208,18 +208,9 @@ def _deletion(ids: Sequence[str], org_id: str, unused_since: datetime | None) ->
 
 async def _known_user(backend: Backend, org_id: str, user_id: str) -> None:
     await known_org(backend, org_id)
-    found = await backend.rows(
-        """SELECT 1 FROM users WHERE org_id = $1 AND id = $2
-        UNION ALL SELECT 1 FROM chats WHERE org_id = $1 AND user_id = $2
-        UNION ALL SELECT 1 FROM usage WHERE org_id = $1 AND user_id = $2
-        UNION ALL SELECT 1 FROM prompt_versions WHERE org_id = $1 AND author = $2
-        UNION ALL SELECT 1 FROM prompt_labels WHERE org_id = $1 AND moved_by = $2
-        UNION ALL SELECT 1 FROM experiments WHERE org_id = $1 AND $2 IN (started_by, stopped_by)
-        UNION ALL SELECT 1 FROM coverage_changes WHERE org_id = $1 AND changed_by = $2
-        LIMIT 1""",
-        org_id,
-        user_id,
-    )
+    places = (("users", "id"), ("chats", "user_id"), *NAMED_IN)
+    named = (f"SELECT 1 FROM {table} WHERE org_id = $1 AND {column} = $2" for table, column in places)
+    found = await backend.rows(f"{' UNION ALL '.join(named)} LIMIT 1", org_id, user_id)
     if not found:
         raise NotFound("user", user_id, f"org {org_id!r} has none of that id, or no longer")
 
