@@ -119,8 +119,6 @@ class Result:
 class NoBatches(UpstreamRefused):
     """The server has no Message Batches."""
 
-    type = "no_batches"
-
 
 async def create(upstream: Claude, requests: Mapping[str, bytes]) -> UpstreamBatch:
     """Ask questions together; each is an encoded body by the id under which its result comes back.

@@ -430,13 +430,14 @@ def _start(path: Path, *, own: bool) -> _Running:
 
 
 def _threads() -> int:
-    """Threads per token: the cores this process may use, at most 4.
+    """Threads per token: half of the cores this process may use, at most 4.
 
-    More gain nothing on a small model and take from the notebook; more than there are cores spin against each
-    other, and have hung (llama.cpp issue 10397).
+    They wait for each other by spinning, for each token many times. Where something else needs a core too, such as a second
+    notebook, all of them spin (two at once on two cores: 13 tokens/s each with two threads, 115 with one; alone 147 and
+    126), and have hung (llama.cpp issue 10397). More than 4 gain nothing on a small model.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4)
+    return max(1, min(cores // 2, 4))
 
 
 def _context_tokens(base_url: str, key: str) -> int:

@@ -76,7 +76,8 @@ def test_thumbs_are_given_by_keys_and_there_in_every_view_and_after_a_reload(
     box.get_by_role("textbox", name="What was wrong?").press("Enter")
     assert box.get_by_role("button", name="Bad reply").nth(1).evaluate("thumb => thumb === document.activeElement")
     until_pressed(other, "true false false true")
-    kept = notebook.value("wb.sql('SELECT score, comment FROM feedback ORDER BY created_at').values.tolist()")
+    sql = "f\"SELECT score, comment FROM feedback WHERE chat_id = '{box.chat.id}' ORDER BY created_at\""
+    kept = notebook.value(f"wb.sql({sql}).values.tolist()")
     notebook.save_and_reload()
     again = notebook.page.locator(".wb-chat").first
     until_pressed(again, "true false false true")

@@ -171,6 +171,7 @@ def changing(notebook: Notebook, upstream: ScriptedUpstream) -> Locator:
     ask(box, QUESTION)
     box.locator(".wb-prompt").click()
     box.get_by_role("combobox", name="Version").select_option("latest")
+    box.get_by_text("and a link to the manual").last.wait_for()  # what is shown is what is sent
     box.get_by_role("button", name="Use from the next turn on").click()
     box.locator(".wb-prompt", has_text="→").click()
     box.get_by_role("combobox", name="Version").wait_for()

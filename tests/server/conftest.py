@@ -29,7 +29,7 @@ def server(_server: LiveServer, upstream: ScriptedUpstream) -> LiveServer:
     return _server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # the tests of the embedded model stop it
 def keyless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server without a key: the embedded model answers."""
     with LiveServer(tmp_path_factory.mktemp("keyless"), upstream=None) as server:

@@ -376,6 +376,8 @@ def assert_reply(answer: httpx2.Response, expected: Whole) -> None:
         "model": "claude-sonnet-5-5",
         "stop_reason": expected.stop_reason,
         "prompt": None,
+        "experiment": None,
+        "variant": None,
         "request_id": answer.headers["x-request-id"],
     }
 

@@ -65,6 +65,9 @@ def document(_server: LiveServer) -> dict[str, Any]:
 def test_every_route_is_documented_with_its_problems(document: dict[str, Any]) -> None:
     assert set(document["paths"]) == {
         *("/chat", "/chat/stream", "/chats", "/chats/{chat_id}", "/usage", "/healthz", "/readyz"),
+        *("/prompts", "/prompts/{name}", "/prompts/{name}/labels/{label}", "/prompts/{name}/rollback"),
+        *("/experiments", "/experiments/{name}", "/experiments/{name}/coverage", "/experiments/{name}/scores"),
+        *("/experiments/{name}/stop", "/messages/{id}/feedback"),
     }
     for path in ("/chat", "/chat/stream"):
         responses = document["paths"][path]["post"]["responses"]
