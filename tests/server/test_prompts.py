@@ -200,16 +200,15 @@ def test_a_second_server_on_postgresql_goes_by_a_move_within_a_second(
     place = {"upstream": upstream.url, "WORKBENCH_STORE": postgres_url}
     with LiveServer(tmp_path, **place) as one, LiveServer(tmp_path, **place) as two:
         name = two_versions(one)
-        seen = [asked(two, name)["prompt"]]
-        moved = time.monotonic()
-        move(one, name, 2)
-        seen.append(asked(two, name)["prompt"])
-        back(two, name)
-        seen.append(asked(one, name)["prompt"])
-        took = time.monotonic() - moved
+        seen, took = [asked(two, name)["prompt"]], []
+        for change, other in ((lambda: move(one, name, 2), two), (lambda: back(two, name), one)):
+            change()
+            moved = time.monotonic()
+            seen.append(asked(other, name)["prompt"])
+            took.append(time.monotonic() - moved)
 
     assert seen == [f"{name}@1", f"{name}@2", f"{name}@1"]
-    assert took < 2  # two moves, each followed by the other server's first request
+    assert max(took) < 1
 
 
 # Versions and labels ------------------------------------------------------------------------------------------------
