@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -147,7 +147,7 @@ def test_spend_shows_classes_by_day_and_calls_out_the_dear_one(ten_days: None) -
     inputs, today, reads, _, replies, _ = heights(axes)
     assert inputs == pytest.approx([0, 1, 1, 1, 10, 1, 1, 1, 1, 1])
     assert reads[1] == pytest.approx(2) and replies[1] == pytest.approx(3) and today == pytest.approx([1])
-    assert [each.get_hatch() for each in axes.collections] == [None, "////"] * 3
+    assert [each.get_hatch() for each in axes.collections] == [None, "//////"] * 3
     assert axes.figure.get_label() == title(axes)
 
 
@@ -253,6 +253,19 @@ def test_every_text_has_a_contrast_of_4_5_to_1() -> None:
 
     for colour in (*drawing.AS_TEXT.values(), drawing.INPUT, drawing.GREY):
         assert 1.05 / (luminance(colour) + 0.05) >= 4.5, colour
+
+
+def test_classes_are_told_apart_in_grey() -> None:
+    def grey(colour: str) -> float:
+        return 255 * sum(w * c for w, c in zip((0.299, 0.587, 0.114), mpl.colors.to_rgb(colour), strict=True))
+
+    # as they lie on each other in a bar, and as bars lie below each other
+    for colours in (
+        (drawing.INPUT, drawing.CACHE_WRITE, drawing.CACHE_READ, drawing.OUTPUT),
+        (drawing.INK, drawing.LOSS, drawing.SAVING, drawing.PALE),
+    ):
+        steps = [grey(colour) for colour in (*colours, "white")]
+        assert all(after - before >= 35 for before, after in pairwise(steps)), steps
 
 
 def test_days_begin_where_people_are(ten_days: None) -> None:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# Okabe and Ito, each bound to one meaning everywhere
-INPUT, CACHE_WRITE, CACHE_READ, OUTPUT = "#0072B2", "#CC79A7", "#56B4E9", "#E69F00"
-SAVING, LOSS, GREY = "#009E73", "#D55E00", "#5F6368"
+# the hues of Okabe and Ito, each bound to one meaning everywhere. In grey three of theirs for tokens are one (L* 61, 70, 71),
+# and so are their green and red; here each step is told from the next by its lightness alone
+INPUT, CACHE_WRITE, CACHE_READ, OUTPUT = "#00406B", "#B0568C", "#56B4E9", "#F5C04A"
+INK, LOSS, SAVING, PALE = "#303336", "#C04F00", "#3DBE94", "#D5D8DC"
+GREY = "#5F6368"
 AS_TEXT = {CACHE_READ: "#1F78A8", OUTPUT: "#946300", CACHE_WRITE: "#A3487B", SAVING: "#007A59", LOSS: "#B84E00"}
-"""The same hues darkened until they read on white, 4.5 to 1."""
+"""The same hues darkened until they read on white, 4.5 to 1; for lines as well."""
 INCHES = 6.4
 """640 pixels."""
 TITLE_LETTERS, SUBTITLE_LETTERS = 60, 86
@@ -128,6 +130,13 @@ def tick(amount: float, others: Sequence[float]) -> str:
     """
     digits = next((n for n in (0, 2, 3, 4, 5, 6) if all(abs(round(each, n) - each) < 1e-9 for each in others)), 9)
     return "$0" if abs(amount) < 1e-9 else f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
+
+
+def turn_axis(axes: Axes, turns: int) -> None:
+    """Number at most eight turns at the x axis; the first number has the unit, as a word below would need a line."""
+    step = max(1, -(-turns // 8))
+    at = range(step, turns + 1, step)
+    axes.set_xticks(at, [f"turn {step}", *map(str, at[1:])])
 
 
 def day_axis(axes: Axes) -> None:

@@ -1,8 +1,8 @@
 """Plots of the ledger. Each is one message: its title is a finding computed from the data, never written by hand.
 
-Colours have fixed meanings (Okabe-Ito, safe for colour-blind eyes), labels stand on the data instead of in a legend, and
-everything is readable at 640 pixels and in grey. The axes are returned, for those who want to change them; the figure's
-label says in words what it shows.
+Colours have fixed meanings: hues of Okabe and Ito, safe for colour-blind eyes, from dark to light, so that they are told
+apart in grey too. Labels stand on the data instead of in a legend, and everything is readable at 640 pixels. The axes are
+returned, for those who want to change them; the figure's label says in words what it shows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from workbench.drawing import (
     CACHE_READ,
     CACHE_WRITE,
     GREY,
+    INK,
     INPUT,
     LOSS,
     OUTPUT,
@@ -32,6 +33,7 @@ from workbench.drawing import (
     how_many,
     many,
     side_labels,
+    turn_axis,
 )
 from workbench.errors import InvalidRequest
 from workbench.ledger import changes
@@ -183,6 +185,8 @@ def cache_hits(
             f"{day_name(at)} {low:.0%}", (at, low), (at, 1.02), ha="center", fontsize=9, color="black",
             arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 0.8},
         )  # fmt: skip
+        if at != _today(now, tz):  # that is hatched
+            axes.bar(at, low, color=AS_TEXT[CACHE_READ], width=0.9, edgecolor="white", linewidth=0.6, zorder=2)
         finding += f", on {day_name(at)} only {low:.0%}"
     elif len(sums) > 1:
         finding += f", on busy days never less than {low:.0%}"
@@ -236,7 +240,7 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
         # where the spend is not: it begins below a budget that is large, and ends above one that is small
         where, side = ((0, limit), "left") if limit > float(found.expected_usd) / 2 else ((1, limit), "right")
         axes.annotate(
-            f"budget {dollars(found.budget_usd)}", where, (4 if side == "left" else -4, 3), ha=side,
+            f"budget {dollars(found.budget_usd)}", where, (4 if side == "left" else -4, 5), ha=side,
             xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9, color=AS_TEXT[LOSS],
             parse_math=False,
         )  # fmt: skip
@@ -345,13 +349,12 @@ def why(
     _, (axes,) = figure(height=1.4 + 0.3 * len(steps))
     for n, (name, begin, end) in enumerate(steps):
         whole = name in ("before", "after")
-        colour = GREY if whole else LOSS if end > begin else SAVING
+        colour = INK if whole else LOSS if end > begin else SAVING
         axes.barh(n, float(end - begin), left=float(begin), height=0.62, color=colour)
         label = dollars(end) if whole else changes.signed(end - begin)
-        words = "black" if whole else AS_TEXT[colour]
         axes.annotate(
             label, (float(max(begin, end)), n), (4, 0), textcoords="offset points", va="center", fontsize=9,
-            color=words, parse_math=False,
+            color=AS_TEXT.get(colour, colour), parse_math=False,
         )  # fmt: skip
         if n + 1 < len(steps):
             axes.plot([float(end)] * 2, [n - 0.31, n + 1.31], color="#999999", linewidth=0.8)
@@ -418,7 +421,8 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
     from_zero(money, float(so_far[-1]))
     dollar_axis(money.yaxis)
     for axes in (tokens, money):
-        _turn_axis(axes, len(calls), 0.4, len(calls) + 0.6)
+        axes.set_xlim(0.4, len(calls) + 0.6)
+        turn_axis(axes, len(calls))
     return tokens, money
 
 
@@ -438,19 +442,20 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     if not total[BLOCKS, True]:
         raise InvalidRequest(f"{model} costs nothing, whatever is sent; name another model")
     _, (axes,) = figure()
+    bad, good = AS_TEXT[LOSS], AS_TEXT[SAVING]
     styles = {
         (WHOLE, False): (GREY, ":", "whole chat, no cache"),
-        (SLIDING, True): (LOSS, "-", "sliding window, cached"),
-        (SLIDING, False): (LOSS, ":", "sliding window, no cache"),
+        (SLIDING, True): (bad, "-", "sliding window, cached"),
+        (SLIDING, False): (bad, ":", "sliding window, no cache"),
         (WHOLE, True): (GREY, "--", "whole chat, cached"),
-        (BLOCKS, True): (SAVING, "-", "dropped in blocks, cached (ours)"),
+        (BLOCKS, True): (good, "-", "dropped in blocks, cached (ours)"),
     }
     ends, marker = [], "o" if turns == 1 else ""
     for (policy, cached), (colour, style, label) in styles.items():
         line = costs[(costs.policy == policy) & (costs.cached == cached)]
         values = line.cost_so_far_usd.astype(float)
         axes.plot(line.turn, values, color=colour, linestyle=style, linewidth=2, marker=marker)
-        ends.append((values.iloc[-1], f"{label} {dollars(line.cost_so_far_usd.iloc[-1])}", AS_TEXT.get(colour, colour)))
+        ends.append((values.iloc[-1], f"{label} {dollars(line.cost_so_far_usd.iloc[-1])}", colour))
     from_zero(axes, max(value for value, _, _ in ends))
     end_labels(axes, turns * 1.015, ends)
     ratio = float(total[SLIDING, True] / total[BLOCKS, True])
@@ -461,7 +466,8 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     shown = f"list prices of {model} · {counted(turns, 'turn')} · at most {counted(limit, 'message')} sent"
     head(axes, finding, f"US dollars so far · {shown}")
     dollar_axis(axes.yaxis)
-    _turn_axis(axes, turns, min(1, turns - 0.5), turns * 1.62)
+    axes.set_xlim(min(1, turns - 0.5), turns * 1.62)
+    turn_axis(axes, turns)
     return axes
 
 
@@ -537,8 +543,9 @@ def _stacked_days(
             axes.step(at, above, where="mid", color="white", linewidth=0.8)
         if today in days.to_numpy():
             unfinished = bars[days == today]
+            # strokes of the class on white, as white ones would not be seen on the pale classes
             axes.add_collection(
-                PolyCollection(unfinished, facecolor=colour, edgecolor="white", hatch="////", linewidth=0)
+                PolyCollection(unfinished, facecolor="white", edgecolor=colour, hatch="//////", linewidth=0.8)
             )
         below = above
     axes.set_xlim(at[0] - 0.8, at[-1] + 0.8)
@@ -647,13 +654,6 @@ def _change_finding(shown: pd.DataFrame, old: Decimal, new: Decimal) -> str:
         against = max(other.index, key=lambda name: abs(other[name]))
         said += f", while {against} went the other way ({changes.signed(other[against])})"
     return said
-
-
-def _turn_axis(axes: Axes, turns: int, left: float, right: float) -> None:
-    step = max(1, -(-turns // 8))
-    axes.set_xlim(left, right)
-    axes.set_xticks(range(step, turns + 1, step))
-    axes.set_xlabel("turn", fontsize=9, color=GREY, loc="left")
 
 
 def _scope(org: str, calls: float, unpriced: float = 0, tz: str | None = None) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from workbench.drawing import (
     AS_TEXT,
     GREY,
+    INK,
     LOSS,
+    PALE,
     SAVING,
     dollar_axis,
     end_labels,
@@ -17,6 +19,7 @@ from workbench.drawing import (
     from_zero,
     head,
     how_many,
+    turn_axis,
 )
 from workbench.errors import InvalidRequest
 from workbench.ledger.columns import FIVE_MINUTES, OFF
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from workbench.ledger.frames import Moment
     from workbench.ledger.whatif import Outcome, Some
 
-INK = "#202124"
 FREE = "These calls cost nothing, so nothing else would be cheaper"
 ROW_INCHES = 0.5
 BAR = 0.34
@@ -170,17 +172,17 @@ def _lines(past: Past, limit: int, org: str) -> Axes:
     for scenario, costs in lines.items():
         name, colour, style = styles[scenario]
         values = [float(cost) for cost in costs]
+        colour = AS_TEXT.get(colour, colour)
         axes.plot(
             range(1, turns + 1), values, color=colour, linestyle=style, linewidth=2, marker="o" if turns == 1 else ""
         )
         same = f" ({AS_IT_WAS})" if costs == was and scenario != Scenario() else ""
-        ends.append((values[-1], f"{name} {dollars(costs[-1])}{same}", AS_TEXT.get(colour, colour)))
+        ends.append((values[-1], f"{name} {dollars(costs[-1])}{same}", colour))
     from_zero(axes, max(value for value, _, _ in ends))
     dollar_axis(axes.yaxis)
     end_labels(axes, turns * 1.02, ends)
     axes.set_xlim(min(1, turns - 0.5), turns * 1.7)
-    axes.set_xticks(range(step := max(1, -(-turns // 8)), turns + 1, step))
-    axes.set_xlabel("turn", fontsize=9, color=GREY, loc="left")
+    turn_axis(axes, turns)
     dearest, cheapest = (choose(lines, key=lambda scenario: lines[scenario][-1]) for choose in (max, min))
     finding = FREE
     if lines[dearest][-1]:
@@ -197,10 +199,10 @@ def _so_far(past: Past, scenario: Scenario) -> list[Decimal]:
 
 def _colour(outcome: Outcome, was: Decimal) -> str:
     if outcome.unchanged:
-        return GREY
+        return INK
     if outcome.high < was:
         return SAVING
-    return LOSS if outcome.low > was else "#9AA0A6"
+    return LOSS if outcome.low > was else PALE
 
 
 def _label(outcome: Outcome, was: Decimal) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.drawing import GREY, LOSS, SAVING, figure, head
+from workbench.drawing import AS_TEXT, GREY, INK, LOSS, SAVING, figure, head
 from workbench.errors import InvalidRequest
 from workbench.prompts.assignment import shares
 from workbench.prompts.outcomes import OUTCOMES, compare, level_of, share_of
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from workbench.prompts.report import Comparison, Report
 
-INK = "#202124"
 UNITS = {"%": "% of the geometric mean", "points": "points of per cent", "": "score"}
 WIDE = 150.0
 """Per cent beyond which an interval ends in an arrow, unless effects are as large."""
@@ -103,7 +102,9 @@ def _rows(axes: Axes, report: Report, unit: str, rows: Sequence[Comparison]) -> 
     for row, each in enumerate(rows):
         decides = each.outcome == report.experiment.outcome
         colour = (
-            (SAVING if each.better else LOSS if each.differs else INK) if decides and report.split_is_right else GREY
+            (AS_TEXT[SAVING] if each.better else AS_TEXT[LOSS] if each.differs else INK)
+            if decides and report.split_is_right
+            else GREY
         )
         name = f"{each.outcome}{f', {each.arm}' if many else ''}{', decides' if decides else ''}"
         words = axes.annotate(
@@ -157,8 +158,8 @@ def _band(axes: Axes, looks: pd.DataFrame, of: Comparison, believed: bool) -> No
     axes.fill_between(
         looks.chats, looks.low.clip(low, high), looks.high.clip(low, high), color=colour, alpha=0.22, linewidth=0
     )
-    axes.plot(looks.chats, looks.low.clip(low, high), color=colour, linewidth=0.8)
-    axes.plot(looks.chats, looks.high.clip(low, high), color=colour, linewidth=0.8)
+    axes.plot(looks.chats, looks.low.clip(low, high), color=AS_TEXT.get(colour, colour), linewidth=0.8)
+    axes.plot(looks.chats, looks.high.clip(low, high), color=AS_TEXT.get(colour, colour), linewidth=0.8)
     axes.plot(looks.chats, looks.effect.clip(low, high), color=INK, linewidth=1.8)
     axes.axhline(0, color=INK, linewidth=0.9, linestyle=(0, (2, 3)))
     axes.set_ylim(low, high if high > low else low + 1)  # all alike: nothing but zero
