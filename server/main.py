@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import gc
 import logging
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("server")
 
+M_ARENA_MAX = -8  # of malloc.h
 DRAIN_SECONDS = 30.0
 """How long turns at work may take to end after SIGTERM or Ctrl-C."""
 RECORD_SECONDS = 10
@@ -54,6 +56,7 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
         drain_seconds: How long turns at work may take to end.
     """
     logs.configure(settings)
+    share_arenas()
     try:
         if settings.auth == "dev":
             refuse_open_address(host)
@@ -71,6 +74,16 @@ def serve(settings: Settings, host: str, port: int, *, drain_seconds: float = DR
     finally:
         gc.unfreeze()  # or DuckDB, at the very end, would list what is left as leaked
     return 0
+
+
+def share_arenas() -> None:
+    """Let all threads take memory from two arenas of glibc's, where it is the C library.
+
+    Each of some forty would get its own, and what one has freed is of no use to another: after a thousand turns they hold
+    25 MB more.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_ARENA_MAX, 2)
 
 
 def keep_for_good() -> None:

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 CLIENTS = 16
 KILLS = 8
-EACH, SAMPLES = 100, 6
-"""Memory is read every so many requests and compared as the median of so many: one mapping of DuckDB's has 5 MB of it or
-22, as a checkpoint is just over or not."""
+EACH, WINDOW, EVERY = 100, 600, 0.1
+"""Memory is read every so many seconds, also in the middle of a request, and compared as the median over so many requests:
+DuckDB takes 100 MB and more for the second in which it writes its journal into the file, and a few readings in between
+are with it or without it as it happens."""
 ORGS = ("free", "rich", "poor")
 BUDGETS = {"rich": Decimal(1000), "poor": Decimal("0.05")}
 STATUSES = {200, 400, 402, 409, 502, 503, 504}
@@ -62,8 +63,9 @@ class Figures(NamedTuple):
     answers: Counter[str]
     kills: int
     after_1000: list[float]
-    """MB the server had then, and after each of the next hundreds."""
+    """MB the server had from then on, over ``WINDOW`` requests."""
     at_end: list[float]
+    """The same over the last."""
     open_holds: int
     unasked_usd: Decimal
     """Billed for searches that nobody asked for."""
@@ -91,12 +93,15 @@ class Soak:
         with ScriptedUpstream(keep=10) as upstream:
             upstream.default = self._reply
             environment = {"ANTHROPIC_API_KEY": "sk-ant-x", "ANTHROPIC_BASE_URL": upstream.url}
-            half, memory = self.requests // 2, list[float]()
+            half, memory = self.requests // 2, list[tuple[int, float]]()
             for n in range(KILLS):
                 self._life(environment, half // KILLS, kill=True, first=n == 0)
             self._life(environment, half, kill=False, memory=memory)
-        first = min(1000, half // 2) // EACH
-        return self._figures(memory[first - 1 : first - 1 + SAMPLES], memory[-SAMPLES:])
+        first = min(1000, half // 2)
+        return self._figures(
+            [mb for done, mb in memory if first <= done < first + WINDOW],
+            [mb for done, mb in memory if half - WINDOW <= done],
+        )
 
     def _life(
         self,
@@ -105,16 +110,19 @@ class Soak:
         *,
         kill: bool,
         first: bool = False,
-        memory: list[float] | None = None,
+        memory: list[tuple[int, float]] | None = None,
     ) -> None:
         with ServerProcess(self.store, **environment) as server, ThreadPoolExecutor(CLIENTS) as clients:
             self._alive.set()
             if first:
                 self._give_budgets()
             for done in range(0, requests, EACH):
-                list(clients.map(lambda _: self._request(server.url), range(min(EACH, requests - done))))
-                if memory is not None:
-                    memory.append(_rss(server.process.pid))
+                asked = [clients.submit(self._request, server.url) for _ in range(min(EACH, requests - done))]
+                while wait(asked, EVERY if memory is not None else None).not_done:
+                    if memory is not None:
+                        memory.append((done, _rss(server.process.pid)))
+                for each in asked:
+                    each.result()
             if kill:
                 late = [clients.submit(self._request, server.url) for _ in range(CLIENTS)]
                 time.sleep(self.random.random() * 0.3)
@@ -222,8 +230,8 @@ def _rss(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def _range(samples: list[float]) -> str:
-    return f"{min(samples):.0f} to {max(samples):.0f}"
+def _told(samples: list[float]) -> str:
+    return f"{median(samples):.0f} MB ({min(samples):.0f} to {max(samples):.0f})"
 
 
 def main() -> int:
@@ -238,11 +246,10 @@ def main() -> int:
         figures = Soak(Path(folder), arguments.requests, arguments.seed).run()
     for told, count in figures.answers.most_common():
         print(f"{count:6} {told}")
-    before, after = median(figures.after_1000), median(figures.at_end)
-    grown = after / before
+    grown = median(figures.at_end) / median(figures.after_1000)
     print(
         f"{sum(figures.answers.values())} requests and {figures.kills} kills in {time.monotonic() - begun:.0f} s; memory "
-        f"{before:.0f} MB ({_range(figures.after_1000)}), at the end {after:.0f} ({_range(figures.at_end)}): {grown:.3f}; open holds "
+        f"{_told(figures.after_1000)}, at the end {_told(figures.at_end)}: {grown:.3f}; open holds "
         f"{figures.open_holds}; billed unasked {figures.unasked_usd} USD; overspent {figures.overspent or 'nobody'}; check {figures.check}"
     )
     good = not figures.open_holds and not figures.overspent and figures.check == "clean" and grown <= 1.1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ import pytest
 from server.main import listening_on
 from tests.faults.upstream import reply
 from tests.server.live import LiveServer, events, text_of
-from tests.server.process import ServerProcess
+from tests.server.process import ROOT, ServerProcess
 from workbench.store import Store
 
 if TYPE_CHECKING:
@@ -230,3 +233,33 @@ def test_two_streams_at_once_end_whole(server: LiveServer, upstream: ScriptedUps
 def test_short_answers_do_not_wait_for_an_acknowledgement() -> None:
     with listening_on("127.0.0.1", 0) as listening:
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+ARENAS = """
+import ctypes, sys, threading
+from server.main import share_arenas
+if sys.argv[1] == "share":
+    share_arenas()
+libc, together = ctypes.CDLL(None), threading.Barrier(16)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+def take():
+    together.wait()
+    libc.malloc(50_000)
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's")
+def test_threads_share_two_arenas(tmp_path: Path) -> None:
+    def arenas(how: str) -> int:
+        told = tmp_path / how
+        subprocess.run([sys.executable, "-c", ARENAS, how, told], check=True, cwd=ROOT)
+        return told.read_text().count("<heap nr=")
+
+    assert arenas("share") <= 2 < arenas("as glibc does")
