@@ -72,7 +72,7 @@ def test_context_growth_says_how_much_more_is_sent_and_what_it_cost(scripted: Sc
     # turn 1: 100 x $2 + 50 x $10; turn 2: 100 x $2 + 300 x $0.10 + 50 x $10, a million
     assert money.get_title(loc="left") == "$0.0014 so far, $0.0007 for the last turn"
     assert [bar.get_height() for bar in money.patches] == pytest.approx([0.0007, 0.00143])
-    assert words(tokens)[:3] == ["from cache", "read anew", "reply"]
+    assert words(tokens)[:3] == ["new input", "cache reads", "replies"]
     assert subtitle(tokens) == "tokens of each turn · 2 calls"
 
 
@@ -109,7 +109,7 @@ def test_policies_cost_what_a_sum_by_hand_says() -> None:
 def test_the_policies_plot_compares_sliding_with_ours() -> None:
     axes = wb.plots.history_policies(40)
 
-    assert title(axes) == "A sliding window costs 2.6 times as much as dropping blocks"
+    assert title(axes) == "With a cache, a sliding window costs 2.6 times as much as dropping blocks"
     assert len(axes.lines) == 5
     assert {text.get_text() for text in axes.texts} >= {
         "whole chat, cached $0.27",
@@ -298,7 +298,7 @@ def test_latency_compares_the_medians_of_models(ten_days: None) -> None:
     axes = wb.plots.latency(where={"model": [OPUS, "claude-haiku-5-5"]})
     assert title(axes) == f"{OPUS} takes 0.8 s to begin, 4.0 times as long as claude-haiku-5-5 (medians)"
     assert words(axes)[0] == "claude-haiku-5-5 half 0.2 s, 95% 0.2 s"
-    assert subtitle(axes) == "seconds to the first token, part of the calls · 11 calls"
+    assert subtitle(axes) == "share of the calls by time to the first token, on a logarithmic axis · 11 calls"
 
     long = "claude-of-a-very-long-name-indeed"
     write([call(NOON, model, Counts(output_tokens=1), ttft_ms=820) for model in (long, "a", "b", "b", "b")])
@@ -327,6 +327,8 @@ def test_why_is_a_waterfall_from_one_period_to_the_other(ten_days: None) -> None
         9, abs=0.1
     )
     assert "before: 2026-11-12 until 2026-11-14 · after: 2026-11-14 until 2026-11-16 · 5 calls" in subtitle(axes)
+    days = wb.plots.why(("2026-11-14", "2026-11-15"), ("2026-11-15", "2026-11-16"))
+    assert "before: 2026-11-14 · after: 2026-11-15 · 3 calls" in subtitle(days)
 
 
 def test_a_waterfall_below_zero_is_seen_to_its_end(no_key: Path) -> None:

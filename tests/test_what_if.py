@@ -179,7 +179,10 @@ def test_bars_say_what_would_have_been_cheaper(demo_ledger: None) -> None:
     assert whiskers == [[float(row.low_usd), float(row.high_usd)] for _, row in frame[1:].iterrows()]
     labels = [text.get_text().replace("\n", " ") for text in axes.texts]
     assert labels[0] == f"as it was: {dollars(was.likely_usd)}"
-    assert "US dollars, likely (least to most) · 3,863 calls · 1 Nov to 19 Nov 2026 UTC · synthetic data" in labels
+    assert (
+        "US dollars, likely (change), least to most; pale: no clear difference · 3,863 calls · 1 Nov to 19 Nov 2026 UTC · synthetic data"
+        in labels
+    )
     assert wb.plots.what_if(history="sliding", **NOVEMBER).figure.get_label() == (
         "None of these would certainly have cost less than $44"
     )

@@ -154,7 +154,7 @@ def cache_hits(
     org: str = DEFAULT_ID,
     now: datetime | None = None,
 ) -> Axes:
-    """Show which part of each day's input came from the prompt cache; arguments and errors are those of :func:`spend`.
+    """Show which share of each day's input came from the prompt cache; arguments and errors are those of :func:`spend`.
 
     Returns:
         The axes: per cent of the input tokens by day; the dashed line is that of all days together.
@@ -191,7 +191,7 @@ def cache_hits(
     elif len(sums) > 1:
         finding += f", on busy days never less than {low:.0%}"
     counted = _scope(org, sums.calls.sum(), tz=tz)
-    return head(axes, finding, f"part of the input tokens read from the cache · {counted}{hatched}")
+    return head(axes, finding, f"share of the input tokens read from the cache · {counted}{hatched}")
 
 
 def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None, *, now: Moment | None = None) -> Axes:
@@ -299,7 +299,7 @@ def latency(
         axes.step([line.ttft_ms.iloc[0] / 1000, *line.ttft_ms / 1000], [0, *line.part], where="post", **style)
         half, most = middles[model], _by_then(line, 0.95)
         axes.plot([half, most], [0.5, 0.95], "o", color="black", markersize=4.5)
-        y = 0.97 - 0.25 * n
+        y = 0.94 - 0.25 * n  # below the line of 100 %
         axes.plot([1.02, 1.09], [y, y], transform=axes.transAxes, clip_on=False, **style)
         axes.annotate(
             f"{_short(model)}\nhalf {_seconds(half)}, 95% {_seconds(most)}", (1.02, y - 0.02), (0, -2),
@@ -315,7 +315,7 @@ def latency(
     return head(
         axes,
         _wait_finding(middles, lines),
-        f"seconds to the first token, part of the calls · {_scope(org, shown)}{told}",
+        f"share of the calls by time to the first token, on a logarithmic axis · {_scope(org, shown)}{told}",
     )
 
 
@@ -398,9 +398,10 @@ def context_growth(chat: Chat | str, *, priced_as: str | None = None, org: str =
     _, (tokens, money) = figure(2)
     turns = range(1, len(calls) + 1)
     parts = {
-        "from cache": (CACHE_READ, calls.cache_read_tokens),
-        "read anew": (INPUT, calls.input_tokens - calls.cache_read_tokens),
-        "reply": (OUTPUT, calls.output_tokens),
+        "new input": (INPUT, calls.uncached_input_tokens),
+        "cache writes": (CACHE_WRITE, calls.cache_write_5m_tokens + calls.cache_write_1h_tokens),
+        "cache reads": (CACHE_READ, calls.cache_read_tokens),
+        "replies": (OUTPUT, calls.output_tokens),
     }
     shown = {name: part for name, part in parts.items() if part[1].any()}
     below = [0] * len(calls)
@@ -460,7 +461,7 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     end_labels(axes, turns * 1.015, ends)
     ratio = float(total[SLIDING, True] / total[BLOCKS, True])
     limit = shape.get("limit", 20)
-    finding = f"A sliding window costs {ratio:.1f} times as much as dropping blocks"
+    finding = f"With a cache, a sliding window costs {ratio:.1f} times as much as dropping blocks"
     if abs(ratio - 1) < 0.05:
         finding = f"A chat of {counted(turns, 'turn')} costs the same in a sliding window as in blocks"
     shown = f"list prices of {model} · {counted(turns, 'turn')} · at most {counted(limit, 'message')} sent"
@@ -501,6 +502,10 @@ def _some(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _share(part: float) -> str:
+    return f"{part:.0%}" if part >= 0.005 or part <= 0 else "under 1%"
+
+
 def _today(now: datetime | None, tz: str) -> pd.Timestamp:
     import pandas as pd
 
@@ -516,7 +521,7 @@ def _classes_by_day(
     shares = {name: values.sum() / total if total else 0.0 for name, values in amounts.items()}
     shown = {name: (colour, amounts[name]) for name, (colour, _) in parts.items() if abs(shares[name]) > least}
     hatched = _stacked_days(axes, days, shown, today)
-    side_labels(axes, [(f"{name}\n{shares[name]:.0%}", colour) for name, (colour, _) in shown.items()])
+    side_labels(axes, [(f"{name}\n{_share(shares[name])}", colour) for name, (colour, _) in shown.items()])
     return shares, hatched
 
 
@@ -637,7 +642,12 @@ def _steps(shown: pd.DataFrame, begin: Decimal) -> list[tuple[str, Decimal, Deci
 
 
 def _period(period: Sequence[Moment | None]) -> str:
+    import pandas as pd
+
     since, until = period
+    begin, end = (pd.Timestamp(moment) if moment else None for moment in period)
+    if begin and end and begin == begin.normalize() and end == begin + pd.Timedelta(days=1):
+        return f"{begin.date()}"
     return f"{since or 'the beginning'} until {until or 'now'}"
 
 

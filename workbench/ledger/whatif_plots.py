@@ -152,7 +152,9 @@ def _bars(past: Past, shown: Sequence[Outcome], finding: str, org: str) -> Axes:
     if not most:
         axes.set_xticks([0])
     dollar_axis(axes.xaxis)
-    return head(axes, finding, _subtitle("US dollars, likely (least to most)", past, org))
+    return head(
+        axes, finding, _subtitle("US dollars, likely (change), least to most; pale: no clear difference", past, org)
+    )
 
 
 def _lines(past: Past, limit: int, org: str) -> Axes:

@@ -122,7 +122,7 @@ class Diff:
         )
 
 
-_DEL = '<del style="background: rgba(220, 50, 50, 0.22)">{}</del>'
+_DEL = '<del style="background: rgba(220, 50, 50, 0.22); margin-right: 0.2em">{}</del>'
 _INS = '<ins style="background: rgba(40, 160, 80, 0.22); text-decoration: none">{}</ins>'
 
 

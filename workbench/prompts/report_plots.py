@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,10 +37,9 @@ def forest(report: Report) -> tuple[Axes, ...]:
     for n, (each, (unit, rows)) in enumerate(zip(axes, panels, strict=True)):
         _rows(each, report, unit, rows)
         first = rows[0].first
-        chats = f"{report.experiment.unit}s: {', '.join(f'{arm} {n:,}' for arm, n in report.counts.items())}"
         subtitle = f"{UNITS[unit]}, against {first}"
         if n == 0:
-            head(each, _first_line(report), f"{subtitle} · {chats} · 95 % at all looks together")
+            head(each, _first_line(report), f"{subtitle} · {_counts(report)} · 95 % at all looks together")
         else:
             head(each, _what_else(report, rows), subtitle)
     return axes
@@ -56,14 +55,17 @@ def over_time(report: Report) -> tuple[Axes, ...]:
     verdicts = report.verdict.split("\n") if report.split_is_right else [report.verdict] * len(looks)
     for each, of, verdict in zip(axes, looks, verdicts, strict=True):
         _band(each, looks[of], of, report.split_is_right)
-        unit = UNITS[of.unit]
-        subtitle = f"{of.outcome} of {of.arm} against {of.first}, {unit}, by {report.experiment.unit}s so far"
+        subtitle = f"{of.outcome} of {of.arm} against {of.first}, {UNITS[of.unit]}, by {report.experiment.unit}s so far"
         head(
             each,
             verdict[:1].upper() + verdict[1:] if verdict.startswith("no ") else verdict,
-            f"{subtitle} · 95 % at all looks together",
+            f"{subtitle} · {_counts(report)} · 95 % at all looks together · hatched: under {LEAST} per arm",
         )
     return axes
+
+
+def _counts(report: Report) -> str:
+    return f"{report.experiment.unit}s: {', '.join(f'{arm} {n:,}' for arm, n in report.counts.items())}"
 
 
 def _panels(report: Report) -> list[tuple[str, list[Comparison]]]:
@@ -167,30 +169,16 @@ def _band(axes: Axes, looks: pd.DataFrame, of: Comparison, believed: bool) -> No
     axes.set_xlim(0, end)
     early = judged.chats.iloc[0] if len(judged) else end
     axes.axvspan(0, early, facecolor="white", alpha=0.65, edgecolor="#BBBBBB", hatch="///", linewidth=0, zorder=2.5)
-    note: dict[str, Any] = {
-        "fontsize": 9,
-        "color": GREY,
-        "zorder": 4,
-        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    }
-    axes.annotate(
-        f"too early: under {LEAST} per arm",
-        (0, 1),
-        (4, -6),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        va="top",
-        **note,
-    )
     said = judged[(judged.low > 0) | (judged.high < 0)]
     if believed and len(said):
         at = said.iloc[0]
         axes.plot(at.chats, at.effect, "o", color=INK, markersize=6, zorder=4)
-        right = at.chats > 0.6 * end
+        # beyond zero, where the band is no more; the line leads to it
+        side, right = (1, "top") if at.effect < 0 else (0, "bottom"), at.chats > 0.6 * end
         axes.annotate(
-            f"first seen after {at.chats:,.0f}", (at.chats, at.effect), (-8 if right else 8, 13),
-            textcoords="offset points", ha="right" if right else "left", va="center", fontsize=9, color=INK, zorder=4,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.7},
+            f"first seen after {at.chats:,.0f}", (at.chats, at.effect), (at.chats, side[0]),
+            textcoords=("data", "axes fraction"), ha="right" if right else "left", va=side[1], fontsize=9, color=INK,
+            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.8, "relpos": (float(right), 0.5)}, zorder=4,
         )  # fmt: skip
     axes.yaxis.set_major_formatter(lambda value, _: _signed(value, of.unit))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
