@@ -40,6 +40,13 @@ def test_notebooks_hold_no_outputs(tracked: list[Path]) -> None:
     assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
+def test_a_page_of_640_pixels_shows_the_code_of_notebooks_whole(tracked: list[Path]) -> None:
+    notebooks = [path for path in tracked if path.suffix == ".ipynb"]
+    cells = [cell for path in notebooks for cell in json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]]
+    code = [line.rstrip("\n") for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
+    assert [line for line in code if len(line) > 74] == []  # nbconvert's page cannot be scrolled to their ends
+
+
 def test_no_file_is_large_but_those_that_may_be(tracked: list[Path]) -> None:
     large = [path for path in tracked if (ROOT / path).stat().st_size > 1_000_000]
     assert [path for path in large if not path.as_posix().startswith(MAY_BE_LARGE)] == []
