@@ -104,7 +104,7 @@ def test_info_says_where_how_large_how_old_and_how_much(ledger: Path) -> None:
     assert known["bytes"] == ledger.stat().st_size
     assert known["owner_pid"] == os.getpid()
     assert known["schema_version"] >= 1
-    assert (known["engine"], known["file_version"]) == (f"DuckDB v{duckdb.__version__}", "v1.5.0+")
+    assert (known["engine"], known["file_version"]) == (f"DuckDB v{duckdb.__version__}", "v2.0.0+")
     assert (known["rows"]["usage"], known["rows"]["messages"], known["rows"]["chats"]) == (4, 8, 2)
     assert (known["first_call"], known["last_call"]) == ("2026-11-24T12:00:00.000Z", "2026-11-24T12:00:00.000Z")
     assert known["open_holds"] == 0
