@@ -168,7 +168,10 @@ def test_a_claude_model_without_a_key_ends_with_1(no_key: Path) -> None:
     result = run("ask", "--model", "claude-haiku-5-5", "hi")
 
     assert result.exit_code == 1
-    assert result.stderr == "Error: Claude API not configured. Please set ANTHROPIC_API_KEY.\n"
+    assert result.stderr == (
+        "Error: Claude API not configured. Please set ANTHROPIC_API_KEY. Put it in the environment or into .env, or name "
+        "the model `local`: the embedded one needs no key.\n"
+    )
 
 
 def test_a_missing_model_package_says_what_to_install(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
