@@ -326,6 +326,15 @@ def test_usage_before_the_first_call_says_how_to_make_one(no_key: Path) -> None:
     assert result.stderr == 'No calls yet; make one: workbench ask "What is 2+2?"\n'
 
 
+def test_usage_is_that_of_the_org_that_was_asked_for(no_key: Path) -> None:
+    run("demo-data", "--until", "2026-11-20")
+
+    assert json.loads(run("usage", "--org", "synthetic-demo", "--by", "month", "--json").stdout)[0]["calls"] > 0
+    assert json.loads(run("usage", "--by", "month", "--json").stdout) == []
+    assert run("usage", "--org", "acme").stderr == "No calls of the org 'acme'.\n"
+    assert run("usage", "--org", "acme", "--since", "2026-11-01").stderr == "No calls of the org 'acme' in that time.\n"
+
+
 def test_usage_before_the_first_call_is_an_empty_list_for_programs(no_key: Path) -> None:
     assert json.loads(run("usage", "--json").stdout) == []
 

@@ -41,8 +41,8 @@ def demo_data(
         return
     note(
         f"Org {found['org']!r} has {found['calls']:,} synthetic calls from {found['first_day']} to {found['last_day']}, "
-        f"which cost {found['cost_usd']} US dollars. In Python: wb.usage(by='day', org={found['org']!r}). "
-        f"To remove them: workbench store erase --org {found['org']}"
+        f"which cost {found['cost_usd']} US dollars. See them: workbench usage --by month --org {found['org']}, or in "
+        f"Python wb.usage(by='month', org={found['org']!r}). To remove them: workbench store erase --org {found['org']}"
     )
 
 
