@@ -30,7 +30,8 @@ def import_(
             metavar="FORMAT", help="claude-code, llm, claude, chatgpt or litellm; `auto` tells by the content."
         ),
     ],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders; .gz will do.")],
+    # no Path, which is this folder when it is empty
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders; .gz will do.")],
     org: Annotated[str, typer.Option(metavar="ID", help="The org whose it becomes.", show_default=False)] = DEFAULT_ID,
     user: Annotated[
         str | None,
