@@ -73,6 +73,7 @@ def test_a_cheaper_arm_is_called_cheaper_with_its_interval() -> None:
     # ln .5 = -.6931; V = 2 x (100 / 99) / 100, w = sqrt(V x 1.091097 x 8.474463) = .432195, so -67.5 % and -23.0 %
     assert report.verdict == "v4 is cheaper: -50 % [-68, -23]"
     assert report.primary[0].low == pytest.approx(100 * math.expm1(math.log(0.5) - 0.432195), abs=0.01)
+    assert repr(report) == str(report)
     assert str(report).splitlines()[0] == (
         "experiment tone · prompt support · chats: v3 100 (50% meant), v4 100 (50% meant); the split is right (p = 1)"
     )

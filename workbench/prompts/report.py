@@ -162,6 +162,9 @@ class Report:
         rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
         return "\n".join([self.heading, self.verdict, "", *rows, "", *self.notes])
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         head, *rows = self._cells()
         cell = '<td style="text-align:{}">{}</td>'.format
