@@ -124,6 +124,9 @@ class Forecast:
             said += f". {counted(self.unpriced_calls, 'call', verbs)} not counted"
         return f"{said}."
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 def forecast(
     org: str = DEFAULT_ID, budget: Decimal | float | str | None = None, *, now: Moment | None = None
@@ -158,7 +161,7 @@ def forecast(
         whose = "the ledger" if org == DEFAULT_ID else f"org {org!r}"
         raise InvalidRequest(
             f"{whose} has {counted(len(history.days), 'whole day')} since its first call of the last {MOST_DAYS} days; "
-            f"a forecast needs {LEAST_DAYS}: ask again later, or see wb.usage(by='day')"
+            f"a forecast needs {LEAST_DAYS}: ask again later, see wb.usage(by='day'), or try it on org=wb.demo_data()"
         )
     limit = runtime().run(_budget_of(org)) if budget is None else _dollars(budget)
     totals = month_totals(history)
