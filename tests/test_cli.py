@@ -779,6 +779,13 @@ def test_help_shows_examples_as_they_are_typed() -> None:
     assert '\n    workbench ask --continue "And 3+3?"\n' in run("ask", "--help").stdout
 
 
+@pytest.mark.parametrize("group", [(), ("orgs",), ("users",), ("keys",), ("store",)])
+def test_lists_of_commands_say_what_each_does_to_the_end(group: tuple[str, ...]) -> None:
+    commands = run(*group, "--help").stdout.split("Commands:")[1]
+    assert "..." not in commands
+    assert max(map(len, commands.splitlines())) <= 78  # in a terminal of 80 two are left free
+
+
 def test_shells_can_complete_commands(folder: Path) -> None:
     asked = {"_WORKBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "workbench us", "COMP_CWORD": "1"}
     with Command(folder, "", environment=asked) as command:

@@ -27,7 +27,10 @@ def demo_data(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
-    """Write 90 days of synthetic usage into the store, of an org of its own."""
+    """Write 90 days of synthetic usage into the store.
+
+    It belongs to an org of its own, synthetic-demo: `workbench usage --org synthetic-demo` shows it.
+    """
     from workbench.ledger import demo
 
     last = demo.day_of(until)

@@ -73,7 +73,7 @@ def reconcile(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every row, and the reasons, as JSON.")] = False,
 ) -> None:
-    """Compare the ledger with what Anthropic says was used and billed.
+    """Compare the ledger with Anthropic's usage and cost reports.
 
     Shows the days, models and classes of tokens that differ, and says what explains most of it.
     """
