@@ -330,6 +330,14 @@ def test_usage_is_that_of_the_org_that_was_asked_for(no_key: Path) -> None:
     run("demo-data", "--until", "2026-11-20")
 
     assert json.loads(run("usage", "--org", "synthetic-demo", "--by", "month", "--json").stdout)[0]["calls"] > 0
+    assert [
+        line.split()[0] for line in run("usage", "--org", "synthetic-demo", "--by", "month").stdout.splitlines()[2:6]
+    ] == [
+        "2026-08",
+        "2026-09",
+        "2026-10",
+        "2026-11",
+    ]
     assert json.loads(run("usage", "--by", "month", "--json").stdout) == []
     assert run("usage", "--org", "acme").stderr == "No calls of the org 'acme'.\n"
     assert run("usage", "--org", "acme", "--since", "2026-11-01").stderr == "No calls of the org 'acme' in that time.\n"

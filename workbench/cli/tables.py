@@ -184,6 +184,8 @@ def new_table(*, totals: bool = True) -> Table:
 
 def _label(value: object, group: str) -> str:
     if isinstance(value, datetime):
+        if group == "month":
+            return f"{value:%Y-%m}"
         return f"{value:%Y-%m-%d}" if group in DAYS else f"{value:%Y-%m-%d %H:%M}"
     return "-" if value is None else clean(str(value))
 
