@@ -144,10 +144,11 @@ def forecast(
         InvalidRequest: there are fewer than 14 whole days since the first call of the last eight weeks: nobody can say.
             Or the budget is no amount.
 
-    Every remaining day is drawn from the days there were, recent ones more often: its weekday's usual part of a mean day,
-    times the level (with a trend as far as the days bear it out), times how much one of the past days differed from what
-    the others had said of it. Where there are days without spend, one more day with it counts as seen. The rest of today is drawn from what was spent after this time on past days. The level is
-    estimated anew for each of 2,000 months, so that what few days do not tell makes the interval wider.
+    Every remaining day is drawn from the days there were, recent ones more often: its weekday's usual part of a mean
+    day, times the level (with a trend as far as the days bear it out), times how much one of the past days differed
+    from what the others had said of it. Where there are days without spend, one more day with it counts as seen. The
+    rest of today is drawn from what was spent after this time on past days. The level is estimated anew for each of
+    2,000 months, so that what few days do not tell makes the interval wider.
 
     Example::
 
