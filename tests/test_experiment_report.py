@@ -187,6 +187,14 @@ def test_what_will_not_be_seen_soon_is_said_to_be_out_of_sight() -> None:
     assert report.verdict == "no verdict yet, and none in sight: so far +1 % [-34, +56]"
 
 
+def test_what_cannot_be_compared_yet_has_no_effect_in_the_table() -> None:
+    report = report_of(TONE, pd.concat([chats("v3", 1), chats("v4", 1)]))
+
+    assert "too few to compare" in str(report)
+    costs = report.table.loc[report.table.outcome == "cost", ["effect", "low", "high"]]
+    assert len(costs) == 2 and costs.isna().all(axis=None)
+
+
 def test_a_wrong_split_blocks_the_verdict() -> None:
     units = pd.concat([chats("v3", 200), chats("v4", 120, cost_usd=spread(0.001, 120))])
     report = report_of(TONE, units)
