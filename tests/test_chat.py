@@ -23,6 +23,7 @@ from workbench.show import Nowhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
 
     from tests.faults.upstream import ScriptedUpstream
 
@@ -290,6 +291,11 @@ def test_every_public_name_is_there() -> None:
     missing = [name for name in wb.__all__ if not hasattr(wb, name)]
     assert missing == []
     assert {*wb.__all__} <= {*dir(wb)}
+
+
+@pytest.mark.parametrize("module", [wb, wb.prompts, wb.experiments])
+def test_tab_offers_what_is_public_and_nothing_else(module: ModuleType) -> None:
+    assert {name for name in dir(module) if not name.startswith("_")} - {"map", "list"} == {*module.__all__} - {"list"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

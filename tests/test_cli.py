@@ -168,7 +168,10 @@ def test_a_claude_model_without_a_key_ends_with_1(no_key: Path) -> None:
     result = run("ask", "--model", "claude-haiku-5-5", "hi")
 
     assert result.exit_code == 1
-    assert result.stderr == "Error: Claude API not configured. Please set ANTHROPIC_API_KEY.\n"
+    assert result.stderr == (
+        "Error: Claude API not configured. Please set ANTHROPIC_API_KEY. Put it in the environment or into .env, or name "
+        "the model `local`: the embedded one needs no key.\n"
+    )
 
 
 def test_a_missing_model_package_says_what_to_install(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +324,23 @@ def test_usage_before_the_first_call_says_how_to_make_one(no_key: Path) -> None:
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == 'No calls yet; make one: workbench ask "What is 2+2?"\n'
+
+
+def test_usage_is_that_of_the_org_that_was_asked_for(no_key: Path) -> None:
+    run("demo-data", "--until", "2026-11-20")
+
+    assert json.loads(run("usage", "--org", "synthetic-demo", "--by", "month", "--json").stdout)[0]["calls"] > 0
+    assert [
+        line.split()[0] for line in run("usage", "--org", "synthetic-demo", "--by", "month").stdout.splitlines()[2:6]
+    ] == [
+        "2026-08",
+        "2026-09",
+        "2026-10",
+        "2026-11",
+    ]
+    assert json.loads(run("usage", "--by", "month", "--json").stdout) == []
+    assert run("usage", "--org", "acme").stderr == "No calls of the org 'acme'.\n"
+    assert run("usage", "--org", "acme", "--since", "2026-11-01").stderr == "No calls of the org 'acme' in that time.\n"
 
 
 def test_usage_before_the_first_call_is_an_empty_list_for_programs(no_key: Path) -> None:
@@ -765,6 +785,13 @@ def test_help_and_version_load_nothing_heavy(folder: Path) -> None:
 
 def test_help_shows_examples_as_they_are_typed() -> None:
     assert '\n    workbench ask --continue "And 3+3?"\n' in run("ask", "--help").stdout
+
+
+@pytest.mark.parametrize("group", [(), ("orgs",), ("users",), ("keys",), ("store",)])
+def test_lists_of_commands_say_what_each_does_to_the_end(group: tuple[str, ...]) -> None:
+    commands = run(*group, "--help").stdout.split("Commands:")[1]
+    assert "..." not in commands
+    assert max(map(len, commands.splitlines())) <= 78  # in a terminal of 80 two are left free
 
 
 def test_shells_can_complete_commands(folder: Path) -> None:

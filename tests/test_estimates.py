@@ -92,6 +92,14 @@ def test_a_first_question_counts_with_the_system_prompt_and_a_typical_reply() ->
     assert first.cost_usd == first.input_usd + 300 * Decimal("0.00001")
 
 
+def test_an_estimate_is_written_as_people_read_it() -> None:
+    known = estimated([], [])
+    assert str(known) == f"claude-sonnet-5-5 · about {QUESTION} in + 300 out tokens · $0.0033"
+    assert str(replace(known, cached_tokens=1500, cost_usd=None)) == (
+        f"claude-sonnet-5-5 · about {QUESTION} in + 300 out tokens · 1,500 from cache · unknown"
+    )
+
+
 def test_what_the_upstream_counted_is_not_estimated_again() -> None:
     messages = [*turn_of(0), *turn_of(1)]
     replies = [

@@ -73,6 +73,7 @@ def test_a_cheaper_arm_is_called_cheaper_with_its_interval() -> None:
     # ln .5 = -.6931; V = 2 x (100 / 99) / 100, w = sqrt(V x 1.091097 x 8.474463) = .432195, so -67.5 % and -23.0 %
     assert report.verdict == "v4 is cheaper: -50 % [-68, -23]"
     assert report.primary[0].low == pytest.approx(100 * math.expm1(math.log(0.5) - 0.432195), abs=0.01)
+    assert repr(report) == str(report)
     assert str(report).splitlines()[0] == (
         "experiment tone · prompt support · chats: v3 100 (50% meant), v4 100 (50% meant); the split is right (p = 1)"
     )
@@ -184,6 +185,14 @@ def test_with_unequal_arms_chats_are_asked_for_in_all() -> None:
 def test_what_will_not_be_seen_soon_is_said_to_be_out_of_sight() -> None:
     report = report_of(TONE, two(second={"cost_usd": spread(0.0101, 100)}))
     assert report.verdict == "no verdict yet, and none in sight: so far +1 % [-34, +56]"
+
+
+def test_what_cannot_be_compared_yet_has_no_effect_in_the_table() -> None:
+    report = report_of(TONE, pd.concat([chats("v3", 1), chats("v4", 1)]))
+
+    assert "too few to compare" in str(report)
+    costs = report.table.loc[report.table.outcome == "cost", ["effect", "low", "high"]]
+    assert len(costs) == 2 and costs.isna().all(axis=None)
 
 
 def test_a_wrong_split_blocks_the_verdict() -> None:

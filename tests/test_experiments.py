@@ -683,7 +683,7 @@ def test_the_size_is_said_by_the_chats_so_far(scripted: ScriptedUpstream) -> Non
     plan = wb.experiments.sample_size("support", {"v1": 1, "v2": 1}, "output_tokens")
 
     assert plan.chats_before == 30
-    assert plan.basis.startswith("By the 30 chats of the last 30 days.")
+    assert plan.basis.startswith("By how much the 30 chats of the last 30 days differ.")
     assert (
         plan.sizes[1].at_once < sizes("output_tokens", {"v1": 1, "v2": 1})[1].at_once
     )  # they spread less than is usual

@@ -205,6 +205,7 @@ def test_a_forecast_of_the_ledger_has_an_interval_odds_a_date_and_drivers(no_key
     assert str(found).startswith("November 2026 ends between $1")
     assert "The budget of $100 is passed with odds of" in str(found)
     assert str(found).endswith("1 call has no known price and is not counted.")
+    assert repr(found) == str(found)
 
     days = found.days.set_index("day")
     assert len(days) == 30
@@ -240,7 +241,9 @@ def test_a_budget_is_an_amount(no_key: Path, budget: float | str) -> None:
 
 
 def test_too_little_history_is_refused(no_key: Path) -> None:
-    with pytest.raises(wb.InvalidRequest, match="has 0 whole days since its first call of the last 56"):
+    with pytest.raises(
+        wb.InvalidRequest, match=r"has 0 whole days since its first call of the last 56 .*org=wb\.demo_data\(\)"
+    ):
         wb.forecast()
     spend(BEGIN, 14)
     with pytest.raises(wb.InvalidRequest, match="a forecast needs 14: ask again later"):

@@ -197,6 +197,7 @@ def test_into_an_org_that_exists() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("llm", ""), "the path is empty; name a file or a folder"),
         (("claude-code", "nowhere"), "there is no file or folder 'nowhere'"),
         (("claude-code", "x" * 5000), "there is no file or folder"),
         (("claude-code", os.devnull), "there is no file or folder"),

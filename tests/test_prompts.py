@@ -184,7 +184,7 @@ async def test_what_there_is_not_is_answered_with_what_there_is(store: Store) ->
         with pytest.raises(UnknownPrompt) as caught:
             await versions.get(store.backend, DEFAULT_ID, reference)
         assert str(caught.value) == told
-    with pytest.raises(UnknownPrompt, match="there is none yet"):
+    with pytest.raises(UnknownPrompt, match=r"there is none yet; save one with wb\.prompts\.save,"):
         await versions.get(store.backend, EVE.org_id, "support")
 
 

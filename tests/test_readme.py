@@ -57,3 +57,10 @@ def test_the_first_screen_is_where_it_should_be() -> None:
     lines = README.splitlines()
     assert next(n for n, line in enumerate(lines, 1) if line.startswith("make ")) <= 20
     assert next(n for n, line in enumerate(lines, 1) if line.startswith("import workbench")) <= 35
+
+
+def test_the_prompts_run_as_they_are(no_key: Path) -> None:
+    block = next(block for block in PYTHON if "prompts.save(" in block)
+    exec(compile(block, "README.md", "exec"), {"wb": wb})
+
+    assert [wb.prompts.get("support").version, wb.prompts.get("support@latest").version] == [1, 2]

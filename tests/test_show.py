@@ -117,6 +117,14 @@ class TestInANotebook:
         assert len(scripted.last.body["messages"]) == 1
         assert "name it with --prompt" in alone.evalue
 
+    def test_after_a_prompt_that_is_not_there_the_cells_go_on_with_their_chat(self, scripted: ScriptedUpstream) -> None:
+        _, _, (unknown,), _ = outputs(
+            "%load_ext workbench", "%%chat\nOne", "%%chat --prompt suport\nTwo", "%%chat\nThree"
+        )
+
+        assert unknown.ename == "UnknownPrompt"
+        assert [m["role"] for m in scripted.last.body["messages"]] == ["user", "assistant", "user"]
+
     def test_what_is_asked_in_a_later_cell_is_in_the_text_of_the_box(self, scripted: ScriptedUpstream) -> None:
         scripted.script(reply("Four"))
         _, (box,), _ = outputs(

@@ -337,7 +337,7 @@ def test_postgresql_tells_the_same(
 def test_what_there_is_not(no_key: Path) -> None:
     for arguments, words in (
         ({"cache": "2h"}, "there is no cache '2h'; use any of off, 5m, 1h"),
-        ({"history": "none"}, "there is no history 'none'; use any of whole, sliding, blocks"),
+        ({"history": "none"}, "there is no history 'none'; use any of whole, sliding, blocks$"),
         ({"model": "claude-9"}, "no price for model 'claude-9'"),
         ({"limit": 0}, "limit is 0"),
         ({"since": "tomorrow"}, "'tomorrow' is no time"),

@@ -121,8 +121,8 @@ def ask_ledger(
 ) -> LedgerAnswer:
     """Ask a model about an org's usage; it queries a copy of it with SQL that can do no harm.
 
-    The model is shown counts, costs, times, ids and the titles of the user's own chats, never what was said. Each of its turns is a call in the ledger
-    (``source`` ask), under the budgets of org and user.
+    The model is shown counts, costs, times, ids and the titles of the user's own chats, never what was said. Each of
+    its turns is a call in the ledger (``source`` ask), under the budgets of org and user.
 
     Args:
         question: In any language a model understands.

@@ -116,8 +116,8 @@ class LabelProtected(PromptError):
 
     def __init__(self, name: str, label: str) -> None:
         super().__init__(
-            f"the label {label!r} of the prompt {name!r} is protected; move it with force, or with a key that has the "
-            "scope admin"
+            f"the label {label!r} of the prompt {name!r} is protected; move it with force=True (--force), or over HTTP "
+            "with a key that has the scope admin"
         )
         self.name = name
         self.label = label

@@ -14,6 +14,7 @@ from workbench.attachments import image_tokens
 from workbench.history import first_sent, small_model_tokens
 from workbench.pricing import cost_and_source
 from workbench.turns import LOCAL_MODEL, Usage
+from workbench.wording import dollars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +52,11 @@ class Estimate:
     """Input and such a reply."""
     context_window: int | None
     """Tokens the model takes at most, None when nobody tells."""
+
+    def __str__(self) -> str:
+        cached = f" · {self.cached_tokens:,} from cache" if self.cached_tokens else ""
+        tokens = f"{self.input_tokens:,} in + {self.reply_tokens:,} out tokens{cached}"
+        return f"{self.model} · about {tokens} · {dollars(self.cost_usd)}"
 
 
 def estimate_turn(

@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:  # type: ignore[valid-type]  # Python's own list, not ours
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
+
+
 def start(
     name: str,
     *,

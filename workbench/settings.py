@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOT_CONFIGURED = "Claude API not configured. Please set ANTHROPIC_API_KEY."
+WITHOUT_A_KEY = "Put it in the environment or into .env, or name the model `local`: the embedded one needs no key."
 """The predecessor's message, which its clients match to the letter."""
 SHORTEST_SECRET = 32
 """Characters; who signs for others must not have a secret that can be guessed."""
@@ -236,7 +237,9 @@ class Settings(BaseSettings):
             return named or self.model
         if named is None and self.env == "development":
             return LOCAL_MODEL
-        raise ConfigurationError(NOT_CONFIGURED)
+        error = ConfigurationError(NOT_CONFIGURED)
+        error.add_note(WITHOUT_A_KEY)  # beside the message, whose words are the predecessor's
+        raise error
 
 
 @cache

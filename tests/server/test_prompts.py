@@ -358,9 +358,8 @@ def test_no_answer_shows_a_prompt_of_another_org(locked: LiveServer) -> None:
         locked.post("/chat", "hi", prompt=name, headers=theirs, **ADA),
     ]
     assert [answer.status_code for answer in answers] == [404] * 4
-    assert {answer.json()["message"] for answer in answers} == {
-        f"no prompt '{name}'; there is none yet; save one first"
-    }
+    told = f"no prompt '{name}'; there is none yet; save one with wb.prompts.save, `workbench prompts save` or POST /prompts/NAME"
+    assert {answer.json()["message"] for answer in answers} == {told}
     assert locked.client.get("/prompts", headers=theirs).json() == {"prompts": [], "next": None}
     assert locked.client.post(f"/prompts/{name}", json={"text": "theirs"}, headers=theirs).json()["version"] == 1
     assert (

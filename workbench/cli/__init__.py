@@ -56,7 +56,7 @@ class Commands(TyperGroup):
 
 def _sentence(error: Exception, command: str) -> str:
     if isinstance(error, WorkbenchError):
-        return str(error)
+        return " ".join([str(error), *getattr(error, "__notes__", ())])
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'} failed: {error.strerror or error}"
     last = f"{type(error).__name__}: {error}".rstrip(": ")

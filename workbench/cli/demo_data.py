@@ -27,7 +27,10 @@ def demo_data(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
-    """Write 90 days of synthetic usage into the store, of an org of its own."""
+    """Write 90 days of synthetic usage into the store.
+
+    It belongs to an org of its own, synthetic-demo: `workbench usage --org synthetic-demo` shows it.
+    """
     from workbench.ledger import demo
 
     last = demo.day_of(until)
@@ -41,8 +44,8 @@ def demo_data(
         return
     note(
         f"Org {found['org']!r} has {found['calls']:,} synthetic calls from {found['first_day']} to {found['last_day']}, "
-        f"which cost {found['cost_usd']} US dollars. In Python: wb.usage(by='day', org={found['org']!r}). "
-        f"To remove them: workbench store erase --org {found['org']}"
+        f"which cost {found['cost_usd']} US dollars. See them: workbench usage --by month --org {found['org']}, or in "
+        f"Python wb.usage(by='month', org={found['org']!r}). To remove them: workbench store erase --org {found['org']}"
     )
 
 

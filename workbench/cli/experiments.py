@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 experiments = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Versions of a prompt compared on real chats, in every process of the store, with a report for any day.",
+    help="Versions of a prompt, compared on real chats. All processes of the store take part, and the report may be "
+    "read on any day.",
 )
 
 

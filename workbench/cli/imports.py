@@ -30,7 +30,8 @@ def import_(
             metavar="FORMAT", help="claude-code, llm, claude, chatgpt or litellm; `auto` tells by the content."
         ),
     ],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders; .gz will do.")],
+    # no Path, which is this folder when it is empty
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders; .gz will do.")],
     org: Annotated[str, typer.Option(metavar="ID", help="The org whose it becomes.", show_default=False)] = DEFAULT_ID,
     user: Annotated[
         str | None,
@@ -72,7 +73,7 @@ def reconcile(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every row, and the reasons, as JSON.")] = False,
 ) -> None:
-    """Compare the ledger with what Anthropic says was used and billed.
+    """Compare the ledger with Anthropic's usage and cost reports.
 
     Shows the days, models and classes of tokens that differ, and says what explains most of it.
     """

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 prompts = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Named system prompts: versions, labels, rollback. A running server goes by a label's new target at once.",
+    help="Named system prompts: versions, labels, rollback. A label is a name that points at one version; chats that name "
+    "neither go by the label production. A running server goes by a label's new target at once.",
 )
 
 
@@ -57,7 +58,7 @@ Names = Annotated[
 Folder = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Where the files are.")]
 Note = Annotated[str | None, typer.Option("--note", "-n", metavar="TEXT", help="Why.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Move a protected label too.")]
-Label = Annotated[str, typer.Argument(metavar="LABEL", help="Which label.")]
+Label = Annotated[str, typer.Argument(metavar="LABEL", help="Which label, of any name; a new one is made.")]
 Org = Annotated[str, typer.Option("--org", metavar="ORG", help="Whose prompts.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

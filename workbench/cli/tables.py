@@ -10,6 +10,7 @@ import typer
 
 from workbench.cli.ask import SHORT_ID, whole
 from workbench.cli.terminal import agreed, clean, note, show, write, write_json
+from workbench.turns import DEFAULT_ID
 from workbench.wording import counted, dollars, exact, instant
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def usage(
         str | None, typer.Option(metavar="TIME", help="Calls from then on, such as 2026-11-01; times are UTC.")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Calls before then.")] = None,
+    org: Annotated[
+        str, typer.Option(metavar="ORG", help="Whose calls; by default your own.", show_default=False)
+    ] = DEFAULT_ID,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON, all columns.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV, all columns.")] = False,
 ) -> None:
@@ -46,11 +50,13 @@ def usage(
     from workbench.ledger import usage
 
     groups = [] if by == "call" else list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
-    frame = usage(since, until, groups).drop(columns="cost")  # for plots; as text the exact one is enough
+    frame = usage(since, until, groups, org=org).drop(columns="cost")  # for plots; as text the exact one is enough
     if as_json or as_csv:
         (print_json if as_json else _print_csv)(frame)
     elif frame.empty:
-        note("No calls" + (" in that time." if since or until else ' yet; make one: workbench ask "What is 2+2?"'))
+        which = "" if org == DEFAULT_ID else f" of the org {org!r}"
+        which += " in that time" if since or until else ""
+        note(f"No calls{which}." if which else 'No calls yet; make one: workbench ask "What is 2+2?"')
     else:
         print_usage(rows_of(frame), groups or ["started_at", "model", "status"])
 
@@ -178,6 +184,8 @@ def new_table(*, totals: bool = True) -> Table:
 
 def _label(value: object, group: str) -> str:
     if isinstance(value, datetime):
+        if group == "month":
+            return f"{value:%Y-%m}"
         return f"{value:%Y-%m-%d}" if group in DAYS else f"{value:%Y-%m-%d %H:%M}"
     return "-" if value is None else clean(str(value))
 

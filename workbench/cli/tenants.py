@@ -106,7 +106,7 @@ def set_org(
     burst: Burst = None,
     no_rate: NoRate = False,
 ) -> None:
-    """Change what an org may spend and ask; what is not named stays as it is."""
+    """Change what an org may spend and ask; the rest stays as it is."""
     from workbench.store import tenants
 
     limits = _changes(_limits(budget_usd, period, rate_per_minute, burst), no_budget=no_budget, no_rate=no_rate)
@@ -165,7 +165,7 @@ def set_user(
     burst: Burst = None,
     no_rate: NoRate = False,
 ) -> None:
-    """Change what a user may spend and ask; what is not named stays as it is."""
+    """Change what a user may spend and ask; the rest stays as it is."""
     from workbench.store import tenants
 
     limits = _changes(_limits(budget_usd, period, rate_per_minute, burst), no_budget=no_budget, no_rate=no_rate)
@@ -175,7 +175,7 @@ def set_user(
 
 @users.command("list", epilog=_example("users list acme"))
 def list_users(org: Org, as_json: Json = False) -> None:
-    """List the users of an org, those too that only ever asked."""
+    """List the users of an org, also those nobody added."""
     from workbench.store import tenants
 
     _print_tenants(_ask(lambda backend: tenants.users(backend, org)), as_json=as_json)

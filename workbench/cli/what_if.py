@@ -39,7 +39,10 @@ def what_if(
     org: Annotated[str, typer.Option(metavar="ORG", help="Whose calls.", show_default=False)] = DEFAULT_ID,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON, all columns.")] = False,
 ) -> None:
-    """Show what recorded calls would have cost otherwise, in ranges; without a change the usual ones."""
+    """Show what recorded calls would have cost otherwise.
+
+    In ranges that say where they come from. Without any change the usual ones are shown.
+    """
     from workbench.ledger import what_if
 
     asked = whole(chat) if chat and org == DEFAULT_ID else chat or None  # ids are looked up among one's own

@@ -73,17 +73,17 @@ def cache_doctor(
         org: Whose calls.
 
     Returns:
-        One row per call that did not read from the cache all that its prompt had in common with the one before it in the
-        chat: ``chat_id``, ``call_id``, ``started_at`` (UTC), ``model``, ``reason``, ``changed_block`` (where history was
-        trimmed, the first message after the system prompt, else that prompt's version, now and before), ``gap_s`` (seconds since the call before
-        began: from then a cache's time counts), ``lost_tokens``, and ``lost_usd``: what they cost beyond the price of
-        reading them, a Decimal. With ``by="reason"`` one row per reason, the dearest first: ``reason``, ``calls``,
-        ``lost_tokens``, ``lost_usd`` and ``what_to_do``.
+        One row per call that did not read from the cache all that its prompt had in common with the one before it in
+        the chat: ``chat_id``, ``call_id``, ``started_at`` (UTC), ``model``, ``reason``, ``changed_block`` (where
+        history was trimmed, the first message after the system prompt, else that prompt's version, now and before),
+        ``gap_s`` (seconds since the call before began: from then a cache's time counts), ``lost_tokens``, and
+        ``lost_usd``: what they cost beyond the price of reading them, a Decimal. With ``by="reason"`` one row per
+        reason, the dearest first: ``reason``, ``calls``, ``lost_tokens``, ``lost_usd`` and ``what_to_do``.
 
         If several reasons apply, the first of these counts: first call (loses nothing), caching off, model changed,
-        system prompt changed, gap, history trimmed, prompt too short, unknown. Calls of the embedded model, without a chat or of unknown price are
-        left out. The block that changed is found from which messages, and which version of a prompt, were sent; texts are
-        not compared.
+        system prompt changed, gap, history trimmed, prompt too short, unknown. Calls of the embedded model, without a
+        chat or of unknown price are left out. The block that changed is found from which messages, and which version of
+        a prompt, were sent; texts are not compared.
 
     Raises:
         InvalidRequest: a time that is none, or another ``by``.

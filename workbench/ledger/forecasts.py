@@ -124,6 +124,9 @@ class Forecast:
             said += f". {counted(self.unpriced_calls, 'call', verbs)} not counted"
         return f"{said}."
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 def forecast(
     org: str = DEFAULT_ID, budget: Decimal | float | str | None = None, *, now: Moment | None = None
@@ -141,10 +144,11 @@ def forecast(
         InvalidRequest: there are fewer than 14 whole days since the first call of the last eight weeks: nobody can say.
             Or the budget is no amount.
 
-    Every remaining day is drawn from the days there were, recent ones more often: its weekday's usual part of a mean day,
-    times the level (with a trend as far as the days bear it out), times how much one of the past days differed from what
-    the others had said of it. Where there are days without spend, one more day with it counts as seen. The rest of today is drawn from what was spent after this time on past days. The level is
-    estimated anew for each of 2,000 months, so that what few days do not tell makes the interval wider.
+    Every remaining day is drawn from the days there were, recent ones more often: its weekday's usual part of a mean
+    day, times the level (with a trend as far as the days bear it out), times how much one of the past days differed
+    from what the others had said of it. Where there are days without spend, one more day with it counts as seen. The
+    rest of today is drawn from what was spent after this time on past days. The level is estimated anew for each of
+    2,000 months, so that what few days do not tell makes the interval wider.
 
     Example::
 
@@ -158,7 +162,7 @@ def forecast(
         whose = "the ledger" if org == DEFAULT_ID else f"org {org!r}"
         raise InvalidRequest(
             f"{whose} has {counted(len(history.days), 'whole day')} since its first call of the last {MOST_DAYS} days; "
-            f"a forecast needs {LEAST_DAYS}: ask again later, or see wb.usage(by='day')"
+            f"a forecast needs {LEAST_DAYS}: ask again later, see wb.usage(by='day'), or try it on org=wb.demo_data()"
         )
     limit = runtime().run(_budget_of(org)) if budget is None else _dollars(budget)
     totals = month_totals(history)

@@ -392,7 +392,7 @@ def _one_of(name: str, known: Sequence[str], what: str) -> str:
 
 
 def _history(name: str) -> str:
-    return SHORT_NAMES.get(name) or _one_of(name, [*SHORT_NAMES, *POLICIES], "history")
+    return name if name in POLICIES else SHORT_NAMES[_one_of(name, [*SHORT_NAMES], "history")]
 
 
 def _limit(limit: int | None) -> int:

@@ -85,6 +85,9 @@ class MapEstimate:
     def __str__(self) -> str:
         return "\n".join([self.line, *(f"- {reason}" for reason in self.reasons)])
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
         return f"<p>{escape(self.line)}</p><ul>{reasons}</ul>"

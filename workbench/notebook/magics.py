@@ -8,7 +8,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from workbench.chat import Chat, ReplyStream
-from workbench.errors import InvalidRequest
+from workbench.errors import ConfigurationError, InvalidRequest, PromptError
 from workbench.ledger import usage
 from workbench.prompts.text import values_of
 from workbench.show import display_for
@@ -38,15 +38,21 @@ class ChatMagics(Magics):  # type: ignore[misc]  # IPython has no types
     def ask(self, line: str, cell: str) -> Reply:
         """Ask Claude what the cell says; the chat remembers the cells before."""
         arguments = parse_argstring(self.ask, line)
-        if self.chat is None or arguments.new or arguments.system is not None or arguments.prompt is not None:
+        chat = self.chat
+        if chat is None or arguments.new or arguments.system is not None or arguments.prompt is not None:
             values = None if arguments.var is None else values_of([each.strip("\"'") for each in arguments.var])
             system = arguments.system and arguments.system.strip("\"'")
-            self.chat = Chat(system=system, prompt=arguments.prompt, variables=values)
+            chat = Chat(system=system, prompt=arguments.prompt, variables=values)
         elif arguments.var is not None:
             raise InvalidRequest("--var is for the prompt of a new chat; name it with --prompt")
-        stream = ReplyStream(self.chat, cell.strip(), arguments.model, None, display_for(True), "magic")
-        for _ in stream:
-            pass
+        stream = ReplyStream(chat, cell.strip(), arguments.model, None, display_for(True), "magic")
+        before, self.chat = self.chat, chat
+        try:
+            for _ in stream:
+                pass
+        except (PromptError, ConfigurationError):
+            self.chat = before  # the new one never began
+            raise
         return stream.reply
 
     @line_magic("chat_usage")

@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:  # type: ignore[valid-type]  # Python's own list, not ours
-    return sorted({*globals(), *_LAZY})
+    return sorted({*(name for name in globals() if name.startswith("__")), *_LAZY})

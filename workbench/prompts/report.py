@@ -124,7 +124,7 @@ class Report:
 
         ``value`` is the geometric mean (US dollars, milliseconds, tokens), per cent (errors, thumbs up) or the mean score.
         ``effect``, ``low`` and ``high`` are in ``unit``: ``%`` of the geometric mean, ``points`` of per cent, or as the
-        score is counted. ``chats`` are those that could be compared.
+        score is counted; missing where there are too few to compare. ``chats`` are those that could be compared.
         """
         import pandas as pd  # on use: 0.3 s
 
@@ -137,7 +137,7 @@ class Report:
             )
             rows += [
                 {"outcome": outcome, "arm": each.arm, "chats": each.n[1], "value": each.levels[1]}
-                | {"effect": each.effect, "low": each.low, "high": each.high}
+                | ({"effect": each.effect, "low": each.low, "high": each.high} if each.comparable else nothing)
                 for each in of
             ]
         table = pd.DataFrame(rows, columns=["outcome", "arm", "chats", "value", "effect", "low", "high"])
@@ -161,6 +161,9 @@ class Report:
         widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
         rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
         return "\n".join([self.heading, self.verdict, "", *rows, "", *self.notes])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         head, *rows = self._cells()

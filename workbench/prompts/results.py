@@ -61,8 +61,9 @@ class Plan:
     def basis(self) -> str:
         """Where the figures come from."""
         if self.chats_before >= LEAST:
-            return f"By the {self.chats_before:,} chats of the last {experiments.BEFORE.days} days. {_LOOKS}"
-        return f"By what is usual: the label has had {self.chats_before:,} chats in {experiments.BEFORE.days} days. {_LOOKS}"
+            return f"By how much the {self.chats_before:,} chats of the last {experiments.BEFORE.days} days differ. {_LOOKS}"
+        few = f"the label has had {self.chats_before:,} chats in {experiments.BEFORE.days} days, too few to go by"
+        return f"By how much chats usually differ: {few}. {_LOOKS}"
 
     def __str__(self) -> str:
         unit = f"{self.experiment.unit}s"
@@ -79,7 +80,7 @@ class Plan:
         return f"<div><p>{escape(self.heading)}</p>{table}<p>{escape(self.basis)}</p></div>"
 
 
-_LOOKS = "Four experiments in five show it by then, looked at as often as you like; most need fewer."
+_LOOKS = "With so many, four experiments in five show the change, however often one looks; most need fewer."
 
 
 async def plan(backend: Backend, org_id: str, experiment: StoredExperiment, now: datetime, *, begun: bool) -> Plan:

@@ -164,7 +164,11 @@ async def _missing(backend: Backend, org_id: str, wanted: Reference) -> UnknownP
     known = await backend.rows(query("prompt"), org_id, wanted.name, None, None)
     if not known:
         names = [name for (name,) in await backend.rows(query("prompt_names"), org_id, MOST_NAMED + 1)]
-        hint = f"there are: {_some(names)}" if names else "there is none yet; save one first"
+        hint = (
+            f"there are: {_some(names)}"
+            if names
+            else "there is none yet; save one with wb.prompts.save, `workbench prompts save` or POST /prompts/NAME"
+        )
         return UnknownPrompt("prompt", wanted.name, hint)
     newest = _prompt(known[0]).version
     if wanted.version is not None:

@@ -146,6 +146,8 @@ def import_usage(
     if user is not None and not re.fullmatch(ID_PATTERN, user):
         raise InvalidRequest(f"{user!r} is no id of a user; it should be 1 to 64 letters, digits or . _ : -")
     given = [path] if isinstance(path, str | Path) else list(path)
+    if "" in given:  # what a shell makes of $(llm logs path) where there is no llm; as a path it is this folder
+        raise InvalidRequest("the path is empty; name a file or a folder")
     roots = [Path(one).expanduser() for one in given]
     sources = [(Source(file), root.is_dir()) for root in roots for file in files_at(root)]
     found, notes = Imported(dry_run=dry_run), Notes()
