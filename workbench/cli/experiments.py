@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.tables import print_json, print_table
-from workbench.cli.terminal import example, note, tell, write, write_json
+from workbench.cli.tables import print_rows
+from workbench.cli.terminal import example, tell, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.turns import DEFAULT_ID
 
@@ -118,26 +118,19 @@ def list_experiments(org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """List the experiments, the newest first."""
     from workbench import experiments
 
-    frame = experiments.list(org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note("No experiments yet; start one: workbench experiments start tone --prompt support --arm v1 --arm v2")
-    else:
-        print_table(
-            frame,
-            {
-                "name": "name",
-                "state": "state",
-                "prompt": "prompt",
-                "label": "label",
-                "arms": "arms",
-                "outcome": "decides",
-                "stopped_arms": "stopped by guard",
-                "started_at": "started",
-                "winner": "winner",
-            },
-        )
+    columns = {
+        "name": "name",
+        "state": "state",
+        "prompt": "prompt",
+        "label": "label",
+        "arms": "arms",
+        "outcome": "decides",
+        "stopped_arms": "stopped by guard",
+        "started_at": "started",
+        "winner": "winner",
+    }
+    none = "No experiments yet; start one: workbench experiments start tone --prompt support --arm v1 --arm v2"
+    print_rows(experiments.list(org=org), columns, as_json=as_json, none=none)
 
 
 @experiments.command("report", epilog=example("experiments report tone"))
@@ -159,24 +152,12 @@ def units(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """List the chats or users that were assigned, and how they went."""
     from workbench import experiments
 
+    columns = (
+        *("unit_id", "variant", "cost_usd", "ttft_ms", "duration_ms", "output_tokens"),
+        *("calls", "failed", "thumb", "score", "first_exposed_at"),
+    )
     frame = experiments.units(name, org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note("Nobody was assigned yet.")
-    else:
-        columns = (
-            "unit_id",
-            "variant",
-            "cost_usd",
-            "ttft_ms",
-            "duration_ms",
-            "output_tokens",
-            "calls",
-            "failed",
-            "thumb",
-        )
-        print_table(frame, {column: column for column in (*columns, "score", "first_exposed_at")})
+    print_rows(frame, dict(zip(columns, columns, strict=True)), as_json=as_json, none="Nobody was assigned yet.")
 
 
 @experiments.command("coverage", epilog=example("experiments coverage tone 0.5"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.tables import print_json, print_table, remark, rows_of
+from workbench.cli.tables import print_json, print_rows, remark, rows_of
 from workbench.cli.terminal import clean, example, note, show, tell, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.turns import DEFAULT_ID
@@ -70,16 +70,12 @@ def list_prompts(
     """List the prompts."""
     from workbench import prompts
 
-    frame = prompts.list(search, org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note("No prompt holds that." if search else "No prompts yet; save one: workbench prompts save support FILE")
-    else:
-        print_table(
-            frame,
-            {"name": "name", "latest": "latest", "production": "production", "updated_at": "saved", "note": "note"},
-        )
+    print_rows(
+        prompts.list(search, org=org),
+        {"name": "name", "latest": "latest", "production": "production", "updated_at": "saved", "note": "note"},
+        as_json=as_json,
+        none="No prompt holds that." if search else "No prompts yet; save one: workbench prompts save support FILE",
+    )
 
 
 @prompts.command("show", epilog=example("prompts show support@staging"))
@@ -112,13 +108,8 @@ def history(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """List the versions of a prompt, the newest first."""
     from workbench import prompts
 
-    frame = prompts.history(name, org=org)
-    if as_json:
-        print_json(frame)
-    else:
-        print_table(
-            frame, {"version": "version", "labels": "labels", "created_at": "saved", "author": "by", "note": "note"}
-        )
+    columns = {"version": "version", "labels": "labels", "created_at": "saved", "author": "by", "note": "note"}
+    print_rows(prompts.history(name, org=org), columns, as_json=as_json)
 
 
 @prompts.command("search", epilog=example('prompts search "be brief"'))
@@ -130,15 +121,8 @@ def search(
     """List the versions of any prompt that hold a text."""
     from workbench import prompts
 
-    frame = prompts.search(text, org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note(f"No version holds {text!r}.")
-    else:
-        print_table(
-            frame, {"name": "name", "version": "version", "labels": "labels", "created_at": "saved", "note": "note"}
-        )
+    columns = {"name": "name", "version": "version", "labels": "labels", "created_at": "saved", "note": "note"}
+    print_rows(prompts.search(text, org=org), columns, as_json=as_json, none=f"No version holds {text!r}.")
 
 
 @prompts.command("diff", epilog=example("prompts diff support 3 4"))
@@ -181,34 +165,27 @@ def labels(
 
     if moves and name is None:
         raise InvalidRequest("--moves are those of one prompt; name it")
-    frame = prompts.moves(name, org=org) if moves and name else prompts.labels(name, org=org)
-    frame = frame.astype({"version": "Int64"})
-    if as_json:
-        print_json(frame)
-    elif moves:
-        print_table(
-            frame,
-            {
-                "label": "label",
-                "from_version": "from",
-                "version": "to",
-                "moved_at": "when",
-                "moved_by": "by",
-                "note": "note",
-            },
-        )
+    if moves and name:
+        frame = prompts.moves(name, org=org)
+        columns = {
+            "label": "label",
+            "from_version": "from",
+            "version": "to",
+            "moved_at": "when",
+            "moved_by": "by",
+            "note": "note",
+        }
     else:
-        print_table(
-            frame,
-            {
-                "name": "name",
-                "label": "label",
-                "version": "version",
-                "protected": "protected",
-                "moved_at": "moved",
-                "moved_by": "by",
-            },
-        )
+        frame = prompts.labels(name, org=org)
+        columns = {
+            "name": "name",
+            "label": "label",
+            "version": "version",
+            "protected": "protected",
+            "moved_at": "moved",
+            "moved_by": "by",
+        }
+    print_rows(frame.astype({"version": "Int64"}), columns, as_json=as_json)
 
 
 @prompts.command("backtest", epilog=example("prompts backtest support@4 --last 20 --max-cost 1"))

@@ -176,8 +176,14 @@ def new_table(*, totals: bool = True) -> Table:
     )
 
 
-def print_table(frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    """Print these columns under these titles."""
+def print_rows(frame: pd.DataFrame, columns: dict[str, str], *, as_json: bool, none: str = "") -> None:
+    """Print rows as JSON, or these columns of them under these titles; or say that there are none."""
+    if as_json:
+        print_json(frame)
+        return
+    if none and frame.empty:
+        note(none)
+        return
     table = new_table(totals=False)
     for column, title in columns.items():
         number = column in ("version", "from_version", "latest", "production")
