@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import strategies as st
@@ -15,11 +14,9 @@ from tests.test_experiments import turn_in
 from workbench.errors import Conflict, InvalidRequest, LabelProtected
 from workbench.ids import new_id
 from workbench.prompts import experiments, labelling, versions
+from workbench.prompts.experiments import StoredExperiment
 from workbench.prompts.text import variables_of
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
-
-if TYPE_CHECKING:
-    from workbench.prompts.experiments import StoredExperiment
 
 NAMES = st.sampled_from(["support", "tone"])
 LABELS = st.sampled_from(["production", "staging"])
@@ -135,10 +132,11 @@ class Machine(StoreMachine):
         self, name: str, prompt: str, label: str, arms: dict[int, float], coverage: float, unit: str
     ) -> StoredExperiment:
         backend = self.store.backend
-        wanted = await experiments.prepared(
-            backend, DEFAULT_ID, name, prompt, arms, label=label, coverage=coverage, unit=unit, guard={"errors": 2}
+        wanted = StoredExperiment(
+            name, prompt, arms, "cost", label=label, coverage=coverage, unit=unit, guard={"errors": 2}
         )
-        return await experiments.start(backend, DEFAULT_ID, wanted, datetime.now(UTC), "ada")
+        ready = await experiments.prepared(backend, DEFAULT_ID, wanted)
+        return await experiments.start(backend, DEFAULT_ID, ready, datetime.now(UTC), "ada")
 
     def running_on(self, prompt: str, label: str) -> StoredExperiment | None:
         found = [e for e in self.experiments.values() if e.running and (e.prompt, e.label) == (prompt, label)]

@@ -233,20 +233,18 @@ async def report(name: Name, caller: PromptReader, service: Shared) -> Response:
 async def start(name: Name, body: NewExperiment, caller: PromptKeeper, service: Shared) -> Response:
     """Assign new chats that ask for the label to the arms, by the hash of their ids; each keeps its version."""
     backend, org_id, now = service.engine.store.backend, caller.org_id, datetime.now(UTC)
-    wanted = await stored.prepared(
-        backend,
-        org_id,
-        name,
-        body.prompt,
-        body.arms,
+    wanted = StoredExperiment(
+        name=name,
+        prompt=body.prompt,
+        arms=body.arms,
         outcome=body.outcome,
         unit=body.unit,
         coverage=body.coverage,
         label=body.label,
-        guard=body.guard.model_dump(exclude_none=True) if body.guard else None,
+        guard=body.guard.model_dump(exclude_none=True) if body.guard else {},
         note=body.note,
     )
-    begun = await stored.start(backend, org_id, wanted, now, caller.user_id)
+    begun = await stored.start(backend, org_id, await stored.prepared(backend, org_id, wanted), now, caller.user_id)
     async with service.tables:
         plan = await results.plan(backend, org_id, begun, now, begun=True)
     return shapes.response(msgspec.convert(plan.portable, shapes.ExperimentStarted), 201)
