@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+from fastapi import Response
 from msgspec import UNSET, Meta, UnsetType
 
 if TYPE_CHECKING:
@@ -389,6 +390,32 @@ REFERENCES: dict[type, dict[str, Any]] = dict(zip(_SHAPES, _references, strict=T
 def problem(description: str) -> dict[str, Any]:
     """Return what the OpenAPI document says of an answer that is a problem."""
     return {"description": description, "content": {"application/json": {"schema": REFERENCES[Problem]}}}
+
+
+def answer(description: str, shape: type, example: object, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Return what the OpenAPI document says of an answer of this shape."""
+    content = {"application/json": {"schema": REFERENCES[shape], "example": example}}
+    return {status: {"description": description, "content": content}}
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: problem("a header is wrong"),
+    403: problem("the request comes from a page of another origin, or the key lacks the scope"),
+    422: problem("a parameter does not fit, or there is no such parameter"),
+    503: problem("the store fails"),
+}
+"""Of requests without a body."""
+PROBLEMS_OF_BODIES = PROBLEMS | {
+    408: problem("the rest of the body did not come"),
+    413: problem("the body is larger than 1 MiB"),
+    415: problem("the body is not `application/json`"),
+    422: problem("a field does not fit, or there is no such field"),
+}
+
+
+def response(shape: msgspec.Struct, status: int = 200) -> Response:
+    """Return an answer that no cache keeps."""
+    return Response(encode(shape), status, {"cache-control": "no-store"}, media_type="application/json")
 
 
 def usage(counted: turns.Usage) -> Usage:

@@ -21,6 +21,7 @@ from workbench.errors import Conflict, InvalidRequest, LabelProtected, NotFound,
 from workbench.ids import new_id
 from workbench.prompts import experiments, labelling, results, versions, watch
 from workbench.prompts.choosing import choose, for_turn
+from workbench.prompts.experiments import StoredExperiment
 from workbench.prompts.sizes import sizes
 from workbench.prompts.text import Reference
 from workbench.store import Store, erase
@@ -28,16 +29,18 @@ from workbench.turns import DEFAULT_ID, Caller, ChatInfo, Exposure, PromptWanted
 
 if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
-    from workbench.prompts.experiments import StoredExperiment
     from workbench.turns import LiveTurn
 
 HALVES = {"v1": 0.5, "v2": 0.5}
 SUPPORT = Reference("support")
 
 
-async def started(store: Store, name: str = "tone", arms: Any = HALVES, **more: Any) -> StoredExperiment:
-    wanted = await experiments.prepared(store.backend, DEFAULT_ID, name, more.pop("prompt", "support"), arms, **more)
-    return await experiments.start(store.backend, DEFAULT_ID, wanted, NOON, "ada")
+async def started(
+    store: Store, name: str = "tone", arms: Any = HALVES, by: str = "ada", **more: Any
+) -> StoredExperiment:
+    wanted = StoredExperiment(name=name, arms=arms, **{"prompt": "support", "outcome": "cost"} | more)
+    ready = await experiments.prepared(store.backend, DEFAULT_ID, wanted)
+    return await experiments.start(store.backend, DEFAULT_ID, ready, NOON, by)
 
 
 async def stopped(store: Store, name: str = "tone", **more: Any) -> StoredExperiment:
@@ -717,8 +720,7 @@ async def counted(store: Store, tables: tuple[str, ...], org_id: str = DEFAULT_I
 async def an_experiment_of_two(store: Store) -> tuple[LiveTurn, LiveTurn]:
     """A chat of Ada's and one of Bob's, each rated and scored; coverage was changed, and an arm stopped."""
     await saved(store, "one", "two")
-    wanted = await experiments.prepared(store.backend, DEFAULT_ID, "tone", "support", HALVES, unit="user")
-    await experiments.start(store.backend, DEFAULT_ID, wanted, NOON, "bob")
+    await started(store, by="bob", unit="user")
     bob = Caller(DEFAULT_ID, "bob")
     turns = await turn_in(store, ADA), await turn_in(store, bob)
     for turn, caller in zip(turns, (ADA, bob), strict=True):

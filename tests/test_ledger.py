@@ -18,6 +18,7 @@ from workbench.runtime import runtime
 from workbench.store.backend import Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
@@ -253,6 +254,24 @@ def test_a_limit_below_zero_is_refused_and_none_is_too_large(two_turns: wb.Chat)
     with pytest.raises(wb.InvalidRequest, match="limit is -1; at least 0 chats can be listed"):
         wb.chats(limit=-1)
     assert len(wb.chats(limit=10**30)) == 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda text: wb.usage(org=text),
+        lambda text: wb.usage(where={"model": text}),
+        lambda text: wb.chats(text),
+        lambda text: wb.messages(search=text),
+        lambda text: wb.prompts.search(text),
+        lambda text: wb.prompts.save("support", "Be brief.", org=text),
+        lambda text: wb.experiments.list(org=text),
+        lambda text: wb.sql(f"SELECT '{text}'"),
+    ],
+)
+def test_what_is_no_text_is_refused_and_the_store_not_blamed(no_key: Path, ask: Callable[[str], object]) -> None:
+    with pytest.raises(wb.InvalidRequest, match="a name or a text holds characters that are no text"):
+        ask("a\ud800")
 
 
 def test_a_group_named_twice_counts_once(two_turns: wb.Chat) -> None:

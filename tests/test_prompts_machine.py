@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import count
-from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from tests.owner import OwnerProcess
+from tests.machine import StoreMachine, run_machine
 from tests.test_experiments import turn_in
-from tests.test_store_machine import Database, OwnFile
 from workbench.errors import Conflict, InvalidRequest, LabelProtected
 from workbench.ids import new_id
 from workbench.prompts import experiments, labelling, versions
+from workbench.prompts.experiments import StoredExperiment
 from workbench.prompts.text import variables_of
-from workbench.store import Store
 from workbench.turns import DEFAULT_ID, Caller, ChatInfo, PromptWanted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from pathlib import Path
-
-    from tests.test_store_machine import Home
-    from workbench.prompts.experiments import StoredExperiment
 
 NAMES = st.sampled_from(["support", "tone"])
 LABELS = st.sampled_from(["production", "staging"])
@@ -47,16 +27,11 @@ EXPERIMENTS = st.sampled_from(["first", "second", "third"])
 EFFORTS = st.sampled_from([None, "low", "max"])
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(StoreMachine):
     """Saves, moves, rollbacks, protection, experiments and chats, reopened stores and other owners, in any order."""
-
-    home_of: Callable[[], Home]
 
     def __init__(self) -> None:
         super().__init__()
-        self.home = type(self).home_of()
-        self.runner = asyncio.Runner()
-        self.store: Store = self.run_(Store.open(self.home.address))
         self.saved: dict[str, list[tuple[str, str | None]]] = {}
         """Text and effort of every version, by name."""
         self.stacks: dict[tuple[str, str], list[int]] = {}
@@ -68,9 +43,6 @@ class Machine(RuleBasedStateMachine):
         """As each was started, with its end and its coverage once those were changed."""
         self.chats: dict[str, tuple[str, str, tuple[str, str] | None]] = {}
         """The user and the version of every chat, and the experiment and arm that assigned it."""
-
-    def run_(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.runner.run(work)
 
     @initialize(coverage=st.sampled_from([0.5, 1.0]), users=st.lists(st.sampled_from(["ada", "bob"]), max_size=4))
     def begin(self, coverage: float, users: list[str]) -> None:
@@ -160,10 +132,11 @@ class Machine(RuleBasedStateMachine):
         self, name: str, prompt: str, label: str, arms: dict[int, float], coverage: float, unit: str
     ) -> StoredExperiment:
         backend = self.store.backend
-        wanted = await experiments.prepared(
-            backend, DEFAULT_ID, name, prompt, arms, label=label, coverage=coverage, unit=unit, guard={"errors": 2}
+        wanted = StoredExperiment(
+            name, prompt, arms, "cost", label=label, coverage=coverage, unit=unit, guard={"errors": 2}
         )
-        return await experiments.start(backend, DEFAULT_ID, wanted, datetime.now(UTC), "ada")
+        ready = await experiments.prepared(backend, DEFAULT_ID, wanted)
+        return await experiments.start(backend, DEFAULT_ID, ready, datetime.now(UTC), "ada")
 
     def running_on(self, prompt: str, label: str) -> StoredExperiment | None:
         found = [e for e in self.experiments.values() if e.running and (e.prompt, e.label) == (prompt, label)]
@@ -224,15 +197,6 @@ class Machine(RuleBasedStateMachine):
         self.chats[chat.id] = (user, f"{prompt}@{version}", experiment)
         assert (said.prompt, said.experiment) == (f"{prompt}@{version}", experiment and experiment[0])
 
-    @rule()
-    def reopen(self) -> None:
-        self.store.close()
-        self.store = self.run_(Store.open(self.home.address))
-
-    @rule()
-    def take_over(self) -> None:
-        self.home.take_over()
-
     @invariant()
     def holds_what_it_should(self) -> None:
         backend = self.store.backend
@@ -266,43 +230,6 @@ class Machine(RuleBasedStateMachine):
             kept = None if chat.exposure is None else (chat.exposure.experiment, chat.exposure.variant)
             assert (str(chat.prompt), kept) == (prompt, experiment)
 
-    def teardown(self) -> None:
-        self.store.close()
-        self.home.leave()
-        self.runner.close()
 
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[OwnerProcess]:
-    process = OwnerProcess()
-    yield process
-    process.end()
-
-
-@pytest.mark.parametrize("backend", ["file", "client", "postgresql"])
-def test_prompts_are_what_their_model_says(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    numbers = count(1)
-    if backend == "postgresql":
-        server = request.getfixturevalue("postgres")
-        template = request.getfixturevalue("postgres_tables")
-    else:
-        other = request.getfixturevalue("other")
-        empty = tmp_path / "empty.duckdb"
-        asyncio.run(Store.open(str(empty))).close()
-
-    def home() -> Home:
-        if backend == "postgresql":
-            return Database(server, template)
-        path = tmp_path / f"{next(numbers)}.duckdb"
-        shutil.copy(empty, path)
-        return OwnFile(str(path), other, other_first=backend == "client")
-
-    class Here(Machine):
-        home_of = staticmethod(home)
-
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Here,
-        settings=settings(
-            max_examples=8, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+def test_prompts_are_what_their_model_says(backend: str, request: pytest.FixtureRequest) -> None:
+    run_machine(Machine, backend, request, steps=30)

@@ -334,6 +334,33 @@ async def test_of_those_queued_together_only_the_one_at_fault_fails(file_store: 
     assert kept == [("a",), ("b",), ("c",), ("there already",)]
 
 
+async def test_half_a_surrogate_pair_is_refused_wherever_it_is_sent(store: Store) -> None:
+    backend, of_it = store.backend, "SELECT id FROM chats WHERE org_id = $1"
+    asked = (
+        backend.rows(of_it, "\ud800"),
+        backend.arrow(of_it, "\ud800"),
+        backend.rows("SELECT id FROM chats WHERE id = ANY($1)", ["\ud800"]),
+        backend.write([Statement("DELETE FROM chats WHERE org_id = $1", ("\ud800",))]),
+        store.read_only("SELECT '\ud800'"),
+    )
+    for each in asked:
+        with pytest.raises(InvalidRequest, match=r"no text \(NUL or half a surrogate pair\); remove them"):
+            await each
+
+
+async def test_half_a_surrogate_pair_keeps_nothing_from_being_written_that_is_queued_beside_it(
+    file_store: Store,
+) -> None:
+    file, insert = own_file(file_store), "INSERT INTO users (org_id, id, created_at) VALUES ('o', $1, $2)"
+    with writer_kept_waiting(file):
+        bad, good = [file.begin_write([Statement(insert, (name, NOON))]) for name in ("\ud800", "a")]
+    await asyncio.wrap_future(good)
+
+    with pytest.raises(InvalidRequest):
+        await asyncio.wrap_future(bad)
+    assert await file_store.backend.rows("SELECT id FROM users WHERE org_id = 'o'") == [("a",)]
+
+
 TURN_TABLES = (
     "SELECT * FROM chats ORDER BY id",
     "SELECT * FROM messages ORDER BY id",

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import Bundle, consumes, initialize, invariant, multiple, precondition, rule
 
-from tests.owner import OwnerProcess
+from tests.machine import StoreMachine, run_machine
 from tests.test_store import ADA, a_turn
 from workbench.errors import NotFound, StoreBusy
 from workbench.ids import new_id
-from workbench.store import Store
 from workbench.store.check import check
 from workbench.turns import ChatInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
     from decimal import Decimal
-    from pathlib import Path
 
-    from tests.postgres import PostgresServer
     from workbench.turns import LiveTurn
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
@@ -53,34 +35,14 @@ class Model:
     """Turns that are on their way, by chat."""
 
 
-class Home:
-    """Where the store of one run is, and what can happen to whoever serves it."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    def take_over(self) -> None:
-        """Let somebody else serve the rows from now on."""
-
-    def leave(self) -> None:
-        """Tidy up."""
-
-
-class Machine(RuleBasedStateMachine):
+class Machine(StoreMachine):
     """Turns, forks, deletions, reopened stores and other owners, in any order."""
 
     chats = Bundle("chats")
-    home_of: Callable[[], Home]
 
     def __init__(self) -> None:
         super().__init__()
-        self.home = type(self).home_of()
         self.model = Model()
-        self.runner = asyncio.Runner()
-        self.store: Store = self.run_(Store.open(self.home.address))
-
-    def run_(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.runner.run(work)
 
     @initialize(target=chats, question=WORDS, text=WORDS)
     def first(self, question: str, text: str) -> ChatInfo:
@@ -143,17 +105,12 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """What was on its way is lost, but not what had come of it."""
-        self.store.close()
-        self.store = self.run_(Store.open(self.home.address))
+        super().reopen()
         for id, turn in self.model.live.items():
             role, text, _ = self.model.chats[id][-1]
             self.model.chats[id][-1] = (role, text, "lost")
             self.model.usage[turn.id] = (id, "lost", None)
         self.model.live.clear()
-
-    @rule()
-    def take_over(self) -> None:
-        self.home.take_over()
 
     @invariant()
     def holds_what_it_should(self) -> None:
@@ -171,11 +128,6 @@ class Machine(RuleBasedStateMachine):
         assert [f.name for f in self.run_(check(self.store.backend)) if not f.ok] == []
         assert self.run_(self.store.backend.rows("SELECT id FROM holds WHERE state = 'open'")) == []
 
-    def teardown(self) -> None:
-        self.store.close()
-        self.home.leave()
-        self.runner.close()
-
     def _begin(self, chat: ChatInfo, question: str, text: str) -> None:
         turn = a_turn(chat, question, text, started_at=datetime.now(UTC))
         self.run_(self.store.begin(turn))
@@ -183,74 +135,5 @@ class Machine(RuleBasedStateMachine):
         self.model.chats[chat.id] += [("user", question, "complete"), ("assistant", "", "streaming")]
 
 
-# The three homes ----------------------------------------------------------------------------------------------------
-
-
-class OwnFile(Home):
-    """A file of this process's own, which another process opens too, and keeps when this one closes it."""
-
-    def __init__(self, path: str, other: OwnerProcess, *, other_first: bool) -> None:
-        super().__init__(path)
-        self.other = other
-        self.other_has_it = False
-        if other_first:
-            self.take_over()
-
-    def take_over(self) -> None:
-        """The other process opens the file, as a client if this one owns it; or leaves it, and this one takes over."""
-        (self.other.close if self.other_has_it else self.other.open)(self.address)
-        self.other_has_it = not self.other_has_it
-
-    def leave(self) -> None:
-        if self.other_has_it:
-            self.take_over()
-
-
-class Database(Home):
-    """A database whose server hangs up."""
-
-    def __init__(self, server: PostgresServer, template: str) -> None:
-        self.server, self.name = server, server.database(template)
-        super().__init__(server.url(self.name))
-
-    def take_over(self) -> None:
-        self.server.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")
-
-    def leave(self) -> None:
-        self.server.drop(self.name)
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[OwnerProcess]:
-    process = OwnerProcess()
-    yield process
-    process.end()
-
-
-@pytest.mark.parametrize("backend", ["file", "client", "postgresql"])
-def test_the_store_does_what_its_model_does(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    numbers = count(1)
-    if backend == "postgresql":
-        server = request.getfixturevalue("postgres")
-        template = request.getfixturevalue("postgres_tables")
-    else:
-        other = request.getfixturevalue("other")
-        empty = tmp_path / "empty.duckdb"
-        asyncio.run(Store.open(str(empty))).close()
-
-    def home() -> Home:
-        if backend == "postgresql":
-            return Database(server, template)
-        path = tmp_path / f"{next(numbers)}.duckdb"
-        shutil.copy(empty, path)
-        return OwnFile(str(path), other, other_first=backend == "client")
-
-    class Here(Machine):
-        home_of = staticmethod(home)
-
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Here,
-        settings=settings(
-            max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+def test_the_store_does_what_its_model_does(backend: str, request: pytest.FixtureRequest) -> None:
+    run_machine(Machine, backend, request, steps=25)

@@ -1,12 +1,12 @@
-"""Pictures of all plots on the demo ledger, to be looked at: ``python -m tools.plots FOLDER``.
+"""Pictures of all plots on the demo ledger, to be looked at.
 
-Each is 640 pixels wide, once in colour and once in grey.
+``python -m tools.plots FOLDER``: each is 640 pixels wide, once in colour and once in grey.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,8 +18,11 @@ from tests.bench.plots import LONGEST, UNTIL, plots
 from workbench import runtime
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """Draw them."""
+    parser = argparse.ArgumentParser(prog="python -m tools.plots", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    folder = parser.parse_args().folder
     mpl.use("agg")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as store:
@@ -34,4 +37,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -94,13 +94,13 @@ def start(
 
         wb.experiments.start("tone", prompt="support", arms={"v3": 0.5, "v4": 0.5}, outcome="cost")
     """
+    wanted = StoredExperiment(
+        name=name, prompt=prompt, arms=arms, outcome=outcome, unit=unit,
+        coverage=coverage, label=label, guard=guard or {}, note=note,
+    )  # fmt: skip
 
     async def begun(backend: Backend) -> Plan:
-        wanted = await stored.prepared(
-            backend, org, name, prompt, arms,
-            outcome=outcome, unit=unit, coverage=coverage, label=label, guard=guard, note=note,
-        )  # fmt: skip
-        experiment = await stored.start(backend, org, wanted, _now(), who(user))
+        experiment = await stored.start(backend, org, await stored.prepared(backend, org, wanted), _now(), who(user))
         return await results.plan(backend, org, experiment, _now(), begun=True)
 
     return ask_store(begun)
@@ -124,10 +124,10 @@ def sample_size(
 
         wb.experiments.sample_size("support", {"v3": 0.5, "v4": 0.5}, "thumbs")
     """
+    wanted = StoredExperiment(name="planned", prompt=prompt, arms=arms, outcome=outcome, unit=unit, label=label)
 
     async def planned(backend: Backend) -> Plan:
-        wanted = await stored.prepared(backend, org, "planned", prompt, arms, outcome=outcome, unit=unit, label=label)
-        return await results.plan(backend, org, wanted, _now(), begun=False)
+        return await results.plan(backend, org, await stored.prepared(backend, org, wanted), _now(), begun=False)
 
     return ask_store(planned)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from server import idempotency, shapes
 from server.auth import ID_PATTERN, Identified
+from server.routes.fields import NO_NUL, NOT_BLANK, whole
 from server.service import Service, Shared
 from server.stream import StreamedReply, TurnResponse, WholeReply, replayed
 from workbench.prompts.choosing import asked_again
@@ -17,14 +18,9 @@ from workbench.turns import Caller, ChatInfo, PromptWanted, Reply
 router = APIRouter(tags=["chat"])
 
 
-def _whole(value: object) -> object:
-    """JSON has one kind of number: some clients write 64 as 64.0, and its schema language calls both an integer."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$"
-Value = Annotated[str, Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
-Whole = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Value = Annotated[str, Field(json_schema_extra={"pattern": NO_NUL})]
+Whole = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 
 
 class ChatRequest(BaseModel):
@@ -44,7 +40,7 @@ class ChatRequest(BaseModel):
         },
     )
 
-    message: str = Field(description="what to ask", json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})
+    message: str = Field(description="what to ask", json_schema_extra={"pattern": NOT_BLANK})
     chat_id: str | None = Field(
         None, pattern=ID_PATTERN, description="the chat to go on with; without it a new one begins"
     )

@@ -130,25 +130,14 @@ _EXAMPLE_CHAT = _CHAT | {
     "cost_usd": "0.000148",
     "messages": [_QUESTION, _REPLY],
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: shapes.problem("a header is wrong"),
-    403: shapes.problem("the request comes from a page of another origin, or the key lacks the scope"),
-    422: shapes.problem("a parameter does not fit, or there is no such parameter"),
-    503: shapes.problem("the store fails"),
-}
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: shapes.problem("no such chat, or it belongs to somebody else")}
-
-
-def _answer(description: str, shape: type, example: object) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": shapes.REFERENCES[shape], "example": example}}
-    return {200: {"description": description, "content": content}}
 
 
 @router.get(
     "/chats",
     summary="The chats there are",
     response_class=Response,
-    responses=_answer("the chats, the one used last first", shapes.ChatPage, _EXAMPLE_PAGE) | _PROBLEMS,
+    responses=shapes.answer("the chats, the one used last first", shapes.ChatPage, _EXAMPLE_PAGE) | shapes.PROBLEMS,
 )
 async def chats(asked: Annotated[ChatsQuery, Query()], caller: Identified, service: Shared) -> Response:
     """List the caller's own chats. Page by page each comes once; one that is asked in meanwhile is on the first page."""
@@ -157,16 +146,16 @@ async def chats(asked: Annotated[ChatsQuery, Query()], caller: Identified, servi
     rows = table.to_pylist()
     shown = rows[: asked.limit]
     next = _place_of(shown[-1]) if len(rows) > len(shown) else None
-    return _json(shapes.ChatPage(chats=[_summary(row) for row in shown], next=next))
+    return shapes.response(shapes.ChatPage(chats=[_summary(row) for row in shown], next=next))
 
 
 @router.get(
     "/chats/{chat_id}",
     summary="One chat, with its messages",
     response_class=Response,
-    responses=_answer("the chat, with all its messages", shapes.ChatWithMessages, _EXAMPLE_CHAT)
+    responses=shapes.answer("the chat, with all its messages", shapes.ChatWithMessages, _EXAMPLE_CHAT)
     | _NOT_FOUND
-    | _PROBLEMS,
+    | shapes.PROBLEMS,
 )
 async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response:
     """Read a chat of the caller; what is being answered right now is there as far as it was saved."""
@@ -177,7 +166,7 @@ async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response
         used = {row["message_id"]: row for row in (await store.chat_usage(caller, chat_id)).to_pylist()}
         cost = await store.chat_cost(caller, chat_id)
         rated = await feedback.given(store.backend, caller, chat_id)
-    return _json(
+    return shapes.response(
         shapes.ChatWithMessages(
             chat_id=info.id,
             title=info.title,
@@ -203,15 +192,11 @@ async def chat(chat_id: ChatId, caller: Identified, service: Shared) -> Response
         409: shapes.problem("a turn of it is running and has to be billed; stop it, or wait"),
     }
     | _NOT_FOUND
-    | _PROBLEMS,
+    | shapes.PROBLEMS,
 )
 async def delete(chat_id: ChatId, caller: Identified, service: Shared) -> None:
     """Delete a chat of the caller with its messages. What it cost stays in the ledger, and chats forked from it stay."""
     await service.engine.store.delete_chat(caller, chat_id)
-
-
-def _json(shape: shapes.ChatPage | shapes.ChatWithMessages) -> Response:
-    return Response(shapes.encode(shape), headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 def _summary(row: dict[str, Any]) -> shapes.ChatSummary:

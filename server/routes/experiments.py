@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from server import shapes
 from server.auth import ID_PATTERN, Admin, Identified, PromptKeeper, PromptReader
-from server.routes.prompts import NO_NUL, Note
+from server.routes.fields import LABEL_PATTERN, NO_NUL, Note, whole
 from server.service import Shared
 from workbench.prompts import experiments as stored
 from workbench.prompts import results
@@ -29,16 +29,9 @@ def _number(value: object) -> object:
     return value
 
 
-def _whole(value: object) -> object:
-    """JSON has one kind of number: some clients write 1 as 1.0."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="the experiment", examples=["tone"])]
 PromptName = Annotated[str, Field(pattern=NAME_PATTERN)]
-LabelName = Annotated[
-    str, WithJsonSchema({"type": "string", "pattern": r"^(?!(v?[0-9]+|latest)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"})
-]
+LabelName = Annotated[str, WithJsonSchema({"type": "string", "pattern": LABEL_PATTERN})]
 Arm = Annotated[str, Field(pattern=r"^v[1-9][0-9]{0,8}$")]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(_number)]
 Weight = Annotated[float, Field(ge=0.001, le=1000), BeforeValidator(_number)]
@@ -120,7 +113,7 @@ class NewFeedback(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"score": 1, "comment": "just what I needed"}]})
 
-    score: Annotated[Literal[1, -1], BeforeValidator(_number), BeforeValidator(_whole)] = Field(
+    score: Annotated[Literal[1, -1], BeforeValidator(_number), BeforeValidator(whole)] = Field(
         description="1 for a thumb up, -1 for one down"
     )
     comment: Annotated[str | None, Field(max_length=LONGEST_NOTE, json_schema_extra={"pattern": NO_NUL})] = Field(
@@ -187,35 +180,21 @@ _EXAMPLE_REPORT = {
     ],
     "notes": ["Only cost decides; the other outcomes show what else changed, and have no verdict."],
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: shapes.problem("a header is wrong"),
-    403: shapes.problem("the request comes from a page of another origin, or the key lacks the scope"),
-    422: shapes.problem("a parameter does not fit, or there is no such parameter"),
-    503: shapes.problem("the store fails"),
-}
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: shapes.problem("the org has no such experiment")}
-_CHANGES = _PROBLEMS | {
+_CHANGES = shapes.PROBLEMS_OF_BODIES | {
     400: shapes.problem("the body is no JSON or no text, it cannot work like this, or a header is wrong"),
-    408: shapes.problem("the rest of the body did not come"),
-    413: shapes.problem("the body is larger than 1 MiB"),
-    415: shapes.problem("the body is not `application/json`"),
-    422: shapes.problem("a field does not fit, or there is no such field"),
 }
 
 
-def _answer(description: str, shape: type, example: object, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": shapes.REFERENCES[shape], "example": example}}
-    return {status: {"description": description, "content": content}}
-
-
-_STATE = _answer("the experiment as it is now", shapes.Experiment, _EXAMPLE)
+_STATE = shapes.answer("the experiment as it is now", shapes.Experiment, _EXAMPLE)
 
 
 @router.get(
     "/experiments",
     summary="The experiments there are",
     response_class=Response,
-    responses=_answer("by name", shapes.ExperimentPage, {"experiments": [_EXAMPLE], "next": None}) | _PROBLEMS,
+    responses=shapes.answer("by name", shapes.ExperimentPage, {"experiments": [_EXAMPLE], "next": None})
+    | shapes.PROBLEMS,
 )
 async def experiments(asked: Annotated[ExperimentsQuery, Query()], caller: PromptReader, service: Shared) -> Response:
     """List the org's experiments, those that run and those that were stopped."""
@@ -223,22 +202,22 @@ async def experiments(asked: Annotated[ExperimentsQuery, Query()], caller: Promp
     found = await stored.known(backend, caller.org_id, asked.limit + 1, asked.after)
     shown = found[: asked.limit]
     next = shown[-1].name if len(found) > len(shown) else None
-    return _json(shapes.ExperimentPage(experiments=[*map(_experiment, shown)], next=next))
+    return shapes.response(shapes.ExperimentPage(experiments=[*map(_experiment, shown)], next=next))
 
 
 @router.get(
     "/experiments/{name}",
     summary="What an experiment has shown so far",
     response_class=Response,
-    responses=_answer("its report, which holds however often one looks", shapes.ExperimentReport, _EXAMPLE_REPORT)
+    responses=shapes.answer("its report, which holds however often one looks", shapes.ExperimentReport, _EXAMPLE_REPORT)
     | _NOT_FOUND
-    | _PROBLEMS,
+    | shapes.PROBLEMS,
 )
 async def report(name: Name, caller: PromptReader, service: Shared) -> Response:
     """Read the report. Effects are in `unit`: `%` of the geometric mean, `points` of per cent, or as the score is counted."""
     async with service.tables:
         made = await results.report(service.engine.store.backend, caller.org_id, name)
-    return _json(msgspec.convert(results.portable_report(made), shapes.ExperimentReport))
+    return shapes.response(msgspec.convert(results.portable_report(made), shapes.ExperimentReport))
 
 
 @router.post(
@@ -246,7 +225,7 @@ async def report(name: Name, caller: PromptReader, service: Shared) -> Response:
     summary="Start an experiment",
     status_code=201,
     response_class=Response,
-    responses=_answer("it runs; with how many chats it needs", shapes.ExperimentStarted, _EXAMPLE_STARTED, 201)
+    responses=shapes.answer("it runs; with how many chats it needs", shapes.ExperimentStarted, _EXAMPLE_STARTED, 201)
     | {404: shapes.problem("the org has no such prompt, label or version")}
     | {409: shapes.problem("the name was used, or another experiment runs on the label")}
     | _CHANGES,
@@ -254,23 +233,21 @@ async def report(name: Name, caller: PromptReader, service: Shared) -> Response:
 async def start(name: Name, body: NewExperiment, caller: PromptKeeper, service: Shared) -> Response:
     """Assign new chats that ask for the label to the arms, by the hash of their ids; each keeps its version."""
     backend, org_id, now = service.engine.store.backend, caller.org_id, datetime.now(UTC)
-    wanted = await stored.prepared(
-        backend,
-        org_id,
-        name,
-        body.prompt,
-        body.arms,
+    wanted = StoredExperiment(
+        name=name,
+        prompt=body.prompt,
+        arms=body.arms,
         outcome=body.outcome,
         unit=body.unit,
         coverage=body.coverage,
         label=body.label,
-        guard=body.guard.model_dump(exclude_none=True) if body.guard else None,
+        guard=body.guard.model_dump(exclude_none=True) if body.guard else {},
         note=body.note,
     )
-    begun = await stored.start(backend, org_id, wanted, now, caller.user_id)
+    begun = await stored.start(backend, org_id, await stored.prepared(backend, org_id, wanted), now, caller.user_id)
     async with service.tables:
         plan = await results.plan(backend, org_id, begun, now, begun=True)
-    return _json(msgspec.convert(plan.portable, shapes.ExperimentStarted), 201)
+    return shapes.response(msgspec.convert(plan.portable, shapes.ExperimentStarted), 201)
 
 
 @router.post(
@@ -300,7 +277,7 @@ async def stop(name: Name, body: End, caller: PromptKeeper, admin: Admin, servic
         by=caller.user_id,
         force=admin,
     )
-    return _json(_experiment(ended))
+    return shapes.response(_experiment(ended))
 
 
 @router.put(
@@ -313,7 +290,7 @@ async def cover(name: Name, body: NewCoverage, caller: PromptKeeper, service: Sh
     """Change the coverage, the only thing that can be changed; no unit changes its arm."""
     backend, now = service.engine.store.backend, datetime.now(UTC)
     changed = await stored.set_coverage(backend, caller.org_id, name, body.coverage, now, caller.user_id)
-    return _json(_experiment(changed))
+    return shapes.response(_experiment(changed))
 
 
 @router.post(
@@ -321,14 +298,16 @@ async def cover(name: Name, body: NewCoverage, caller: PromptKeeper, service: Sh
     summary="Score a chat",
     status_code=201,
     response_class=Response,
-    responses=_answer("it is kept", shapes.Kept, {"id": "0199…"}, 201)
+    responses=shapes.answer("it is kept", shapes.Kept, {"id": "0199…"}, 201)
     | {404: shapes.problem("the org has no such experiment, or it assigned no such chat")}
     | _CHANGES,
 )
 async def score(name: Name, body: NewScore, caller: PromptKeeper, service: Shared) -> Response:
     """Say how good a chat was, by a measure of your own."""
     backend, now = service.engine.store.backend, datetime.now(UTC)
-    return _json(shapes.Kept(id=await stored.score(backend, caller.org_id, name, body.chat_id, body.score, now)), 201)
+    return shapes.response(
+        shapes.Kept(id=await stored.score(backend, caller.org_id, name, body.chat_id, body.score, now)), 201
+    )
 
 
 @router.post(
@@ -337,7 +316,7 @@ async def score(name: Name, body: NewScore, caller: PromptKeeper, service: Share
     summary="Rate a reply",
     status_code=201,
     response_class=Response,
-    responses=_answer("it is kept", shapes.Kept, {"id": "0199…"}, 201)
+    responses=shapes.answer("it is kept", shapes.Kept, {"id": "0199…"}, 201)
     | {404: shapes.problem("no such reply, or it belongs to somebody else, or has not ended")}
     | _CHANGES,
 )
@@ -356,14 +335,10 @@ async def feedback(
 ) -> Response:
     """Keep what the caller thinks of a reply of theirs. All of it is kept; the newest of a reply counts."""
     backend, now = service.engine.store.backend, datetime.now(UTC)
-    return _json(shapes.Kept(id=await give(backend, caller, id, body.score, now, body.comment)), 201)
+    return shapes.response(shapes.Kept(id=await give(backend, caller, id, body.score, now, body.comment)), 201)
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
-
-
-def _json(shape: object, status: int = 200) -> Response:
-    return Response(shapes.encode(shape), status, {"cache-control": "no-store"}, media_type="application/json")
 
 
 def _experiment(of: StoredExperiment) -> shapes.Experiment:

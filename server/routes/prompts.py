@@ -8,10 +8,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from server import shapes
 from server.auth import Admin, PromptKeeper, PromptReader
+from server.routes.fields import LABEL_PATTERN, NO_NUL, NOT_BLANK, Note, whole
 from server.service import Shared
 from workbench.prompts import labelling, versions
 from workbench.prompts.labelling import Label
-from workbench.prompts.text import LONGEST_NOTE, NAME_PATTERN, PRODUCTION
+from workbench.prompts.text import NAME_PATTERN, PRODUCTION
 from workbench.prompts.versions import Prompt
 from workbench.wording import instant
 
@@ -19,26 +20,11 @@ router = APIRouter(tags=["prompts"])
 
 MOST_PROMPTS = 200
 MOST_VERSIONS = 50
-NO_NUL = r"^[^\u0000]*$"
-NOT_BLANK = r"^[^\u0000]*[^\u0000\s][^\u0000]*$"
 
 
-def _whole(value: object) -> object:
-    """JSON has one kind of number: some clients write 3 as 3.0."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_LABEL_SCHEMA = WithJsonSchema(
-    {
-        "type": "string",
-        "pattern": r"^(?!(v?[0-9]+|latest)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
-        "examples": ["production"],
-    }
-)
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="the prompt", examples=["support"])]
-LabelName = Annotated[str, _LABEL_SCHEMA]
-Number = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
-Note = Annotated[str | None, Field(max_length=LONGEST_NOTE, json_schema_extra={"pattern": NO_NUL})]
+LabelName = Annotated[str, WithJsonSchema({"type": "string", "pattern": LABEL_PATTERN, "examples": ["production"]})]
+Number = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(whole)]
 
 
 class _Body(BaseModel):
@@ -158,19 +144,9 @@ _EXAMPLE_PAGE = {
     ],
     "next": None,
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: shapes.problem("a header is wrong"),
-    403: shapes.problem("the request comes from a page of another origin, or the key lacks the scope"),
-    422: shapes.problem("a parameter does not fit, or there is no such parameter"),
-    503: shapes.problem("the store fails"),
-}
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: shapes.problem("the org has no such prompt, label or version")}
-_CHANGES = _PROBLEMS | {
+_CHANGES = shapes.PROBLEMS_OF_BODIES | {
     400: shapes.problem("the body is no JSON or no text, the label cannot be moved, or a header is wrong"),
-    408: shapes.problem("the rest of the body did not come"),
-    413: shapes.problem("the body is larger than 1 MiB"),
-    415: shapes.problem("the body is not `application/json`"),
-    422: shapes.problem("a field does not fit, or there is no such field"),
 }
 _MOVES = _CHANGES | {
     403: shapes.problem(
@@ -180,16 +156,11 @@ _MOVES = _CHANGES | {
 }
 
 
-def _answer(description: str, shape: type, example: object, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": shapes.REFERENCES[shape], "example": example}}
-    return {status: {"description": description, "content": content}}
-
-
 @router.get(
     "/prompts",
     summary="The prompts there are",
     response_class=Response,
-    responses=_answer("the prompts, by name", shapes.PromptPage, _EXAMPLE_PAGE) | _PROBLEMS,
+    responses=shapes.answer("the prompts, by name", shapes.PromptPage, _EXAMPLE_PAGE) | shapes.PROBLEMS,
 )
 async def prompts(asked: Annotated[PromptsQuery, Query()], caller: PromptReader, service: Shared) -> Response:
     """List the org's prompts."""
@@ -199,16 +170,16 @@ async def prompts(asked: Annotated[PromptsQuery, Query()], caller: PromptReader,
         labels = await labelling.labels(backend, org_id)
     shown = rows[: asked.limit]
     next = shown[-1]["name"] if len(rows) > len(shown) else None
-    return _json(shapes.PromptPage(prompts=[_summary(row, labels) for row in shown], next=next))
+    return shapes.response(shapes.PromptPage(prompts=[_summary(row, labels) for row in shown], next=next))
 
 
 @router.get(
     "/prompts/{name}",
     summary="One prompt, with its labels and versions",
     response_class=Response,
-    responses=_answer("the labels, and the versions, the newest first", shapes.PromptHistory, _EXAMPLE_HISTORY)
+    responses=shapes.answer("the labels, and the versions, the newest first", shapes.PromptHistory, _EXAMPLE_HISTORY)
     | _NOT_FOUND
-    | _PROBLEMS,
+    | shapes.PROBLEMS,
 )
 async def history(
     name: Name, asked: Annotated[VersionsQuery, Query()], caller: PromptReader, service: Shared
@@ -222,7 +193,7 @@ async def history(
     shown = kept[: asked.limit]
     next = shown[-1].version if len(kept) > len(shown) else None
     told = [_label(label) for label in labels]
-    return _json(shapes.PromptHistory(name=name, labels=told, versions=[*map(_version, shown)], next=next))
+    return shapes.response(shapes.PromptHistory(name=name, labels=told, versions=[*map(_version, shown)], next=next))
 
 
 @router.post(
@@ -230,8 +201,8 @@ async def history(
     summary="Save a version",
     status_code=201,
     response_class=Response,
-    responses=_answer("the version it is now", shapes.PromptVersion, _EXAMPLE, 201)
-    | _answer(
+    responses=shapes.answer("the version it is now", shapes.PromptVersion, _EXAMPLE, 201)
+    | shapes.answer(
         "the version with the same text, model and effort, which was there already", shapes.PromptVersion, _EXAMPLE
     )
     | _CHANGES,
@@ -250,14 +221,14 @@ async def save(name: Name, body: NewVersion, caller: PromptKeeper, service: Shar
         model=body.model,
         effort=body.effort,
     )
-    return _json(_version(kept), 201 if kept.created_at == now else 200)
+    return shapes.response(_version(kept), 201 if kept.created_at == now else 200)
 
 
 @router.put(
     "/prompts/{name}/labels/{label}",
     summary="Point a label at a version",
     response_class=Response,
-    responses=_answer("the version it points at now", shapes.PromptVersion, _EXAMPLE) | _NOT_FOUND | _MOVES,
+    responses=shapes.answer("the version it points at now", shapes.PromptVersion, _EXAMPLE) | _NOT_FOUND | _MOVES,
 )
 async def move(
     name: Name,
@@ -272,14 +243,14 @@ async def move(
     kept = await labelling.move(
         backend, caller.org_id, name, label, body.version, now, by=caller.user_id, note=body.note, force=admin
     )
-    return _json(_version(kept))
+    return shapes.response(_version(kept))
 
 
 @router.post(
     "/prompts/{name}/rollback",
     summary="Point a label where it pointed before",
     response_class=Response,
-    responses=_answer("the version it points at now", shapes.PromptVersion, _EXAMPLE)
+    responses=shapes.answer("the version it points at now", shapes.PromptVersion, _EXAMPLE)
     | _NOT_FOUND
     | _MOVES
     | {409: shapes.problem("the label has pointed nowhere else before, or does not point at `version`")},
@@ -304,14 +275,10 @@ async def rollback(
         force=admin,
         version=asked.version,
     )
-    return _json(_version(kept))
+    return shapes.response(_version(kept))
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
-
-
-def _json(shape: shapes.PromptPage | shapes.PromptHistory | shapes.PromptVersion, status: int = 200) -> Response:
-    return Response(shapes.encode(shape), status, {"cache-control": "no-store"}, media_type="application/json")
 
 
 def _summary(row: dict[str, Any], labels: list[Label]) -> shapes.PromptSummary:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.lab import FLAGS, JupyterLab
+from tests.browser.lab import FLAGS, JupyterLab, Notebook
 from tests.faults.upstream import ScriptedUpstream
 
 if TYPE_CHECKING:
@@ -55,3 +55,24 @@ def lab(lab_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("lab")
     with JupyterLab(folder, ANTHROPIC_BASE_URL=lab_upstream.url, ANTHROPIC_API_KEY="sk-ant-test") as lab:
         yield lab
+
+
+@pytest.fixture(scope="module")
+def shared_notebook(lab: JupyterLab, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Notebook]:
+    """A notebook of a module, named after it, whose kernel has the workbench."""
+    name = f"{request.path.stem.removeprefix('test_')}.ipynb"
+    notebook = Notebook(lab, browser, lab.new_notebook(name, "import workbench as wb"))
+    notebook.outputs(notebook.run("import workbench as wb"))
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
+    """The notebook of the module; each test makes chats of its own in it."""
+    lab_upstream.reset()
+    yield shared_notebook
+    lab_upstream.release(1000)
+    shared_notebook.settle()
+    shared_notebook.clear()
+    assert lab_upstream.crashes == []

@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.browser.attacks import ATTACKS
-from tests.browser.lab import SECONDS, JupyterLab, Notebook
+from tests.browser.lab import SECONDS, Notebook
 from tests.faults.upstream import ScriptedUpstream, Usage, reply, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Locator
-
-
-@pytest.fixture(scope="module")
-def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
-    notebook = Notebook(lab, browser, lab.new_notebook("chats.ipynb", "import workbench as wb"))
-    notebook.outputs(notebook.run("import workbench as wb"))
-    yield notebook
-    notebook.close()
-
-
-@pytest.fixture
-def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
-    """A notebook whose kernel has the workbench; each test makes chats of its own in it."""
-    lab_upstream.reset()
-    yield shared_notebook
-    lab_upstream.release(1000)
-    shared_notebook.settle()
-    shared_notebook.clear()
-    assert lab_upstream.crashes == []
+    from playwright.sync_api import Locator
 
 
 def show_chat(notebook: Notebook, more: str = "") -> Locator:

@@ -7,35 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.lab import JupyterLab, Notebook
 from tests.browser.test_lab import last_reply, send
 from tests.faults.upstream import reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from playwright.sync_api import Locator
 
-    from playwright.sync_api import Browser, Locator
-
+    from tests.browser.lab import Notebook
     from tests.faults.upstream import ScriptedUpstream
-
-
-@pytest.fixture(scope="module")
-def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
-    notebook = Notebook(lab, browser, lab.new_notebook("branches.ipynb", "import workbench as wb"))
-    notebook.outputs(notebook.run("import workbench as wb"))
-    yield notebook
-    notebook.close()
-
-
-@pytest.fixture
-def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
-    """A notebook whose kernel has the workbench; each test makes chats of its own in it."""
-    lab_upstream.reset()
-    yield shared_notebook
-    lab_upstream.release(1000)
-    shared_notebook.settle()
-    shared_notebook.clear()
-    assert lab_upstream.crashes == []
 
 
 def show_box(notebook: Notebook, more: str = "") -> Locator:

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.browser.lab import JupyterLab, Notebook
 from tests.browser.test_lab_branches import show_box, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from playwright.sync_api import Locator
 
-    from playwright.sync_api import Browser, Locator
-
+    from tests.browser.lab import Notebook
     from tests.faults.upstream import ScriptedUpstream
-
-
-@pytest.fixture(scope="module")
-def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
-    notebook = Notebook(lab, browser, lab.new_notebook("prompts.ipynb", "import workbench as wb"))
-    notebook.outputs(notebook.run("import workbench as wb"))
-    yield notebook
-    notebook.close()
-
-
-@pytest.fixture
-def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
-    lab_upstream.reset()
-    yield shared_notebook
-    shared_notebook.settle()
-    shared_notebook.clear()
-    assert lab_upstream.crashes == []
 
 
 def test_a_prompt_is_picked_before_a_chat_and_changed_within(

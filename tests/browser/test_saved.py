@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.lab import JupyterLab, Notebook
 from tests.faults.upstream import ScriptedUpstream, Usage, reply, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Locator
+
+    from tests.browser.lab import Notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-@pytest.fixture(scope="module")
-def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
-    notebook = Notebook(lab, browser, lab.new_notebook("saved.ipynb", "import workbench as wb"))
-    notebook.outputs(notebook.run("import workbench as wb"))
-    yield notebook
-    notebook.close()
 
 
 @pytest.fixture

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.tables import new_table, print_json, rows_of
-from workbench.cli.terminal import clean, note, show, write, write_json
+from workbench.cli.tables import print_rows
+from workbench.cli.terminal import example, tell, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.turns import DEFAULT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-
-    from workbench.experiments import Plan, StoredExperiment
+    from workbench.experiments import Plan
 
 experiments = typer.Typer(
     no_args_is_help=True,
@@ -25,10 +22,6 @@ experiments = typer.Typer(
     help="Versions of a prompt, compared on real chats. All processes of the store take part, and the report may be "
     "read on any day.",
 )
-
-
-def _example(line: str) -> str:
-    return f"\b\nExample:\n  workbench experiments {line}"
 
 
 def _names(incomplete: str) -> list[str]:
@@ -60,7 +53,9 @@ Org = Annotated[str, typer.Option("--org", metavar="ORG", help="Whose experiment
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-@experiments.command("start", epilog=_example("start tone --prompt support --arm v3 --arm v4 --guard errors=2"))
+@experiments.command(
+    "start", epilog=example("experiments start tone --prompt support --arm v3 --arm v4 --guard errors=2")
+)
 def start(
     name: Name,
     prompt: Prompt,
@@ -102,7 +97,7 @@ def start(
     _print_plan(plan, as_json=as_json)
 
 
-@experiments.command("size", epilog=_example("size --prompt support --arm v3 --arm v4 --outcome thumbs"))
+@experiments.command("size", epilog=example("experiments size --prompt support --arm v3 --arm v4 --outcome thumbs"))
 def size(
     prompt: Prompt,
     arms: Arms,
@@ -119,34 +114,27 @@ def size(
     _print_plan(plan, as_json=as_json)
 
 
-@experiments.command("list", epilog=_example("list --json"))
+@experiments.command("list", epilog=example("experiments list --json"))
 def list_experiments(org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """List the experiments, the newest first."""
     from workbench import experiments
 
-    frame = experiments.list(org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note("No experiments yet; start one: workbench experiments start tone --prompt support --arm v1 --arm v2")
-    else:
-        _print(
-            frame,
-            {
-                "name": "name",
-                "state": "state",
-                "prompt": "prompt",
-                "label": "label",
-                "arms": "arms",
-                "outcome": "decides",
-                "stopped_arms": "stopped by guard",
-                "started_at": "started",
-                "winner": "winner",
-            },
-        )
+    columns = {
+        "name": "name",
+        "state": "state",
+        "prompt": "prompt",
+        "label": "label",
+        "arms": "arms",
+        "outcome": "decides",
+        "stopped_arms": "stopped by guard",
+        "started_at": "started",
+        "winner": "winner",
+    }
+    none = "No experiments yet; start one: workbench experiments start tone --prompt support --arm v1 --arm v2"
+    print_rows(experiments.list(org=org), columns, as_json=as_json, none=none)
 
 
-@experiments.command("report", epilog=_example("report tone"))
+@experiments.command("report", epilog=example("experiments report tone"))
 def report(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """Print what an experiment has shown so far; look as often as you like."""
     from workbench import experiments
@@ -160,32 +148,20 @@ def report(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
         write(f"{found}\n")
 
 
-@experiments.command("units", epilog=_example("units tone --json"))
+@experiments.command("units", epilog=example("experiments units tone --json"))
 def units(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """List the chats or users that were assigned, and how they went."""
     from workbench import experiments
 
+    columns = (
+        *("unit_id", "variant", "cost_usd", "ttft_ms", "duration_ms", "output_tokens"),
+        *("calls", "failed", "thumb", "score", "first_exposed_at"),
+    )
     frame = experiments.units(name, org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note("Nobody was assigned yet.")
-    else:
-        columns = (
-            "unit_id",
-            "variant",
-            "cost_usd",
-            "ttft_ms",
-            "duration_ms",
-            "output_tokens",
-            "calls",
-            "failed",
-            "thumb",
-        )
-        _print(frame, {column: column for column in (*columns, "score", "first_exposed_at")})
+    print_rows(frame, dict(zip(columns, columns, strict=True)), as_json=as_json, none="Nobody was assigned yet.")
 
 
-@experiments.command("coverage", epilog=_example("coverage tone 0.5"))
+@experiments.command("coverage", epilog=example("experiments coverage tone 0.5"))
 def coverage(
     name: Name,
     part: Annotated[float, typer.Argument(metavar="PART", help="Of all units, 0 to 1.")],
@@ -196,10 +172,10 @@ def coverage(
     from workbench import experiments
 
     changed = experiments.set_coverage(name, part, org=org)
-    _done(changed, f"{changed.coverage:.0%} of all {changed.unit}s take part in {name} now.", as_json=as_json)
+    tell(changed.portable, f"{changed.coverage:.0%} of all {changed.unit}s take part in {name} now.", as_json=as_json)
 
 
-@experiments.command("stop", epilog=_example('stop tone --winner v4 --note "a third cheaper"'))
+@experiments.command("stop", epilog=example('experiments stop tone --winner v4 --note "a third cheaper"'))
 def stop(
     name: Name,
     winner: Annotated[
@@ -218,7 +194,7 @@ def stop(
 
     ended = experiments.stop(name, winner, why=why, force=force, org=org)
     rolled = f" {ended.prompt}@{ended.label} is {ended.winner} now." if ended.winner else ""
-    _done(ended, f"Stopped {name}.{rolled}", as_json=as_json)
+    tell(ended.portable, f"Stopped {name}.{rolled}", as_json=as_json)
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
@@ -244,34 +220,8 @@ def _numbers(pairs: Sequence[str], how: str) -> dict[str, float]:
     return found
 
 
-def _done(of: StoredExperiment, said: str, *, as_json: bool) -> None:
-    if as_json:
-        write_json(of.portable)
-    else:
-        note(said)
-
-
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         write_json(plan.portable)
     else:
         write(f"{plan}\n")
-
-
-def _print(frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    table = new_table(totals=False)
-    for title in columns.values():
-        table.add_column(title, no_wrap=title != "arms")
-    for row in rows_of(frame):
-        table.add_row(*(_cell(row[column]) for column in columns))
-    show(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value.astimezone():%Y-%m-%d %H:%M}"
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else clean(str(value))

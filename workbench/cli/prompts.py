@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.tables import new_table, print_json, remark, rows_of
-from workbench.cli.terminal import clean, note, show, write, write_json
+from workbench.cli.tables import print_json, print_rows, remark, rows_of
+from workbench.cli.terminal import clean, example, note, show, tell, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.turns import DEFAULT_ID
 from workbench.wording import dollars, exact, instant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-
-    import pandas as pd
 
     from workbench.prompts import Diff, Prompt
     from workbench.prompts.files import Done
@@ -30,10 +28,6 @@ prompts = typer.Typer(
     help="Named system prompts: versions, labels, rollback. A label is a name that points at one version; chats that name "
     "neither go by the label production. A running server goes by a label's new target at once.",
 )
-
-
-def _example(line: str) -> str:
-    return f"\b\nExample:\n  workbench prompts {line}"
 
 
 def _names(incomplete: str) -> list[str]:
@@ -66,7 +60,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 # What there is ------------------------------------------------------------------------------------------------------
 
 
-@prompts.command("list", epilog=_example("list --json"))
+@prompts.command("list", epilog=example("prompts list --json"))
 def list_prompts(
     search: Annotated[
         str, typer.Option(metavar="TEXT", help="Only those with this in name, text or a note.", show_default=False)
@@ -77,19 +71,15 @@ def list_prompts(
     """List the prompts."""
     from workbench import prompts
 
-    frame = prompts.list(search, org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note("No prompt holds that." if search else "No prompts yet; save one: workbench prompts save support FILE")
-    else:
-        _print(
-            frame,
-            {"name": "name", "latest": "latest", "production": "production", "updated_at": "saved", "note": "note"},
-        )
+    print_rows(
+        prompts.list(search, org=org),
+        {"name": "name", "latest": "latest", "production": "production", "updated_at": "saved", "note": "note"},
+        as_json=as_json,
+        none="No prompt holds that." if search else "No prompts yet; save one: workbench prompts save support FILE",
+    )
 
 
-@prompts.command("show", epilog=_example("show support@staging"))
+@prompts.command("show", epilog=example("prompts show support@staging"))
 def show_prompt(
     reference: Reference,
     variables: Annotated[
@@ -114,19 +104,16 @@ def show_prompt(
     note(found.headline + (f" · {found.note}" if found.note else ""))
 
 
-@prompts.command("history", epilog=_example("history support"))
+@prompts.command("history", epilog=example("prompts history support"))
 def history(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
     """List the versions of a prompt, the newest first."""
     from workbench import prompts
 
-    frame = prompts.history(name, org=org)
-    if as_json:
-        print_json(frame)
-    else:
-        _print(frame, {"version": "", "labels": "labels", "created_at": "saved", "author": "by", "note": "note"})
+    columns = {"version": "version", "labels": "labels", "created_at": "saved", "author": "by", "note": "note"}
+    print_rows(prompts.history(name, org=org), columns, as_json=as_json)
 
 
-@prompts.command("search", epilog=_example('search "be brief"'))
+@prompts.command("search", epilog=example('prompts search "be brief"'))
 def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for, in capitals or not.")],
     org: Org = DEFAULT_ID,
@@ -135,16 +122,11 @@ def search(
     """List the versions of any prompt that hold a text."""
     from workbench import prompts
 
-    frame = prompts.search(text, org=org)
-    if as_json:
-        print_json(frame)
-    elif frame.empty:
-        note(f"No version holds {text!r}.")
-    else:
-        _print(frame, {"name": "name", "version": "", "labels": "labels", "created_at": "saved", "note": "note"})
+    columns = {"name": "name", "version": "version", "labels": "labels", "created_at": "saved", "note": "note"}
+    print_rows(prompts.search(text, org=org), columns, as_json=as_json, none=f"No version holds {text!r}.")
 
 
-@prompts.command("diff", epilog=_example("diff support 3 4"))
+@prompts.command("diff", epilog=example("prompts diff support 3 4"))
 def diff(
     name: Name,
     before: Annotated[
@@ -170,7 +152,7 @@ def diff(
         _print_diff(found)
 
 
-@prompts.command("labels", epilog=_example("labels support --moves"))
+@prompts.command("labels", epilog=example("prompts labels support --moves"))
 def labels(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The prompt; by default all.", autocompletion=_names)
@@ -184,37 +166,30 @@ def labels(
 
     if moves and name is None:
         raise InvalidRequest("--moves are those of one prompt; name it")
-    frame = prompts.moves(name, org=org) if moves and name else prompts.labels(name, org=org)
-    frame = frame.astype({"version": "Int64"})
-    if as_json:
-        print_json(frame)
-    elif moves:
-        _print(
-            frame,
-            {
-                "label": "label",
-                "from_version": "from",
-                "version": "to",
-                "moved_at": "when",
-                "moved_by": "by",
-                "note": "note",
-            },
-        )
+    if moves and name:
+        frame = prompts.moves(name, org=org)
+        columns = {
+            "label": "label",
+            "from_version": "from",
+            "version": "to",
+            "moved_at": "when",
+            "moved_by": "by",
+            "note": "note",
+        }
     else:
-        _print(
-            frame,
-            {
-                "name": "name",
-                "label": "label",
-                "version": "",
-                "protected": "protected",
-                "moved_at": "moved",
-                "moved_by": "by",
-            },
-        )
+        frame = prompts.labels(name, org=org)
+        columns = {
+            "name": "name",
+            "label": "label",
+            "version": "version",
+            "protected": "protected",
+            "moved_at": "moved",
+            "moved_by": "by",
+        }
+    print_rows(frame.astype({"version": "Int64"}), columns, as_json=as_json)
 
 
-@prompts.command("backtest", epilog=_example("backtest support@4 --last 20 --max-cost 1"))
+@prompts.command("backtest", epilog=example("prompts backtest support@4 --last 20 --max-cost 1"))
 def backtest(
     reference: Reference,
     against: Annotated[
@@ -246,7 +221,7 @@ def backtest(
 # What changes -------------------------------------------------------------------------------------------------------
 
 
-@prompts.command("save", epilog=_example('save support support.txt --note "shorter"'))
+@prompts.command("save", epilog=example('prompts save support support.txt --note "shorter"'))
 def save(
     name: Name,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The text, as UTF-8; `-` reads it from stdin.")],
@@ -265,14 +240,14 @@ def save(
     from workbench import prompts
 
     kept = prompts.save(name, _text(file), note=why, model=model, effort=effort, org=org)
-    _done(
-        kept,
+    tell(
+        _portable(kept),
         f"{kept} is {', '.join(kept.labels)}." if kept.labels else f"Saved {kept}; no label points at it.",
         as_json=as_json,
     )
 
 
-@prompts.command("label", epilog=_example('label support production 3 --note "fewer questions back"'))
+@prompts.command("label", epilog=example('prompts label support production 3 --note "fewer questions back"'))
 def label(
     name: Name,
     label: Label,
@@ -286,10 +261,10 @@ def label(
     from workbench import prompts
 
     kept = prompts.label(name, label, version, note=why, force=force, org=org)
-    _done(kept, f"{name}@{label} is {kept} now.", as_json=as_json)
+    tell(_portable(kept), f"{name}@{label} is {kept} now.", as_json=as_json)
 
 
-@prompts.command("rollback", epilog=_example('rollback support --note "complaints"'))
+@prompts.command("rollback", epilog=example('prompts rollback support --note "complaints"'))
 def rollback(
     name: Name,
     label: Annotated[str, typer.Argument(metavar="[LABEL]", help="Which label.")] = "production",
@@ -302,10 +277,10 @@ def rollback(
     from workbench import prompts
 
     kept = prompts.rollback(name, label, note=why, force=force, org=org)
-    _done(kept, f"{name}@{label} is {kept} again.", as_json=as_json)
+    tell(_portable(kept), f"{name}@{label} is {kept} again.", as_json=as_json)
 
 
-@prompts.command("protect", epilog=_example("protect support production"))
+@prompts.command("protect", epilog=example("prompts protect support production"))
 def protect(
     name: Name,
     label: Annotated[str, typer.Argument(metavar="[LABEL]", help="Which label.")] = "production",
@@ -322,7 +297,7 @@ def protect(
 # As files -----------------------------------------------------------------------------------------------------------
 
 
-@prompts.command("pull", epilog=_example("pull --dir prompts"))
+@prompts.command("pull", epilog=example("prompts pull --dir prompts"))
 def pull(
     names: Names = None,
     folder: Folder = Path("prompts"),
@@ -336,7 +311,7 @@ def pull(
     _report(_ask(lambda backend: files.pull(backend, org, folder, names or (), force=force)), as_json=as_json)
 
 
-@prompts.command("push", epilog=_example('push --dir prompts --note "after review"'))
+@prompts.command("push", epilog=example('prompts push --dir prompts --note "after review"'))
 def push(
     names: Names = None,
     folder: Folder = Path("prompts"),
@@ -397,31 +372,6 @@ def _report(done: Sequence[Done], *, as_json: bool) -> None:
             note(f"{each.name}@{each.version}: {text}" + (f": {each.why}" if each.why else ""))
     if any(each.did == "refused" for each in done):
         raise typer.Exit(1)
-
-
-def _done(kept: Prompt, said: str, *, as_json: bool) -> None:
-    if as_json:
-        write_json(_portable(kept))
-    else:
-        note(said)
-
-
-def _print(frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    table = new_table(totals=False)
-    for column, title in columns.items():
-        number = column in ("version", "from_version", "latest", "production")
-        table.add_column(title or "version", justify="right" if number else "left", no_wrap=column != "note")
-    for row in rows_of(frame):
-        table.add_row(*(_cell(row[column]) for column in columns))
-    show(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value.astimezone():%Y-%m-%d %H:%M}"
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    return "" if value is None else clean(" ".join(str(value).split()))
 
 
 def _print_diff(found: Diff) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli.terminal import agreed, clean, note, progress_bars, show, write, write_json
+from workbench.cli.terminal import agreed, clean, example, note, progress_bars, show, write, write_json
 from workbench.errors import InvalidRequest, StoreBusy, StoreError
 from workbench.wording import instant
 
@@ -35,14 +35,10 @@ app = typer.Typer(
 )
 
 
-def _example(line: str) -> str:
-    return f"\b\nExample:\n  workbench store {line}"
-
-
 # Looking ------------------------------------------------------------------------------------------------------------
 
 
-@app.command(epilog=_example("check"))
+@app.command(epilog=example("store check"))
 def check(as_json: Json = False) -> None:
     """Check that the ledger holds together.
 
@@ -59,7 +55,7 @@ def check(as_json: Json = False) -> None:
     raise typer.Exit(1 if broken else 0)
 
 
-@app.command(epilog=_example("info --json"))
+@app.command(epilog=example("store info --json"))
 def info(as_json: Json = False) -> None:
     """Show where the store is, and what is in it.
 
@@ -140,7 +136,7 @@ def _print_known(known: dict[str, Any]) -> None:
 # Copying ------------------------------------------------------------------------------------------------------------
 
 
-@app.command(epilog=_example("snapshot /tmp/ledger.duckdb"))
+@app.command(epilog=example("store snapshot /tmp/ledger.duckdb"))
 def snapshot(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file that is not there yet.")]) -> None:
     """Copy the store to a file, while it is in use.
 
@@ -152,7 +148,7 @@ def snapshot(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file t
     note(f"The store as it was is in {path} ({path.stat().st_size:,} bytes).")
 
 
-@app.command(epilog=_example("backup ledger-backup.duckdb"))
+@app.command(epilog=example("store backup ledger-backup.duckdb"))
 def backup(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file that is not there yet.")]) -> None:
     """Copy the store to a file, and check the copy.
 
@@ -170,7 +166,7 @@ def backup(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file tha
     note(f"The backup is in {path} ({path.stat().st_size:,} bytes); it opens and holds together.")
 
 
-@app.command(epilog=_example("restore ledger-backup.duckdb --force"))
+@app.command(epilog=example("store restore ledger-backup.duckdb --force"))
 def restore(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A backup or a snapshot.")],
     force: Annotated[
@@ -190,7 +186,7 @@ def restore(
     note(f"{url} is now {path}." + (f" What was there is in {aside}." if aside else ""))
 
 
-@app.command(epilog=_example("export ledger-parquet --since 2026-11-01"))
+@app.command(epilog=example("store export ledger-parquet --since 2026-11-01"))
 def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is not there yet.")],
     since: Annotated[
@@ -214,7 +210,7 @@ def export(
     _report(rows, f"Exported to {folder}", as_json=as_json)
 
 
-@app.command(epilog=_example("vacuum"))
+@app.command(epilog=example("store vacuum"))
 def vacuum() -> None:
     """Give the space of deleted rows back.
 
@@ -236,7 +232,7 @@ def vacuum() -> None:
     note(f"{before:,} bytes before, {_bytes(file):,} bytes after.")
 
 
-@app.command(epilog=_example("copy data/workbench.duckdb elsewhere.duckdb"))
+@app.command(epilog=example("store copy data/workbench.duckdb elsewhere.duckdb"))
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A store: a file or a postgresql:// address.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="The store to fill; a file is made if need be.")],
@@ -264,7 +260,7 @@ async def _copied(source: str, target: str, progress: Callable[[str, int, int], 
 # Erasing ------------------------------------------------------------------------------------------------------------
 
 
-@app.command(epilog=_example("erase --org acme --user ada"))
+@app.command(epilog=example("store erase --org acme --user ada"))
 def erase(
     org: Annotated[str, typer.Option(metavar="ID", help="The org, or the org of the user.")],
     user: Annotated[str | None, typer.Option(metavar="ID", help="Only what this user said.")] = None,
@@ -297,7 +293,7 @@ def erase(
     _report(asdict(removed), f"Erased {f'user {user!r}' if user else f'org {org!r}'}", as_json=as_json)
 
 
-@app.command(epilog=_example("retain --org acme --days 90"))
+@app.command(epilog=example("store retain --org acme --days 90"))
 def retain(
     org: Annotated[str | None, typer.Option(metavar="ID", help="Whose chats.")] = None,
     days: Annotated[
@@ -325,7 +321,7 @@ def retain(
         note(f"{id}: " + ("kept for ever" if kept_days is None else f"kept {kept_days:,} days after the last use"))
 
 
-@app.command(epilog=_example("prune"))
+@app.command(epilog=example("store prune"))
 def prune(as_json: Json = False) -> None:
     """Delete the chats that are kept no longer.
 

@@ -182,6 +182,33 @@ def new_table(*, totals: bool = True) -> Table:
     )
 
 
+def print_rows(frame: pd.DataFrame, columns: dict[str, str], *, as_json: bool, none: str = "") -> None:
+    """Print rows as JSON, or these columns of them under these titles; or say that there are none."""
+    if as_json:
+        print_json(frame)
+        return
+    if none and frame.empty:
+        note(none)
+        return
+    table = new_table(totals=False)
+    for column, title in columns.items():
+        number = column in ("version", "from_version", "latest", "production")
+        table.add_column(title, justify="right" if number else "left", no_wrap=column not in ("arms", "note"))
+    for row in rows_of(frame):
+        table.add_row(*(_cell(row[column]) for column in columns))
+    show(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M}"
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else clean(" ".join(str(value).split()))
+
+
 def _label(value: object, group: str) -> str:
     if isinstance(value, datetime):
         if group == "month":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from workbench.cli.terminal import clean, note, show, write, write_json
+from workbench.cli.terminal import clean, example, note, show, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.ids import ID_PATTERN
 from workbench.keys import SCOPES
@@ -31,10 +31,6 @@ MOST_USD = Decimal(10) ** 9
 
 def _app(what: str) -> typer.Typer:
     return typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=what)
-
-
-def _example(line: str) -> str:
-    return f"\b\nExample:\n  workbench {line}"
 
 
 def _amount(text: str) -> Decimal:
@@ -77,7 +73,7 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key; it sta
 orgs = _app("The orgs that may call, and what each may spend and ask. All work while the server runs.")
 
 
-@orgs.command("add", epilog=_example("orgs add acme --budget-usd 50 --period month"))
+@orgs.command("add", epilog=example("orgs add acme --budget-usd 50 --period month"))
 def add_org(
     org: Annotated[
         str | None, typer.Argument(parser=_id, metavar="ORG", help="Its id; without one a UUID is made.")
@@ -96,7 +92,7 @@ def add_org(
     _print_id(id, "org_id", as_json=as_json)
 
 
-@orgs.command("set", epilog=_example("orgs set acme --budget-usd 80 --rate-per-minute 120 --burst 40"))
+@orgs.command("set", epilog=example("orgs set acme --budget-usd 80 --rate-per-minute 120 --burst 40"))
 def set_org(
     org: Org,
     budget_usd: Budget = None,
@@ -114,7 +110,7 @@ def set_org(
     note(f"Changed the org {org!r}.")
 
 
-@orgs.command("list", epilog=_example("orgs list --json"))
+@orgs.command("list", epilog=example("orgs list --json"))
 def list_orgs(
     org: Annotated[str | None, typer.Argument(metavar="ORG", help="Only this one.")] = None, as_json: Json = False
 ) -> None:
@@ -133,7 +129,7 @@ def list_orgs(
 users = _app("The users of an org, and what each may spend and ask. All work while the server runs.")
 
 
-@users.command("add", epilog=_example("users add acme --id ada --budget-usd 5 --period day"))
+@users.command("add", epilog=example("users add acme --id ada --budget-usd 5 --period day"))
 def add_user(
     org: Org,
     id: Annotated[
@@ -154,7 +150,7 @@ def add_user(
     _print_id(user, "user_id", as_json=as_json)
 
 
-@users.command("set", epilog=_example("users set acme --id ada --no-budget"))
+@users.command("set", epilog=example("users set acme --id ada --no-budget"))
 def set_user(
     org: Org,
     id: Annotated[str, typer.Option(parser=_id, metavar="ID", help="Which user.")],
@@ -173,7 +169,7 @@ def set_user(
     note(f"Changed the user {id!r} of {org!r}.")
 
 
-@users.command("list", epilog=_example("users list acme"))
+@users.command("list", epilog=example("users list acme"))
 def list_users(org: Org, as_json: Json = False) -> None:
     """List the users of an org, also those nobody added."""
     from workbench.store import tenants
@@ -186,7 +182,7 @@ def list_users(org: Org, as_json: Json = False) -> None:
 keys = _app("The keys with which programs call the server for an org. All work while the server runs.")
 
 
-@keys.command("create", epilog=_example("keys create acme --user ada --scope chat --expires-days 90"))
+@keys.command("create", epilog=example("keys create acme --user ada --scope chat --expires-days 90"))
 def create_key(
     org: Org,
     user: Annotated[
@@ -240,7 +236,7 @@ def create_key(
     _print_new(made.id, made.text, as_json=as_json)
 
 
-@keys.command("list", epilog=_example("keys list acme --json"))
+@keys.command("list", epilog=example("keys list acme --json"))
 def list_keys(org: Org, as_json: Json = False) -> None:
     """List the keys of an org, those too that work no longer."""
     from workbench.store import tenants
@@ -254,7 +250,7 @@ def list_keys(org: Org, as_json: Json = False) -> None:
         _print_keys(known, now)
 
 
-@keys.command("rotate", epilog=_example("keys rotate acme 0123456789abcdef"))
+@keys.command("rotate", epilog=example("keys rotate acme 0123456789abcdef"))
 def rotate_key(
     org: Org,
     key: KeyId,
@@ -275,7 +271,7 @@ def rotate_key(
     _print_new(made.id, made.text, as_json=as_json)
 
 
-@keys.command("revoke", epilog=_example("keys revoke acme 0123456789abcdef"))
+@keys.command("revoke", epilog=example("keys revoke acme 0123456789abcdef"))
 def revoke_key(org: Org, key: KeyId) -> None:
     """Let a key work no longer, from the next request on."""
     from workbench.store import tenants

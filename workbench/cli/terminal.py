@@ -77,6 +77,19 @@ def agreed(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def example(line: str) -> str:
+    """Return what stands below the help of a command: how it is called."""
+    return f"\b\nExample:\n  workbench {line}"
+
+
+def tell(value: object, said: str, *, as_json: bool) -> None:
+    """Tell what was done: as JSON for programs, in words for people."""
+    if as_json:
+        write_json(value)
+    else:
+        note(said)
+
+
 @cache
 def stderr() -> Console:
     """Return the console of stderr; it knows whether colours are wanted."""

@@ -86,8 +86,6 @@ def why(
     Source: A. F. Shorrocks, Decomposition procedures for distributional analysis: a unified framework based on the
     Shapley value, Journal of Economic Inequality 11 (2013) 99-126, doi:10.1007/s10888-011-9214-z
     """
-    import pandas as pd  # on use: 0.7 s
-
     spent: list[dict[str, Spent]] = []
     for name, period in (("before", before), ("after", after)):
         if not isinstance(period, tuple | list) or len(period) != 2:
@@ -96,21 +94,27 @@ def why(
             )
         groups, _ = spent_by(*period, ["model"], where, tz=tz, org=org)
         spent.append({str(model): each for (model,), each in groups.items()})
-    old, new = spent
-    parts = split(old, new)
+    return _explained(*spent)
+
+
+def _explained(before: Mapping[str, Spent], after: Mapping[str, Spent]) -> pd.DataFrame:
+    import pandas as pd  # on use: 0.7 s
+
+    parts = split(before, after)
     totals = {factor: sum((usd for key, usd in parts.items() if key[0] == factor), Decimal(0)) for factor in FACTORS}
-    costs = [sum((each.cost_usd for each in period.values()), Decimal(0)) for period in spent]
+    periods = (before.values(), after.values())
+    costs = [sum((each.cost_usd for each in period), Decimal(0)) for period in periods]
     difference = costs[1] - costs[0]
     rows: list[tuple[str, Decimal | None, float | None, str]] = [
         (
             factor,
             plain(usd),
             float(usd / difference) if difference else None,
-            f"{signed(usd)}: {_reason(factor, parts, old, new)}",
+            f"{signed(usd)}: {_reason(factor, parts, before, after)}",
         )
         for factor, usd in totals.items()
     ]
-    unpriced = [sum(each.unpriced_calls for each in period.values()) for period in spent]
+    unpriced = [sum(each.unpriced_calls for each in period) for period in periods]
     if any(unpriced):
         verbs = "has no known price and is" if sum(unpriced) == 1 else "have no known price and are"
         said = f"unknown: {counted(unpriced[1], 'call')} after and {unpriced[0]:,} before {verbs} not counted"

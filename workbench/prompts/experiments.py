@@ -135,21 +135,8 @@ class StoredExperiment(Experiment):
 # Start, stop, change ------------------------------------------------------------------------------------------------
 
 
-async def prepared(
-    backend: Backend,
-    org_id: str,
-    name: str,
-    prompt: str,
-    arms: Mapping[Any, float],
-    *,
-    outcome: str = "cost",
-    unit: str = "chat",
-    coverage: float = 1.0,
-    label: str = PRODUCTION,
-    guard: Mapping[str, float] | None = None,
-    note: str | None = None,
-) -> StoredExperiment:
-    """Return an experiment as it would start.
+async def prepared(backend: Backend, org_id: str, wanted: StoredExperiment) -> StoredExperiment:
+    """Return an experiment as it would start, its versions written in any way.
 
     The control is the arm that the label points at, or else the first.
 
@@ -157,15 +144,16 @@ async def prepared(
         InvalidRequest: it cannot work; the message says why.
         PromptError: there is no such prompt, label or version.
     """
-    _check_name(name)
-    _check_terms(outcome, unit, coverage, guard or {})
-    texts.check_note(note)
+    prompt, label = wanted.prompt, wanted.label
+    _check_name(wanted.name)
+    _check_terms(wanted)
+    texts.check_note(wanted.note)
     texts.check_label(label)
     if label == LATEST:
         raise InvalidRequest(f"the newest version changes by itself; experiment on a label, such as {PRODUCTION}")
     texts.check_name(prompt)
     in_use = await versions.get(backend, org_id, Reference(prompt, label))
-    weights = _weights(arms)
+    weights = _weights(wanted.arms)
     for arm in weights:
         version = await versions.get(backend, org_id, Reference(prompt, None, version_number(arm)))
         if set(version.variables) != set(in_use.variables):
@@ -174,17 +162,8 @@ async def prepared(
                 f"{_listed(in_use.variables)}; chats are asked in with the same values whichever they get"
             )
     control = f"v{in_use.version}" if f"v{in_use.version}" in weights else next(iter(weights))
-    return StoredExperiment(
-        name=name,
-        prompt=prompt,
-        arms={control: weights.pop(control), **weights},
-        outcome=outcome,
-        unit=unit,
-        label=label,
-        coverage=float(coverage),
-        guard=dict(guard or {}),
-        note=note,
-    )
+    arms = {control: weights.pop(control), **weights}
+    return replace(wanted, arms=arms, coverage=float(wanted.coverage), guard=dict(wanted.guard))
 
 
 async def start(
@@ -420,14 +399,14 @@ def _check_name(name: str) -> None:
         raise InvalidRequest(str(error).partition(";")[0].replace("a prompt", "an experiment", 1)) from None
 
 
-def _check_terms(outcome: str, unit: str, coverage: float, guard: Mapping[str, float]) -> None:
-    if outcome not in OUTCOMES:
-        raise InvalidRequest(f"no outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
-    if unit not in UNITS:
-        raise InvalidRequest(f"the unit is {unit!r}; it must be {' or '.join(UNITS)}")
-    _check_coverage(coverage)
+def _check_terms(of: StoredExperiment) -> None:
+    if of.outcome not in OUTCOMES:
+        raise InvalidRequest(f"no outcome {of.outcome!r}; there are {', '.join(OUTCOMES)}")
+    if of.unit not in UNITS:
+        raise InvalidRequest(f"the unit is {of.unit!r}; it must be {' or '.join(UNITS)}")
+    _check_coverage(of.coverage)
     try:
-        limits = dict(guard)
+        limits = dict(of.guard)
     except (TypeError, ValueError):
         raise InvalidRequest('a guard is outcomes with their limits, such as {"errors": 2}') from None
     for name, limit in limits.items():

@@ -65,6 +65,7 @@ class Query:
         self._over.set()
 
     def _statement(self) -> duckdb.Statement:
+        self.sql.encode()  # of half a surrogate pair DuckDB would only say that its arguments are of wrong types
         try:
             statements = duckdb.extract_statements(self.sql)
         except duckdb.Error as error:

@@ -29,7 +29,7 @@ import duckdb
 
 from workbench.errors import InvalidRequest, StoreBusy, StoreError
 from workbench.store.analyst import Query
-from workbench.store.faults import busy, classified, not_ours
+from workbench.store.faults import busy, classified, no_text, not_ours
 from workbench.store.journal import Journal
 from workbench.store.migrations import MIGRATIONS, number
 from workbench.store.together import CHECK, NEEDLESS, hopeful, together
@@ -361,7 +361,7 @@ class DuckDBFile:
         """Write transactions as one; return whether all of them have ended, one way or another."""
         try:
             self._transaction(together([hopeful(self._needed(waiting)) for waiting in group]))
-        except StoreError:
+        except (StoreError, InvalidRequest):
             return False
         except BaseException as error:  # noqa: BLE001  # handed to all who wait
             for waiting in group:
@@ -614,6 +614,8 @@ def _run(job: Callable[[], T], done: Future[T]) -> None:
         return
     try:
         result = job()
+    except UnicodeEncodeError:  # in whatever way a store would send the text
+        done.set_exception(no_text())
     except BaseException as error:  # noqa: BLE001  # handed to whoever waits
         done.set_exception(error)
     else:

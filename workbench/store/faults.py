@@ -6,7 +6,8 @@ import re
 
 import duckdb
 
-from workbench.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
+from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError, StoreFull
+from workbench.turns import NOT_TEXT
 
 ANOTHER = "set WORKBENCH_STORE to another file"
 FULL = ("No space left", "File too large", "Could not write file", "quota exceeded")
@@ -15,13 +16,15 @@ DAMAGED = ("orrupt", "Could not read enough bytes", "replaying WAL")
 NOT_OURS = ("not a valid DuckDB database file", "is an existing extension", "Is a directory")
 
 
-def classified(error: Exception, path: str) -> StoreError:
+def classified(error: Exception, path: str) -> StoreError | InvalidRequest:
     """Return the error to raise for one of DuckDB's or the file system's."""
     text = str(error)
 
     def says(words: tuple[str, ...]) -> bool:
         return any(word in text for word in words)
 
+    if "Python Conversion Failure: cannot encode str" in text:
+        return no_text()
     if "lock on file" in text:
         return _busy(text, path)
     if says(FULL):
@@ -44,6 +47,11 @@ def classified(error: Exception, path: str) -> StoreError:
     if "already exists" in text:
         return StoreError(f"{path} holds tables of its own with the names of the workbench's; {ANOTHER}", path)
     return StoreError(f"the store {path} failed ({_first_line(text)}); try again, or {ANOTHER}", path)
+
+
+def no_text() -> InvalidRequest:
+    """Return the error of a parameter that is half a surrogate pair, which no store can be sent."""
+    return InvalidRequest(f"a name or a text {NOT_TEXT}")
 
 
 def not_ours(path: str) -> StoreCorrupt:
