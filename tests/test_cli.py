@@ -787,7 +787,7 @@ def test_help_shows_examples_as_they_are_typed() -> None:
     assert '\n    workbench ask --continue "And 3+3?"\n' in run("ask", "--help").stdout
 
 
-@pytest.mark.parametrize("group", [(), ("orgs",), ("users",), ("keys",), ("store",)])
+@pytest.mark.parametrize("group", [(), ("orgs",), ("users",), ("keys",), ("store",), ("prompts",), ("experiments",)])
 def test_lists_of_commands_say_what_each_does_to_the_end(group: tuple[str, ...]) -> None:
     commands = run(*group, "--help").stdout.split("Commands:")[1]
     assert "..." not in commands

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.test_classes import call, write
 from workbench import keys
 from workbench.cli import app
 from workbench.store import Store
-from workbench.turns import DEFAULT_ID
+from workbench.turns import DEFAULT_ID, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,8 @@ def test_the_limits_of_an_org_are_kept_to_the_last_digit() -> None:
 
     (row,) = as_json("orgs", "list", "acme")
     assert limits(row) == ("0.1", "month", 90.0, 7.0)
-    assert set(row) == {"id", "created_at", "budget_usd", "budget_period", "rate_per_minute", "rate_burst"}
+    limited = {"budget_usd", "budget_period", "rate_per_minute", "rate_burst"}
+    assert set(row) == {"id", "created_at", "spent_usd", *limited}
 
 
 def test_the_limits_of_a_user_are_kept_to_the_last_digit(acme: str) -> None:
@@ -122,8 +124,22 @@ def test_tables_say_the_same_to_people() -> None:
 
     (org,) = [line.split() for line in done("orgs", "list").splitlines() if line.startswith("acme")]
     (user,) = [line.split() for line in done("users", "list", "acme").splitlines() if line.startswith("ada")]
-    assert [org[0], *org[3:]] == ["acme", "$0.1", "a", "month", "90", "7"]
-    assert [user[0], *user[3:]] == ["ada", "$12.5", "in", "all"]
+    assert [org[0], *org[3:]] == ["acme", "$0.1", "a", "month", "$0", "(0%)", "90", "7"]
+    assert [user[0], *user[3:]] == ["ada", "$12.5", "in", "all", "$0", "(0%)"]
+
+
+def test_lists_say_what_is_spent_of_budgets_and_without_one_in_this_month() -> None:
+    done("orgs", "add", "acme", "--budget-usd", "12", "--period", "month")
+    done("users", "add", "acme", "--id", "ada", "--budget-usd", "20")  # in all
+    done("users", "add", "acme", "--id", "bob")
+    now, million = datetime.now(UTC), Usage(uncached_input_tokens=1_000_000)
+    last_month = now.replace(day=1, hour=0, minute=0) - timedelta(days=1)
+    calls = [("ada", now), ("ada", last_month), ("bob", last_month), ("bob", now), ("bob", now)]
+    write([call(at, "claude-opus-5-5", million, org_id="acme", user_id=user) for user, at in calls])  # $4 each
+
+    spent = {row["id"]: row["spent_usd"] for row in as_json("users", "list", "acme") + as_json("orgs", "list", "acme")}
+    assert spent == {"ada": "8", "bob": "8", "acme": "12"}
+    assert "$12 (100%)" in done("orgs", "list", "acme") and "$8.00 (40%)" in done("users", "list", "acme")
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------

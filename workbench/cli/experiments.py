@@ -107,7 +107,10 @@ def size(
     org: Org = DEFAULT_ID,
     as_json: Json = False,
 ) -> None:
-    """Say how many chats an experiment would need, by those that the label has had."""
+    """Say how many chats an experiment would need.
+
+    By those that the label has had.
+    """
     from workbench import experiments
 
     plan = experiments.sample_size(prompt, _weights(arms), outcome, unit=unit, label=label, org=org)
@@ -136,7 +139,10 @@ def list_experiments(org: Org = DEFAULT_ID, as_json: Json = False) -> None:
 
 @experiments.command("report", epilog=example("experiments report tone"))
 def report(name: Name, org: Org = DEFAULT_ID, as_json: Json = False) -> None:
-    """Print what an experiment has shown so far; look as often as you like."""
+    """Print what an experiment has shown so far.
+
+    It may be looked at as often as you like.
+    """
     from workbench import experiments
 
     found = experiments.report(name, org=org)

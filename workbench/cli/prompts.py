@@ -142,7 +142,10 @@ def diff(
     org: Org = DEFAULT_ID,
     as_json: Json = False,
 ) -> None:
-    """Show what differs between two versions: words, tokens, and dollars a month at present traffic."""
+    """Show what differs between two versions.
+
+    Words, tokens, and dollars a month at present traffic.
+    """
     from workbench import prompts
 
     found = prompts.diff(name, before, after, org=org)
@@ -206,7 +209,10 @@ def backtest(
     org: Org = DEFAULT_ID,
     as_json: Json = False,
 ) -> None:
-    """Ask the last first questions of its chats again, of two versions, and show the replies side by side."""
+    """Ask old questions again, of two versions.
+
+    They are the last first questions of its chats; the replies are shown side by side.
+    """
     from workbench import prompts
 
     frame = prompts.backtest(reference, against, last=last, max_cost=max_cost, model=model, org=org)
@@ -236,7 +242,10 @@ def save(
     org: Org = DEFAULT_ID,
     as_json: Json = False,
 ) -> None:
-    """Save a text as the next version; the newline at its end is not part of it. The first one is labelled production."""
+    """Save a text as the next version.
+
+    The newline at its end is not part of it. The first one is labelled production.
+    """
     from workbench import prompts
 
     kept = prompts.save(name, _text(file), note=why, model=model, effort=effort, org=org)
@@ -273,7 +282,10 @@ def rollback(
     org: Org = DEFAULT_ID,
     as_json: Json = False,
 ) -> None:
-    """Point a label where it pointed before; doing it again goes one further back."""
+    """Point a label where it pointed before.
+
+    Doing it again goes one further back.
+    """
     from workbench import prompts
 
     kept = prompts.rollback(name, label, note=why, force=force, org=org)
@@ -287,7 +299,10 @@ def protect(
     off: Annotated[bool, typer.Option("--off", help="Let it be moved by anybody again.")] = False,
     org: Org = DEFAULT_ID,
 ) -> None:
-    """Let a label be moved by nobody without --force, or over HTTP without the scope admin."""
+    """Let a label be moved only with --force.
+
+    Over HTTP that takes a key with the scope admin.
+    """
     from workbench import prompts
 
     prompts.protect(name, label, not off, org=org)
@@ -305,7 +320,10 @@ def pull(
     org: Org = DEFAULT_ID,
     as_json: Json = False,
 ) -> None:
-    """Write the newest version of each prompt to a file, NAME.md, for review in git."""
+    """Write the newest version of each prompt to a file.
+
+    To NAME.md, for review in git.
+    """
     from workbench.prompts import files
 
     _report(_ask(lambda backend: files.pull(backend, org, folder, names or (), force=force)), as_json=as_json)

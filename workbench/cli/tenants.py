@@ -14,7 +14,7 @@ from workbench.cli.terminal import clean, example, note, show, write, write_json
 from workbench.errors import InvalidRequest
 from workbench.ids import ID_PATTERN
 from workbench.keys import SCOPES
-from workbench.wording import exact, instant, plain
+from workbench.wording import dollars, exact, instant, plain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -114,14 +114,14 @@ def set_org(
 def list_orgs(
     org: Annotated[str | None, typer.Argument(metavar="ORG", help="Only this one.")] = None, as_json: Json = False
 ) -> None:
-    """List the orgs with what each may spend and ask."""
+    """List the orgs: what each may spend, has spent, may ask."""
     from workbench.errors import NotFound
     from workbench.store import tenants
 
     known = [each for each in _ask(tenants.orgs) if org in (None, each.id)]
     if org is not None and not known:
         raise NotFound("org", org, f"add it with: workbench orgs add {org}")
-    _print_tenants(known, as_json=as_json)
+    _print_tenants(known, _ask(lambda backend: _spent(backend, known)), as_json=as_json)
 
 
 # Users --------------------------------------------------------------------------------------------------------------
@@ -174,7 +174,8 @@ def list_users(org: Org, as_json: Json = False) -> None:
     """List the users of an org, also those nobody added."""
     from workbench.store import tenants
 
-    _print_tenants(_ask(lambda backend: tenants.users(backend, org)), as_json=as_json)
+    known = _ask(lambda backend: tenants.users(backend, org))
+    _print_tenants(known, _ask(lambda backend: _spent(backend, known, org)), as_json=as_json)
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------
@@ -329,21 +330,35 @@ def _print_new(id: str, text: str, *, as_json: bool) -> None:
     note("Keep it in a safe place now: it is shown this once.")
 
 
-def _print_tenants(known: Sequence[Tenant], *, as_json: bool) -> None:
+async def _spent(backend: Backend, known: Sequence[Tenant], org: str | None = None) -> list[Decimal]:
+    """What orgs, or users of one, have spent and hold, in the period of their budget or in this month."""
+    from workbench.store import tenants
+
+    now, found = datetime.now(UTC), []
+    for each in known:
+        period = "month" if each.budget_usd is None else each.budget_period
+        spent, held = await tenants.spent(backend, org or each.id, each.id if org else None, period, now)
+        found.append(spent + held)
+    return found
+
+
+def _print_tenants(known: Sequence[Tenant], spent: Sequence[Decimal], *, as_json: bool) -> None:
     if as_json:
-        write_json([_portable_tenant(each) for each in known])
+        write_json([_portable_tenant(each) | {"spent_usd": exact(usd)} for each, usd in zip(known, spent, strict=True)])
         return
     rows = [
         (
             each.id,
             _day(each.created_at),
             _budget(each.budget_usd, each.budget_period),
+            f"{dollars(usd)} ({usd / each.budget_usd:.0%})" if each.budget_usd else dollars(usd),
             "" if each.rate_per_minute is None else f"{each.rate_per_minute:g}",
             "" if each.rate_burst is None else f"{each.rate_burst:g}",
         )
-        for each in known
+        for each, usd in zip(known, spent, strict=True)
     ]
-    _table(("id", "since", "budget", "a minute", "at once"), rows)
+    _table(("id", "since", "budget", "spent", "a minute", "at once"), rows)
+    note("Spent, with what is held for turns that run: in the period of the budget; without one, in this month.")
 
 
 def _print_keys(known: Sequence[ApiKey], now: datetime) -> None:

@@ -9,15 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench import keys
+from workbench.budgets import begun
 from workbench.errors import Conflict, NotFound
 from workbench.keys import ApiKey
 from workbench.store.backend import Statement
 from workbench.store.queries import query
+from workbench.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
+    from workbench.budgets import Period
     from workbench.keys import NewKey
     from workbench.store.backend import Backend, Row
 
@@ -31,7 +34,7 @@ class Tenant(NamedTuple):
     id: str
     created_at: datetime
     budget_usd: Decimal | None
-    budget_period: str | None
+    budget_period: Period | None
     rate_per_minute: float | None
     rate_burst: float | None
 
@@ -42,6 +45,14 @@ class Tenant(NamedTuple):
 async def orgs(backend: Backend) -> list[Tenant]:
     """Return all orgs."""
     return [_tenant(row) for row in await backend.rows(query("orgs"))]
+
+
+async def spent(
+    backend: Backend, org_id: str, user_id: str | None, period: Period | None, now: datetime
+) -> tuple[Decimal, Decimal]:
+    """Return the US dollars that an org, or a user of it, has spent in the period that runs, and those held for its turns."""
+    ((spent, held),) = await backend.rows(query("spent"), org_id, user_id, None, begun(period, now), now, "")
+    return plain(spent), plain(held)
 
 
 async def add_org(backend: Backend, org_id: str, now: datetime, limits: Mapping[str, Any]) -> None:
