@@ -293,7 +293,7 @@ def test_every_public_name_is_there() -> None:
     assert {*wb.__all__} <= {*dir(wb)}
 
 
-@pytest.mark.parametrize("module", [wb, wb.prompts, wb.experiments])
+@pytest.mark.parametrize("module", [wb, wb.prompts, wb.experiments, wb.plots])
 def test_tab_offers_what_is_public_and_nothing_else(module: ModuleType) -> None:
     assert {name for name in dir(module) if not name.startswith("_")} - {"map", "list"} == {*module.__all__} - {"list"}
 

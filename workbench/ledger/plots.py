@@ -42,7 +42,7 @@ from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.forecasts import forecast, percent
 from workbench.ledger.frames import usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
-from workbench.ledger.whatif_plots import history_lab, what_if  # noqa: F401  # plots as well
+from workbench.ledger.whatif_plots import history_lab, what_if
 from workbench.pricing import cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage
@@ -57,6 +57,19 @@ if TYPE_CHECKING:
     from workbench.chat import Chat
     from workbench.ledger.frames import Moment, Where
 
+__all__ = [
+    "burn_down",
+    "cache_hits",
+    "context_growth",
+    "history_lab",
+    "history_policies",
+    "latency",
+    "spend",
+    "tokens",
+    "what_if",
+    "why",
+]
+
 UNUSUAL = 3
 """Times the median of days with calls from which on a day is called out."""
 DENSE = 150
@@ -67,6 +80,10 @@ MOST_LETTERS = 26
 """Of a model's name beside a plot; claude-sonnet-4-5-20250929 fits."""
 MOST_MODELS = 4
 """Lines that can be told apart in one plot."""
+
+
+def __dir__() -> list[str]:
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
 
 
 def spend(
