@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from workbench.chat import Chat
+    from workbench.ledger.forecasts import Forecast
     from workbench.ledger.frames import Moment, Where
 
 __all__ = [
@@ -252,21 +253,8 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     )  # fmt: skip
     axes.set_xlim(days.day.iloc[0], at[-1])
     finding = f"{found.now:%B} ends at about {dollars(found.expected_usd)}"
-    if found.budget_usd is not None and limit is not None:
-        axes.axhline(limit, color=LOSS, linewidth=1.5)
-        # where the spend is not: it begins below a budget that is large, and ends above one that is small
-        where, side = ((0, limit), "left") if limit > float(found.expected_usd) / 2 else ((1, limit), "right")
-        axes.annotate(
-            f"budget {dollars(found.budget_usd)}", where, (4 if side == "left" else -4, 5), ha=side,
-            xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9, color=AS_TEXT[LOSS],
-            parse_math=False,
-        )  # fmt: skip
-        if found.spent_usd > found.budget_usd and found.over_on:
-            finding += f"; the budget of {dollars(found.budget_usd)} was passed on {day_name(found.over_on)}"
-        else:
-            odds = percent(found.odds_over or 0)
-            finding += f" and passes the budget of {dollars(found.budget_usd)} with odds of {odds}"
-            finding += f", about {day_name(found.over_on)}" if found.over_on else ""
+    if found.budget_usd is not None:
+        finding += _budget(axes, found, found.budget_usd)
     least, most = apart(found.low_usd, found.high_usd)
     ends = [(float(found.expected_usd), f"~{dollars(found.expected_usd)}", "black")]
     if least != most:
@@ -277,6 +265,24 @@ def burn_down(org: str = DEFAULT_ID, budget: Decimal | float | str | None = None
     calls = usage(days.day.iloc[0], found.now, by="month", org=org)
     counted = _scope(org, calls.calls.sum(), found.unpriced_calls, "UTC")
     return head(axes, finding, f"US dollars since the first of the month · band: 8 of 10 simulated months · {counted}")
+
+
+def _budget(axes: Axes, found: Forecast, budget: Decimal) -> str:
+    """Draw the budget as a line; return what the title says of it."""
+    limit = float(budget)
+    axes.axhline(limit, color=LOSS, linewidth=1.5)
+    # where the spend is not: it begins below a budget that is large, and ends above one that is small
+    where, side = ((0, limit), "left") if limit > float(found.expected_usd) / 2 else ((1, limit), "right")
+    axes.annotate(
+        f"budget {dollars(budget)}", where, (4 if side == "left" else -4, 5), ha=side,
+        xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9, color=AS_TEXT[LOSS],
+        parse_math=False,
+    )  # fmt: skip
+    day = found.over_on and day_name(found.over_on)
+    if day and found.spent_usd > budget:
+        return f"; the budget of {dollars(budget)} was passed on {day}"
+    odds = percent(found.odds_over or 0)
+    return f" and passes the budget of {dollars(budget)} with odds of {odds}{f', about {day}' if day else ''}"
 
 
 def latency(
