@@ -156,6 +156,10 @@ def _band(axes: Axes, looks: pd.DataFrame, of: Comparison, believed: bool) -> No
     low, high = 1.3 * min(shown.low.min(), 0), min(_widest(of.unit, shown.effect), 1.3 * max(shown.high.max(), 0))
     if of.unit:
         low, high = max(low, -100.0), high if of.unit == "%" else min(high, 100.0)
+    said = judged[(judged.low > 0) | (judged.high < 0)] if believed else judged[:0]
+    if len(said):  # room for a line beyond zero
+        room = 0.15 * (high - low)
+        low, high = (low, max(high, room)) if said.effect.iloc[0] < 0 else (min(low, -room), high)
     colour = GREY if not (believed and of.differs) else SAVING if of.better else LOSS
     axes.fill_between(
         looks.chats, looks.low.clip(low, high), looks.high.clip(low, high), color=colour, alpha=0.22, linewidth=0
@@ -169,8 +173,7 @@ def _band(axes: Axes, looks: pd.DataFrame, of: Comparison, believed: bool) -> No
     axes.set_xlim(0, end)
     early = judged.chats.iloc[0] if len(judged) else end
     axes.axvspan(0, early, facecolor="white", alpha=0.65, edgecolor="#BBBBBB", hatch="///", linewidth=0, zorder=2.5)
-    said = judged[(judged.low > 0) | (judged.high < 0)]
-    if believed and len(said):
+    if len(said):
         at = said.iloc[0]
         axes.plot(at.chats, at.effect, "o", color=INK, markersize=6, zorder=4)
         # beyond zero, where the band is no more; the line leads to it
