@@ -47,12 +47,14 @@ STATUSES = {200, 400, 402, 409, 502, 503, 504}
 LEAVES = 0.1
 """The part of the clients that leave in the middle, and of those that send a request again."""
 SPENT = """
-SELECT u.org_id, SUM(u.cost_usd), SUM(u.web_searches * 0.01),
+SELECT u.org_id, SUM(u.cost_usd),
+       COALESCE(SUM(GREATEST(u.cost_usd - h.amount_usd, 0)) FILTER (WHERE u.web_searches > 0), 0),
        COUNT(*) FILTER (WHERE u.cost_usd > h.amount_usd AND u.web_searches = 0)
 FROM usage u JOIN holds h ON h.id = u.id GROUP BY 1
 """
-"""One of the faults bills for two web searches that nobody asked for. That is in the ledger and counts, but no hold can
-foresee it: judged is everything but the price of these, and no other turn may cost more than was held for it."""
+"""One of the faults bills for two web searches that nobody asked for, and for reading what they found. That is in the ledger
+and counts, but no hold can foresee it: judged is everything but what such a turn cost beyond its hold, and no other turn
+may cost more than was held for it."""
 MINUTES = {"hang", "stall", "stall_in_frame", "slow", "bad_chunk", "429_retry_after_hour"}
 """Faults that only a client that leaves, or a minute, ends."""
 
@@ -68,7 +70,7 @@ class Figures(NamedTuple):
     """The same over the last."""
     open_holds: int
     unasked_usd: Decimal
-    """Billed for searches that nobody asked for."""
+    """Billed beyond holds for searches that nobody asked for."""
     overspent: list[str]
     check: str
 
@@ -209,7 +211,7 @@ class Soak:
             ((open_holds,),) = run("SELECT COUNT(*) FROM holds WHERE state = 'open'").fetchall()
             spent = run(SPENT).fetchall()
         overspent = [
-            f"{org}: {usd} with {unasked} for searches, {beyond} turns beyond their holds"
+            f"{org}: {usd} with {unasked} for searches beyond their holds, {beyond} other turns beyond their holds"
             for org, usd, unasked, beyond in spent
             if beyond or usd - unasked > BUDGETS.get(org, usd)
         ]
