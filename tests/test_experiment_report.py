@@ -77,8 +77,8 @@ def test_a_cheaper_arm_is_called_cheaper_with_its_interval() -> None:
     assert str(report).splitlines()[0] == (
         "experiment tone · prompt support · chats: v3 100 (50% meant), v4 100 (50% meant); the split is right (p = 1)"
     )
-    assert "cost (decides) $0.01 $0.0050 -50 % [-68, -23]" in re.sub(" +", " ", str(report))
-    assert "Mean cost: v3 $0.02, v4 $0.0077. Totals are driven by the tail (a tenth of all makes 23%)" in str(report)
+    assert "cost (decides) $0.0100 $0.00500 -50 % [-68, -23]" in re.sub(" +", " ", str(report))
+    assert "Mean cost: v3 $0.0154, v4 $0.00772. Totals are driven by the tail (a tenth of all makes 23%)" in str(report)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_the_html_is_a_table_and_no_name_breaks_out_of_it() -> None:
 
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 4
     assert shown.count("<tr>") == 1 + 6
-    assert '<td style="text-align:right">$0.01</td>' in shown
+    assert '<td style="text-align:right">$0.0100</td>' in shown
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_guard_stops_an_arm_that_fails_more_often() -> None:
 def test_a_guard_stops_an_arm_that_costs_too_much() -> None:
     dear = two(60, second={"cost_usd": spread(0.03, 60)})
     assert stopped_by_guard(TONE, dear, {"errors": 1, "cost": 1.5}) == (
-        "v4", "the guard on cost stopped v4: $0.03, v3 $0.01, and 1.5 times as much is allowed"
+        "v4", "the guard on cost stopped v4: $0.0300, v3 $0.0100, and 1.5 times as much is allowed"
     )  # fmt: skip
     assert stopped_by_guard(TONE, dear, {"cost": 2.5}) is None
     assert stopped_by_guard(TONE, two(29, second={"cost_usd": spread(9, 29)}), {"cost": 1}) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -34,6 +35,16 @@ def dollars(amount: Decimal | None) -> str:
             return f"{sign}${size:,.{digits}f}"
     small = f"{size:.9f}".rstrip("0").rstrip(".")
     return "$0" if small == "0" else f"{sign}${small}"
+
+
+def mean_dollars(amount: float) -> str:
+    """Return a mean as people compare it with another: with three digits that count below a dollar.
+
+    >>> mean_dollars(0.0104), mean_dollars(0.00627), mean_dollars(12.345), mean_dollars(0)
+    ('$0.0104', '$0.00627', '$12.35', '$0.00')
+    """
+    digits = 2 - math.floor(math.log10(amount)) if 0 < amount < 1 else 2
+    return f"${amount:,.{digits}f}"
 
 
 def apart(low: Decimal, high: Decimal) -> tuple[str, str]:

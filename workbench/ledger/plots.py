@@ -79,6 +79,8 @@ ALIKE = 1.25
 """Times another median up to which nobody notices the difference."""
 MOST_LETTERS = 26
 """Of a model's name beside a plot; claude-sonnet-4-5-20250929 fits."""
+LEAST_SHARE = 0.005
+"""Of all days from which on a class can be seen in bars."""
 MOST_MODELS = 4
 """Lines that can be told apart in one plot."""
 
@@ -124,7 +126,7 @@ def spend(
     }
     for day in costs.day[costs.cost.isna()]:
         axes.annotate("?", (day, 0), ha="center", va="bottom", fontsize=9, color=GREY)
-    shares, hatched = _classes_by_day(axes, costs.day, parts, _today(now, tz), least=0.005)
+    shares, hatched = _classes_by_day(axes, costs.day, parts, _today(now, tz))
     dollar_axis(axes.yaxis)
     counted = _scope(org, costs.calls.sum(), costs.unpriced_calls.sum(), tz)
     return head(axes, _spend_finding(axes, costs, shares), f"US dollars a day by class of tokens · {counted}{hatched}")
@@ -525,10 +527,6 @@ def _some(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _share(part: float) -> str:
-    return f"{part:.0%}" if part >= 0.005 or part <= 0 else "under 1%"
-
-
 def _today(now: datetime | None, tz: str) -> pd.Timestamp:
     import pandas as pd
 
@@ -536,15 +534,15 @@ def _today(now: datetime | None, tz: str) -> pd.Timestamp:
 
 
 def _classes_by_day(
-    axes: Axes, days: pd.Series[Any], parts: Mapping[str, tuple[str, Any]], today: pd.Timestamp, least: float = 0.0
+    axes: Axes, days: pd.Series[Any], parts: Mapping[str, tuple[str, Any]], today: pd.Timestamp
 ) -> tuple[dict[str, float], str]:
-    """Draw days of parts and label those that have more than the least share; return all shares, and what to say of today."""
+    """Draw days of parts and label those that can be seen; return all shares, and what to say of today."""
     amounts = {name: values.astype(float).fillna(0) for name, (_, values) in parts.items()}
     total = sum(values.sum() for values in amounts.values())
     shares = {name: values.sum() / total if total else 0.0 for name, values in amounts.items()}
-    shown = {name: (colour, amounts[name]) for name, (colour, _) in parts.items() if abs(shares[name]) > least}
+    shown = {name: (colour, amounts[name]) for name, (colour, _) in parts.items() if abs(shares[name]) > LEAST_SHARE}
     hatched = _stacked_days(axes, days, shown, today)
-    side_labels(axes, [(f"{name}\n{_share(shares[name])}", colour) for name, (colour, _) in shown.items()])
+    side_labels(axes, [(f"{name}\n{shares[name]:.0%}", colour) for name, (colour, _) in shown.items()])
     return shares, hatched
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from workbench.errors import InvalidRequest
 from workbench.prompts.assignment import shares
 from workbench.prompts.statistics import LEVEL, Interval, Moments, events, proportions, sequence
-from workbench.wording import dollars
+from workbench.wording import mean_dollars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +82,7 @@ class Outcome(NamedTuple):
         if math.isnan(level):
             return "-"
         if self.column == "cost_usd":
-            return dollars(Decimal(f"{level:.9f}"))
+            return mean_dollars(level)
         if self.column.endswith("_ms"):
             return f"{level / 1000:.2f} s"
         return f"{level:.1f} %" if self.unit == "points" else f"{level:,.{0 if level >= 100 else 2}f}"

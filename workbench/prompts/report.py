@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from workbench.prompts.statistics import (
     sample_ratio,
     times_needed,
 )
-from workbench.wording import dollars
+from workbench.wording import mean_dollars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -359,7 +358,7 @@ def _mean_cost(by_arm: Mapping[str, pd.DataFrame]) -> str:
     everything = np.sort(np.concatenate(list(costs.values())))[::-1]
     if not everything.sum():
         return ""
-    means = ", ".join(f"{arm} {dollars(Decimal(f'{of.mean():.9f}'))}" for arm, of in costs.items() if len(of))
+    means = ", ".join(f"{arm} {mean_dollars(of.mean())}" for arm, of in costs.items() if len(of))
     part = everything[: math.ceil(DEAREST * len(everything))].sum() / everything.sum()
     return f"Mean cost: {means}. Totals are driven by the tail (a tenth of all makes {part:.0%}), so there is no verdict on them."
 
