@@ -240,10 +240,18 @@ def test_axe_finds_nothing_and_nothing_is_clipped(
 
 
 PLACES = """
-(box) => [".wb-message:last-of-type .wb-body", ".wb-composer", ".wb-foot"].map((place) => {
-  const { top, bottom } = box.querySelector(place).getBoundingClientRect();
-  return [Math.round(top - box.getBoundingClientRect().top), Math.round(bottom - top)];
-})
+(box) => {
+  const { left: x, top: y } = box.getBoundingClientRect();
+  const places = [".wb-message:last-of-type .wb-body", ".wb-message:last-of-type .wb-footer", ".wb-composer", ".wb-foot"].map((place) => {
+    const { top, bottom } = box.querySelector(place).getBoundingClientRect();
+    return [Math.round(top - y), Math.round(bottom - top)];
+  });
+  const said = document.createRange();
+  said.selectNodeContents(box.querySelector(".wb-message:last-of-type :is(.wb-footer:not(:has(summary)), summary)"));
+  const lines = new Set([...said.getClientRects()].filter(({ width }) => width > 0).map(({ left, top }) => top));
+  const begins = [...lines].map((line) => Math.min(...[...said.getClientRects()].filter(({ top }) => top === line).map(({ left }) => left)));
+  return [...places, begins.map((left) => Math.round(left - x))];
+}
 """
 
 
@@ -255,7 +263,7 @@ def test_nothing_jumps_when_a_turn_ends(width: int, notebook: Notebook, lab_upst
     ask(box, QUESTION)
     answer = ask(box, QUESTION, "streaming")
     answer.get_by_text("what each part gives.").wait_for()
-    answer.get_by_text("from cache").wait_for()
+    answer.locator(".wb-footer", has_text="from cache").wait_for()
     before = box.evaluate(PLACES)
     lab_upstream.release()
     answer.and_(box.page.locator("[data-status=complete]")).wait_for()
