@@ -1225,6 +1225,27 @@ def test_it_fits_a_narrow_page(open_page: Callable[..., Page]) -> None:
         assert visible(page, hook)
 
 
+@pytest.mark.parametrize("width", [700, 900, 1600])
+def test_questions_replies_and_the_input_are_one_column_in_the_middle(
+    width: int, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(width=width)
+    messages = [
+        {"message_id": "u", "role": "user", "status": "complete", "text": "why? " * 200},
+        {"message_id": "a", "role": "assistant", "status": "complete", "text": "because " * 200},
+    ]
+    show(page, snap={"messages": messages})
+    edges = page.evaluate(
+        "() => ['.wb-chat', '[data-role=user]', '[data-role=assistant]', '.wb-composer'].map((each) => {"
+        " const { left, right } = document.querySelector(each).getBoundingClientRect(); return [left, right] })"
+    )
+    box, question, reply, composer = edges
+
+    assert question[1] == reply[1] == composer[1]
+    assert reply[0] == composer[0] == box[0] + box[1] - composer[1]
+    assert reply[1] - reply[0] <= 760
+
+
 def test_height_follows_its_trait_and_nothing_moves_for_those_who_ask(open_page: Callable[..., Page]) -> None:
     page = open_page(traits={"height": "300px"}, reduced_motion="reduce")
     show(page)
