@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from tests.browser.attacks import ATTACKS, PWN
 
@@ -1244,6 +1246,37 @@ def test_questions_replies_and_the_input_are_one_column_in_the_middle(
     assert question[1] == reply[1] == composer[1]
     assert reply[0] == composer[0] == box[0] + box[1] - composer[1]
     assert reply[1] - reply[0] <= 760
+
+
+def test_headings_are_apart_from_the_text_and_near_to_what_they_head(page: Page) -> None:
+    one_message(page, "# One\n\ntext\n\n## Two\n\ntext\n\n### Three\n\ntext\n\n- item\n- item\n\ntext")
+    sizes, gaps = page.evaluate(
+        """() => {
+          const blocks = [...document.querySelectorAll(".wb-md :is(h1, h2, h3, p, ul)")];
+          const places = blocks.map((each) => each.getBoundingClientRect());
+          return [
+            blocks.slice(0, 6).map((each) => parseFloat(getComputedStyle(each).fontSize)),
+            places.slice(1).map(({ top }, n) => Math.round(top - places[n].bottom)),
+          ];
+        }"""
+    )
+
+    assert sizes == [21, 14, 18.2, 14, 15.96, 14]
+    assert gaps == [8, 20, 8, 20, 8, 10, 10]
+
+
+def test_a_line_of_code_that_goes_on_has_a_shade_at_its_end(page: Page) -> None:
+    one_message(page, f"```text\n\n{'x' * 300}\n```")
+    code = page.locator(".wb-code pre")
+
+    def at_the_end() -> list[int]:  # of the empty line, from what is left of a shade to the edge
+        picture = Image.open(BytesIO(code.screenshot())).convert("L")
+        return [picture.getpixel((picture.width - x, 10)) for x in (30, 2)]
+
+    ground, edge = at_the_end()
+    assert edge < ground - 20
+    code.evaluate("(pre) => (pre.scrollLeft = pre.scrollWidth)")
+    assert at_the_end() == [ground, ground]
 
 
 def test_height_follows_its_trait_and_nothing_moves_for_those_who_ask(open_page: Callable[..., Page]) -> None:
