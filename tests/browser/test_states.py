@@ -269,3 +269,19 @@ def test_nothing_jumps_when_a_turn_ends(width: int, notebook: Notebook, lab_upst
     answer.and_(box.page.locator("[data-status=complete]")).wait_for()
 
     assert box.evaluate(PLACES) == before
+
+
+def test_what_changes_a_chat_is_shown_where_the_pointer_or_the_focus_is(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    row = listing(notebook, lab_upstream).locator(".wb-item").first
+    row.wait_for()
+    seen = row.locator(".wb-facts, .wb-tool")
+    opacities = "(all) => all.map((each) => Number(getComputedStyle(each).opacity))"
+    assert seen.evaluate_all(opacities) == [1, 0, 0]
+    row.hover()
+    assert seen.evaluate_all(opacities) == [0, 1, 1]
+    notebook.page.mouse.move(0, 0)
+    assert seen.evaluate_all(opacities) == [1, 0, 0]
+    row.locator("button").last.focus()
+    assert seen.evaluate_all(opacities) == [0, 1, 1]
