@@ -17,7 +17,7 @@ from tests.browser.attacks import ATTACKS, PWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 STATIC = Path(__file__).parents[2] / "workbench" / "notebook" / "static"
 HARNESS = (Path(__file__).parent / "renderer" / "harness.js").read_text()
@@ -1277,6 +1277,31 @@ def test_a_line_of_code_that_goes_on_has_a_shade_at_its_end(page: Page) -> None:
     assert edge < ground - 20
     code.evaluate("(pre) => (pre.scrollLeft = pre.scrollWidth)")
     assert at_the_end() == [ground, ground]
+
+
+def test_its_height_can_be_dragged_and_the_next_view_of_it_is_as_high(page: Page) -> None:
+    long = {"message_id": "a", "role": "assistant", "status": "complete", "text": "line\n\n" * 60}
+    show(page, snap={"messages": [long]})
+    drag_its_corner(page.locator(".wb-chat"), -100)
+    settle(page)
+
+    log = page.locator(".wb-log")
+    assert page.evaluate("[document.querySelector('.wb-chat').offsetHeight, model.get('height')]") == [380, "380px"]
+    assert log.evaluate("(log) => log.scrollHeight - log.scrollTop - log.clientHeight") < 1
+    drag_its_corner(page.locator(".wb-chat"), -300)
+    assert page.evaluate("document.querySelector('.wb-chat').offsetHeight") == 260
+    page.evaluate("() => { model.set('height', '500px') }")
+    assert page.evaluate("document.querySelector('.wb-chat').offsetHeight") == 500
+
+
+def drag_its_corner(box: Locator, down: int) -> None:
+    """Make a box higher with the mouse."""
+    place = box.bounding_box()
+    x, y = place["x"] + place["width"] - 5, place["y"] + place["height"] - 5
+    box.page.mouse.move(x, y)
+    box.page.mouse.down()
+    box.page.mouse.move(x, y + down, steps=5)
+    box.page.mouse.up()
 
 
 def test_height_follows_its_trait_and_nothing_moves_for_those_who_ask(open_page: Callable[..., Page]) -> None:

@@ -25,6 +25,7 @@ from tests.browser.states import (
     show_box,
     typing,
 )
+from tests.browser.test_renderer import drag_its_corner
 from tests.faults.upstream import fault, reply
 
 if TYPE_CHECKING:
@@ -285,3 +286,20 @@ def test_what_changes_a_chat_is_shown_where_the_pointer_or_the_focus_is(
     assert seen.evaluate_all(opacities) == [1, 0, 0]
     row.locator("button").last.focus()
     assert seen.evaluate_all(opacities) == [0, 1, 1]
+
+
+def test_a_box_whose_height_was_dragged_stays_as_high_and_so_is_another_view_of_it(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    box = code(notebook, lab_upstream)
+    box.scroll_into_view_if_needed()
+    drag_its_corner(box, -100)
+    assert box.evaluate("(box) => box.offsetHeight") == 380
+    lab_upstream.script(reply(ANSWER))
+    ask(box, QUESTION)
+    notebook.run("box")
+    views = notebook.page.locator(".wb-chat")
+    views.nth(1).wait_for()
+
+    assert views.evaluate_all("(all) => all.map((each) => each.offsetHeight)") == [380, 380]
+    assert notebook.value("box.height") == "'480px'"
