@@ -1279,6 +1279,14 @@ def test_a_line_of_code_that_goes_on_has_a_shade_at_its_end(page: Page) -> None:
     assert at_the_end() == [ground, ground]
 
 
+def test_what_a_chat_cost_is_told_once_something_was_said(page: Page) -> None:
+    show(page)
+    assert page.locator(".wb-cost").inner_text() == ""
+    start(page)
+    end(page, chat_cost_usd="0")
+    assert page.locator(".wb-cost").inner_text() == "$0"
+
+
 def test_its_height_can_be_dragged_and_the_next_view_of_it_is_as_high(page: Page) -> None:
     long = {"message_id": "a", "role": "assistant", "status": "complete", "text": "line\n\n" * 60}
     show(page, snap={"messages": [long]})

@@ -229,7 +229,7 @@ export class ChatView {
     this.#model.hidden = !this.#model.textContent;
   }
 
-  #updateFoot({ busy, loaded, pending, totalCost, budgetLeft, context }, link) {
+  #updateFoot({ busy, loaded, pending, visible, totalCost, budgetLeft, context }, link) {
     const saidInLog = pending && !pending.acked;
     this.#full.update(context);
     this.#hint.hidden = this.#context?.told ?? false;
@@ -237,7 +237,7 @@ export class ChatView {
     const keys = busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line";
     setText(this.#hint, link !== "ready" || TOUCHED.matches ? "" : keys);
     setText(this.#budget, budgetLeft === null ? "" : `${dollars(budgetLeft)} left`);
-    setText(this.#cost, loaded ? dollars(totalCost) : "");
+    setText(this.#cost, loaded && (visible.length > 0 || totalCost !== "0") ? dollars(totalCost) : "");
   }
 
   /** Also called when the host attaches us, which may be after render. */
