@@ -187,6 +187,29 @@ def test_behind_the_footer_is_what_was_billed_and_the_keyboard_reaches_it(page: 
     assert page.locator(".wb-budget").inner_text() == "$0.42 left"
 
 
+@pytest.mark.parametrize("width", [320, 480, 900])
+def test_what_a_reply_cost_takes_two_lines_at_most_and_is_whole_where_it_opens(
+    width: int,
+    open_page: Callable[..., Page],  # noqa: F811
+) -> None:
+    page = open_page(width=width)  # noqa: F811
+    line = "claude-sonnet-5-5 · 11,412 in + 286 out tokens · 9,200 from cache · $0.0091 · 1.5 s"
+    reply = {"message_id": "m", "role": "assistant", "status": "complete", "text": "Yes."}
+    show(page, snap={"messages": [{**reply, "footer": line, "counts": COUNTS}]})
+    summary = page.locator(".wb-footer summary")
+    short = "11,412 in + 286 out tokens · $0.0091"
+
+    assert (summary.inner_text(), summary.text_content()) == (line if width == 900 else short, line)
+    top, bottom = page.evaluate(
+        "() => [document.querySelector('.wb-body').getBoundingClientRect().bottom,"
+        " document.querySelector('.wb-actions').getBoundingClientRect().bottom]"
+    )
+    assert bottom - top < (64 if width == 320 else 40)
+    assert summary.bounding_box()["y"] >= top + 8
+    summary.click()
+    assert summary.inner_text() == line
+
+
 def test_the_context_is_told_in_tokens_where_nobody_knows_how_large_it_is(page: Page) -> None:  # noqa: F811
     show(page, snap={"context": {"used": 1650, "window": None}})
 

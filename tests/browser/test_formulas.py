@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from tests.browser.test_renderer import STATIC, delta, end, new_page, one_message, show, start
 
@@ -199,6 +201,21 @@ def test_hostile_tex_does_nothing(page: Page, tex: str) -> None:
     assert [url for url in page.requested[requested:] if not url.startswith("blob:")] == []
     assert page.locator(".wb-math a, .wb-math img, .wb-math script, .wb-math svg").count() == 0
     assert seconds < 5
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("tex", ["\\frac{n_{empty}}{n}", "\\dfrac{1}{n}", "\\frac{n}{1+\\frac{2}{7}}"])
+def test_the_bar_of_a_fraction_strikes_nothing_through(browser: Browser, tex: str, scale: int) -> None:
+    page = new_page(browser, {}, device_scale_factor=scale)
+    page.evaluate("(math) => { window.assets = { 'math.js': math } }", (STATIC / "math.js").read_text())
+    one_message(page, f"${tex}$")
+    picture = Image.open(BytesIO(page.locator(".wb-math mfrac").first.screenshot())).convert("L")
+    page.context.close()
+    rows = [sum(255 - picture.getpixel((x, y)) for x in range(picture.width)) for y in range(picture.height)]
+    bar = [y for y, ink in enumerate(rows) if ink == max(rows)]
+
+    assert len(bar) == scale
+    assert rows[bar[0] - 1] == rows[bar[-1] + 1] == 0  # nothing but ground above and below it
 
 
 def test_a_macro_ends_with_its_formula(page: Page) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import random
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from tests.browser.attacks import ATTACKS, PWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 STATIC = Path(__file__).parents[2] / "workbench" / "notebook" / "static"
 HARNESS = (Path(__file__).parent / "renderer" / "harness.js").read_text()
@@ -1223,6 +1225,91 @@ def test_it_fits_a_narrow_page(open_page: Callable[..., Page]) -> None:
     assert page.locator(".wb-chat *").evaluate_all(outside) == []
     for hook in [".wb-input", ".wb-send", ".wb-retry", ".wb-cost"]:
         assert visible(page, hook)
+
+
+@pytest.mark.parametrize("width", [700, 900, 1600])
+def test_questions_replies_and_the_input_are_one_column_in_the_middle(
+    width: int, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(width=width)
+    messages = [
+        {"message_id": "u", "role": "user", "status": "complete", "text": "why? " * 200},
+        {"message_id": "a", "role": "assistant", "status": "complete", "text": "because " * 200},
+    ]
+    show(page, snap={"messages": messages})
+    edges = page.evaluate(
+        "() => ['.wb-chat', '[data-role=user]', '[data-role=assistant]', '.wb-composer'].map((each) => {"
+        " const { left, right } = document.querySelector(each).getBoundingClientRect(); return [left, right] })"
+    )
+    box, question, reply, composer = edges
+
+    assert question[1] == reply[1] == composer[1]
+    assert reply[0] == composer[0] == box[0] + box[1] - composer[1]
+    assert reply[1] - reply[0] <= 760
+
+
+def test_headings_are_apart_from_the_text_and_near_to_what_they_head(page: Page) -> None:
+    one_message(page, "# One\n\ntext\n\n## Two\n\ntext\n\n### Three\n\ntext\n\n- item\n- item\n\ntext")
+    sizes, gaps = page.evaluate(
+        """() => {
+          const blocks = [...document.querySelectorAll(".wb-md :is(h1, h2, h3, p, ul)")];
+          const places = blocks.map((each) => each.getBoundingClientRect());
+          return [
+            blocks.slice(0, 6).map((each) => parseFloat(getComputedStyle(each).fontSize)),
+            places.slice(1).map(({ top }, n) => Math.round(top - places[n].bottom)),
+          ];
+        }"""
+    )
+
+    assert sizes == [21, 14, 18.2, 14, 15.96, 14]
+    assert gaps == [8, 20, 8, 20, 8, 10, 10]
+
+
+def test_a_line_of_code_that_goes_on_has_a_shade_at_its_end(page: Page) -> None:
+    one_message(page, f"```text\n\n{'x' * 300}\n```")
+    code = page.locator(".wb-code pre")
+
+    def at_the_end() -> list[int]:  # of the empty line, from what is left of a shade to the edge
+        picture = Image.open(BytesIO(code.screenshot())).convert("L")
+        return [picture.getpixel((picture.width - x, 10)) for x in (30, 2)]
+
+    ground, edge = at_the_end()
+    assert edge < ground - 20
+    code.evaluate("(pre) => (pre.scrollLeft = pre.scrollWidth)")
+    assert at_the_end() == [ground, ground]
+
+
+def test_what_a_chat_cost_is_told_once_something_was_said(page: Page) -> None:
+    show(page)
+    assert page.locator(".wb-cost").inner_text() == ""
+    start(page)
+    end(page, chat_cost_usd="0")
+    assert page.locator(".wb-cost").inner_text() == "$0"
+
+
+def test_its_height_can_be_dragged_and_the_next_view_of_it_is_as_high(page: Page) -> None:
+    long = {"message_id": "a", "role": "assistant", "status": "complete", "text": "line\n\n" * 60}
+    show(page, snap={"messages": [long]})
+    drag_its_corner(page.locator(".wb-chat"), -100)
+    settle(page)
+
+    log = page.locator(".wb-log")
+    assert page.evaluate("[document.querySelector('.wb-chat').offsetHeight, model.get('height')]") == [380, "380px"]
+    assert log.evaluate("(log) => log.scrollHeight - log.scrollTop - log.clientHeight") < 1
+    drag_its_corner(page.locator(".wb-chat"), -300)
+    assert page.evaluate("document.querySelector('.wb-chat').offsetHeight") == 260
+    page.evaluate("() => { model.set('height', '500px') }")
+    assert page.evaluate("document.querySelector('.wb-chat').offsetHeight") == 500
+
+
+def drag_its_corner(box: Locator, down: int) -> None:
+    """Make a box higher with the mouse."""
+    place = box.bounding_box()
+    x, y = place["x"] + place["width"] - 5, place["y"] + place["height"] - 5
+    box.page.mouse.move(x, y)
+    box.page.mouse.down()
+    box.page.mouse.move(x, y + down, steps=5)
+    box.page.mouse.up()
 
 
 def test_height_follows_its_trait_and_nothing_moves_for_those_who_ask(open_page: Callable[..., Page]) -> None:

@@ -25,6 +25,7 @@ from tests.browser.states import (
     show_box,
     typing,
 )
+from tests.browser.test_renderer import drag_its_corner
 from tests.faults.upstream import fault, reply
 
 if TYPE_CHECKING:
@@ -240,10 +241,18 @@ def test_axe_finds_nothing_and_nothing_is_clipped(
 
 
 PLACES = """
-(box) => [".wb-message:last-of-type .wb-body", ".wb-composer", ".wb-foot"].map((place) => {
-  const { top, bottom } = box.querySelector(place).getBoundingClientRect();
-  return [Math.round(top - box.getBoundingClientRect().top), Math.round(bottom - top)];
-})
+(box) => {
+  const { left: x, top: y } = box.getBoundingClientRect();
+  const places = [".wb-message:last-of-type .wb-body", ".wb-message:last-of-type .wb-footer", ".wb-composer", ".wb-foot"].map((place) => {
+    const { top, bottom } = box.querySelector(place).getBoundingClientRect();
+    return [Math.round(top - y), Math.round(bottom - top)];
+  });
+  const said = document.createRange();
+  said.selectNodeContents(box.querySelector(".wb-message:last-of-type :is(.wb-footer:not(:has(summary)), summary)"));
+  const lines = new Set([...said.getClientRects()].filter(({ width }) => width > 0).map(({ left, top }) => top));
+  const begins = [...lines].map((line) => Math.min(...[...said.getClientRects()].filter(({ top }) => top === line).map(({ left }) => left)));
+  return [...places, begins.map((left) => Math.round(left - x))];
+}
 """
 
 
@@ -255,9 +264,42 @@ def test_nothing_jumps_when_a_turn_ends(width: int, notebook: Notebook, lab_upst
     ask(box, QUESTION)
     answer = ask(box, QUESTION, "streaming")
     answer.get_by_text("what each part gives.").wait_for()
-    answer.get_by_text("from cache").wait_for()
+    answer.locator(".wb-footer", has_text="from cache").wait_for()
     before = box.evaluate(PLACES)
     lab_upstream.release()
     answer.and_(box.page.locator("[data-status=complete]")).wait_for()
 
     assert box.evaluate(PLACES) == before
+
+
+def test_what_changes_a_chat_is_shown_where_the_pointer_or_the_focus_is(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    row = listing(notebook, lab_upstream).locator(".wb-item").first
+    row.wait_for()
+    seen = row.locator(".wb-facts, .wb-tool")
+    opacities = "(all) => all.map((each) => Number(getComputedStyle(each).opacity))"
+    assert seen.evaluate_all(opacities) == [1, 0, 0]
+    row.hover()
+    assert seen.evaluate_all(opacities) == [0, 1, 1]
+    notebook.page.mouse.move(0, 0)
+    assert seen.evaluate_all(opacities) == [1, 0, 0]
+    row.locator("button").last.focus()
+    assert seen.evaluate_all(opacities) == [0, 1, 1]
+
+
+def test_a_box_whose_height_was_dragged_stays_as_high_and_so_is_another_view_of_it(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    box = code(notebook, lab_upstream)
+    box.scroll_into_view_if_needed()
+    drag_its_corner(box, -100)
+    assert box.evaluate("(box) => box.offsetHeight") == 380
+    lab_upstream.script(reply(ANSWER))
+    ask(box, QUESTION)
+    notebook.run("box")
+    views = notebook.page.locator(".wb-chat")
+    views.nth(1).wait_for()
+
+    assert views.evaluate_all("(all) => all.map((each) => each.offsetHeight)") == [380, 380]
+    assert notebook.value("box.height") == "'480px'"

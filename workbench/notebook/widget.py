@@ -39,7 +39,7 @@ class ChatWidget(anywidget.AnyWidget):
 
     Args:
         chat: The chat; a new one by default.
-        height: How high the box is, a CSS length.
+        height: How high the box is at first, a CSS length; its lower right corner can be dragged.
 
     Example::
 

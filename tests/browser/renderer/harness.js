@@ -10,6 +10,10 @@ async ({ source, css, traits }) => {
     get(name) {
       return this.traits[name];
     }
+    set(name, value) {
+      this.traits[name] = value;
+      this.emit(`change:${name}`);
+    }
     on(name, handler) {
       this.#handlers.set(name, [...(this.#handlers.get(name) ?? []), handler]);
     }

@@ -25,9 +25,18 @@ export const count = (n) => WHOLE.format(n ?? 0);
 
 /** The footer of a reply that is still arriving: as Reply.footer in workbench/turns.py, so that nothing jumps at its end. */
 export function usageLine(model, { input_tokens, output_tokens, cache_read, cost_usd }) {
-  const name = model === "local" ? "local (embedded model)" : model;
   const tokens = `${count(input_tokens)} in + ${count(output_tokens)} out tokens`;
-  return [name, tokens, cache_read ? `${count(cache_read)} from cache` : "", dollars(cost_usd)].filter(Boolean).join(" · ");
+  return [modelName(model), tokens, cache_read ? `${count(cache_read)} from cache` : "", dollars(cost_usd)].filter(Boolean).join(" · ");
+}
+
+const modelName = (model) => (model === "local" ? "local (embedded model)" : model);
+
+/** A footer in parts: [text, whether a narrow box leaves it out], for its header says the model, and a table what was cached. */
+export function footerParts(line, model) {
+  const parts = line.split(" · ");
+  const told = parts.map((part) => part === modelName(model) || / from cache$|^[\d.]+ s$/.test(part));
+  const first = told.indexOf(false);
+  return parts.map((part, n) => [n < first ? `${part} · ` : n > first && n > 0 ? ` · ${part}` : part, told[n]]);
 }
 
 /** What sending would use and cost, about, as one line. */

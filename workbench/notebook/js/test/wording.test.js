@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { contextLine, dollars, earlierLine, estimateDetail, estimateLine } from "../src/wording.js";
+import { contextLine, dollars, earlierLine, estimateDetail, estimateLine, footerParts } from "../src/wording.js";
 
 test("amounts are written as in Python", () => {
   const written = ["1234.5", "12.4", "9.996", "0.5", "0.00996", "0.0078", "0.00002", "0", "0E-9", null].map(dollars);
@@ -27,4 +27,16 @@ test("the context is told as a part of what the model takes", () => {
 test("one message is, two messages are", () => {
   assert.equal(earlierLine(1), "Show 1 earlier message");
   assert.equal(earlierLine(1200), "Show 1,200 earlier messages");
+});
+
+test("of a footer a narrow box leaves out what its header says, what was cached, and the seconds", () => {
+  const short = (line, model) => footerParts(line, model).filter(([, told]) => !told).map(([text]) => text).join("");
+  const line = "claude-sonnet-5-5 · 1,204 in + 2 out tokens · 9,200 from cache · $0.0030 · 1.2 s";
+
+  assert.equal(short(line, "claude-sonnet-5-5"), "1,204 in + 2 out tokens · $0.0030");
+  assert.equal(short(line, "claude-opus-5"), "claude-sonnet-5-5 · 1,204 in + 2 out tokens · $0.0030");
+  assert.equal(short(`interrupted · ${line}`, "claude-sonnet-5-5"), "interrupted · 1,204 in + 2 out tokens · $0.0030");
+  assert.equal(short("local (embedded model) · 1 in + 1 out tokens · $0 · 0.1 s", "local"), "1 in + 1 out tokens · $0");
+  for (const each of [line, `refused · ${line}`, "claude-sonnet-5-5 · 1.2 s", "12 in"])
+    assert.equal(footerParts(each, "claude-sonnet-5-5").map(([text]) => text).join(""), each);
 });

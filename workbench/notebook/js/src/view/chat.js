@@ -29,6 +29,7 @@ export class ChatView {
   #jump = h("button", { class: "wb-button wb-jump", type: "button", hidden: true, onclick: () => this.#toBottom() }, "↓ Latest");
   #frame = null;
   #width = 0;
+  #height = "";
   #restoreScroll = null;
   #full = new ContextView();
   #context = null; // null on a page behind which there is no Python
@@ -228,7 +229,7 @@ export class ChatView {
     this.#model.hidden = !this.#model.textContent;
   }
 
-  #updateFoot({ busy, loaded, pending, totalCost, budgetLeft, context }, link) {
+  #updateFoot({ busy, loaded, pending, visible, totalCost, budgetLeft, context }, link) {
     const saidInLog = pending && !pending.acked;
     this.#full.update(context);
     this.#hint.hidden = this.#context?.told ?? false;
@@ -236,11 +237,14 @@ export class ChatView {
     const keys = busy ? "Esc to stop" : "Enter to send, Shift+Enter for a new line";
     setText(this.#hint, link !== "ready" || TOUCHED.matches ? "" : keys);
     setText(this.#budget, budgetLeft === null ? "" : `${dollars(budgetLeft)} left`);
-    setText(this.#cost, loaded ? dollars(totalCost) : "");
+    setText(this.#cost, loaded && (visible.length > 0 || totalCost !== "0") ? dollars(totalCost) : "");
   }
 
   /** Also called when the host attaches us, which may be after render. */
   #resized() {
+    const { height } = this.root.style;
+    // dragged: the next view of this box is as high, but what Python was told stays
+    if (height !== this.#height) this.#comm.set("height", height);
     if (this.#width === this.root.clientWidth) return;
     this.#width = this.root.clientWidth;
     this.composer.fit();
@@ -295,5 +299,6 @@ export class ChatView {
   #resize = () => {
     const height = this.#comm.get("height");
     this.root.style.height = height && CSS.supports("height", height) ? height : "480px";
+    this.#height = this.root.style.height;
   };
 }

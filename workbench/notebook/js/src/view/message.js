@@ -86,7 +86,7 @@ export class MessageView {
     if (role === "assistant") this.#updateReply(text, status);
     else this.#updateQuestion(message);
     this.#updateState(message, stopping, onRetry, onContinue);
-    this.#footer.update(live?.usage ? usageLine(model, live.usage) : message.footer, live ? null : message.counts);
+    this.#footer.update(live?.usage ? usageLine(model, live.usage) : message.footer, live ? null : message.counts, model);
   }
 
   #updateQuestion({ text, attachments = [] }) {

@@ -1,7 +1,7 @@
 // Tokens and dollars on screen: how full the context is, what a reply was billed for.
 
 import { h, setText } from "../dom.js";
-import { contextLine, count, dollars } from "../wording.js";
+import { contextLine, count, dollars, footerParts } from "../wording.js";
 
 /** How full the context is after the last reply. */
 export class ContextView {
@@ -25,12 +25,14 @@ export class FooterView {
   #shown = "";
   element = h("div", { class: "wb-footer" });
 
-  update(line, counts) {
-    const key = JSON.stringify([line, counts]);
+  /** `model`: who answers in this chat, and is named above it. */
+  update(line, counts, model) {
+    const key = JSON.stringify([line, counts, model]);
     if (key === this.#shown) return;
     this.#shown = key;
-    if (!counts || !line) return setText(this.element, line);
-    const details = h("details", { class: "wb-counts" }, h("summary", { title: "What was billed" }, line));
+    const said = (line ? footerParts(line, model) : []).map(([part, told]) => (told ? h("span", { class: "wb-told" }, part) : part));
+    if (!counts || !line) return this.element.replaceChildren(...said);
+    const details = h("details", { class: "wb-counts" }, h("summary", { title: "What was billed" }, ...said));
     // made when it is looked at: a long chat has hundreds
     details.addEventListener("toggle", () => details.open && details.children.length === 1 && details.append(table(counts)));
     this.element.replaceChildren(details);
