@@ -245,6 +245,48 @@ def test_closed_code_is_highlighted_and_copied_whole(page: Page) -> None:
     assert page.locator(".wb-copy").first.text_content() == "Copied"
 
 
+IN_NOTEBOOK = {"widget_manager": {"context": {"model": {"cells": [], "sharedModel": {"cells": []}}}}}
+
+
+def test_python_code_can_be_inserted_and_no_other(page: Page) -> None:
+    languages = ["python", "Python3", "py", "ipython", "", "sql", "bash", "pycon", "pythonic"]
+    text = "\n\n".join(f"```{language}\ncode of {language}\n```" for language in languages)
+    snap = {"messages": [{"message_id": "m", "role": "assistant", "status": "complete", "text": text}]}
+    show(page, snap=snap, **IN_NOTEBOOK)
+    heads = page.locator(".wb-code-head:has(.wb-insert) .wb-code-lang").all_text_contents()
+    assert heads == ["python", "Python3", "py", "ipython", "text"]
+    assert page.get_by_role("button", name="Copy").count() == len(languages) + 1  # and the whole reply
+
+    one_message(page, text)  # where no notebook can be reached
+    assert page.locator(".wb-chat").nth(1).locator(".wb-insert").count() == 0
+
+
+def test_code_is_inserted_once_whole_and_the_button_says_so(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    stop_the_clock(page)
+    page.evaluate("(options) => { wb.show(options) }", IN_NOTEBOOK)
+    page.evaluate(
+        """() => {
+          window.inserted = [];
+          model.widget_manager.context.model.sharedModel.insertCell = (at, { source }) => inserted.push(source);
+        }"""
+    )
+    page.evaluate("window.turn = wb.start(model)")
+    page.evaluate("turn.delta('```python\\n%%bash\\nrm -r ')")
+    page.clock.run_for(100)
+    insert = page.get_by_role("button", name="Insert below")
+    assert insert.is_disabled()
+    page.evaluate("turn.delta('</script>\\n```\\n\\nDone.\\n')")
+    page.clock.run_for(100)
+    insert.dblclick()
+    said = page.locator(".wb-insert")
+    assert (page.evaluate("inserted"), said.text_content()) == (["%%bash\nrm -r </script>"], "Inserted")
+    assert said.evaluate("button => button === document.activeElement")
+    said.press("Enter")
+    page.clock.run_for(2000)
+    assert (len(page.evaluate("inserted")), said.text_content()) == (2, "Insert below")
+
+
 def test_closed_code_is_highlighted_as_soon_as_something_follows(page: Page) -> None:
     show(page)
     start(page)

@@ -31,12 +31,13 @@ export class MessageLog {
   #quiet = null;
 
   /** `onEarlier`: brings older messages, sooner or later. */
-  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, onRate = null, copies = false, tools = null }) {
+  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, onRate = null, copies = false, inserts = false, tools = null }) {
     this.onRetry = onRetry;
     this.onContinue = onContinue;
     this.onRate = onRate;
     this.tools = tools;
     this.copies = copies;
+    this.inserts = inserts;
     this.#onEarlier = onEarlier;
     this.#earlier = h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring() });
     this.element = h(
@@ -135,7 +136,7 @@ export class MessageLog {
     const kept = new Map();
     let before = this.#empty;
     for (const message of shown) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools, this.onRate);
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools, this.onRate, this.inserts);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;

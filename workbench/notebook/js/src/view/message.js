@@ -25,6 +25,7 @@ export class MessageView {
   #attachedNow = ""; // and what is attached
   #tools = null;
   #thumbs = null;
+  #inserts;
   #id = null;
   #now = []; // what is on screen was made from
 
@@ -33,8 +34,10 @@ export class MessageView {
    * tools   {onEdit(id), onAgain(id), onBranch(id, index)}: what else the reader can do; null where nothing of it can be
    *         done
    * onRate  says what the reader thinks of a reply; null where nobody asks
+   * inserts whether code in it can be put into a notebook
    */
-  constructor(role, copies = false, tools = null, onRate = null) {
+  constructor(role, copies = false, tools = null, onRate = null, inserts = false) {
+    this.#inserts = inserts;
     this.element = h(
       "article",
       { class: "wb-message", "data-role": role },
@@ -101,7 +104,7 @@ export class MessageView {
   #updateReply(text, status) {
     const streaming = status === "streaming";
     if (!this.#stream || !text.startsWith(this.#shown) || (this.#finished && text !== this.#shown)) {
-      this.#stream = new MarkdownStream(this.#body);
+      this.#stream = new MarkdownStream(this.#body, this.#inserts);
       this.#shown = "";
       this.#finished = false;
     }
