@@ -900,6 +900,22 @@ def test_arrows_go_through_what_was_asked_and_back_to_the_draft(page: Page) -> N
     assert field.input_value() == "a draft"
 
 
+def test_the_question_that_is_edited_is_marked_and_named_until_it_is_sent_or_not(page: Page) -> None:
+    asked = {"u1": "one?", "u2": "two?\nplease"}
+    show(page, snap={"messages": [{"message_id": id, "role": "user", "text": text} for id, text in asked.items()]})
+    field, seen = page.locator(".wb-input"), []
+    marked = page.locator(".wb-message[aria-current=true]")
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "Escape", "ArrowUp", "Enter"):
+        field.press(key)
+        settle(page)
+        named = page.locator(".wb-editing [role=status]").text_content()
+        seen.append((marked.locator(".wb-body").all_text_contents(), named.partition(":")[0]))
+        assert marked.evaluate_all("all => all.every((e) => getComputedStyle(e).outlineStyle === 'solid')")
+    first, second, none = (["one?"], "Editing “one?”"), (["two?\nplease"], "Editing “two? please”"), ([], "")
+    assert seen == [second, second, first, none, second, none]
+    assert sent(page, "edit")[0]["message_id"] == "u2"
+
+
 def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:
     show(page)
     page.fill(".wb-input", "  \n ")

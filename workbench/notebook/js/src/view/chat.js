@@ -94,6 +94,7 @@ export class ChatView {
       onSend: (text) => this.#send(text, this.#take),
       onStop: () => this.#session.stop(),
       onText: () => this.#context?.reckon(),
+      onEditing: () => this.invalidate(),
       onEdit: (id, text) => this.#send(text, this.#take, id),
     });
     if (Context) {
@@ -152,13 +153,15 @@ export class ChatView {
     this.root.dataset.link = link;
     if (this.#chatId !== chat.chatId) this.#turnTo(chat.chatId);
     this.#updateHead(chat);
-    this.log.update(chat, link);
+    const { editing } = this.composer;
+    this.log.update(chat, link, editing);
     this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "", note: this.#noteHidden ? null : chat.budgetNote });
     this.composer.update({
       busy: chat.busy,
       stopping: chat.stopping,
       canSend,
       enabled: compatible && link !== "lost",
+      question: chat.find(editing),
     });
     this.#context?.update({ enabled: compatible && link !== "lost" });
     this.#updateFoot(chat, link);

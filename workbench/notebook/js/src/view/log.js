@@ -23,6 +23,7 @@ export class MessageLog {
   #chat = null; // as it was shown last
   #chatId = null;
   #link = null;
+  #editing = null; // the id of the question that is being edited
   #from = 0; // which of its messages are in the document
   #to = 0;
   #first = null; // the id of the first one
@@ -100,12 +101,13 @@ export class MessageLog {
     this.#top = this.element.scrollTop;
   }
 
-  update(chat, link) {
+  update(chat, link, editing = this.#editing) {
     const turned = this.#chatId !== chat.chatId;
     let anchor = turned && !this.#following ? this.#read() : null;
     if (turned) this.#turnTo(chat);
     this.#chat = chat;
     this.#link = link;
+    this.#editing = editing;
     const all = chat.visible;
     const at = this.#following ? -1 : all.findIndex(({ id }) => id === this.#first);
     const from = at < 0 ? Math.max(0, all.length - MOST) : at;
@@ -141,7 +143,7 @@ export class MessageLog {
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
       const onContinue = chat.unfinished && message === chat.messages.at(-1) ? this.onContinue : null;
-      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy, model: chat.model });
+      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy, model: chat.model, editing: message.id === this.#editing });
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }

@@ -67,12 +67,13 @@ export class MessageView {
 
   /**
    * Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense, and
-   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers.
+   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers. `editing`:
+   * it is asked otherwise just now.
    */
-  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "" }) {
+  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "", editing = false }) {
     const { role, status, text, footer, counts, attachments, error, stopReason, branch, feedback } = message;
     const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch, feedback, model];
-    now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy);
+    now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy, editing);
     // of a long chat all messages but one are as they were, paint after paint
     if (now.every((each, n) => each === this.#now[n]) && this.#now.length > 0) return;
     this.#now = now;
@@ -85,6 +86,7 @@ export class MessageView {
     }
     this.#thumbs?.update(message.id, feedback, status === "complete" || (status === "streaming" && this.#tools !== null));
     this.element.dataset.status = status;
+    this.element.ariaCurrent = editing ? "true" : null;
     this.element.toggleAttribute("data-pending", pending);
     if (role === "assistant") this.#updateReply(text, status);
     else this.#updateQuestion(message);
