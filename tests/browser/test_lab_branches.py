@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -216,6 +217,15 @@ def test_a_chat_is_resumed_from_the_list_after_the_page_was_opened_anew(
 
     assert len(lab_upstream.last.body["messages"]) == 3
     assert notebook.value("box.chat.title") == "'Why is the sky blue?'"
+
+
+def test_the_list_says_at_what_time_a_chat_was_used_today(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    box = show_box(notebook)
+    talk(box, lab_upstream, ("one?", "1"))
+    box.get_by_role("button", name="Chats", exact=True).click()
+    facts = box.locator(".wb-item .wb-facts").first.inner_text()
+
+    assert re.fullmatch(r"(yesterday )?\d{1,2}:\d\d\s[AP]M · \$[\d.]+", facts)  # yesterday: this ran at midnight
 
 
 def test_a_chat_is_renamed_and_deleted_from_the_list_by_keyboard(
