@@ -932,6 +932,18 @@ def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:
     assert page.input_value(".wb-input") == "second"
 
 
+def test_a_new_chat_may_be_begun_unless_a_text_is_on_its_way(page: Page) -> None:
+    show(page)
+    new, seen = page.get_by_role("button", name="New chat"), []
+    type_and_send(page, "hi")
+    seen.append(new.is_disabled())
+    start(page)
+    seen.append(new.is_disabled())
+    end(page)
+    seen.append(new.is_disabled())
+    assert seen == [True, False, False]
+
+
 def test_keys_do_not_reach_jupyterlab(page: Page) -> None:
     show(page)
     page.evaluate(
