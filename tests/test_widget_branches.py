@@ -257,10 +257,101 @@ def test_a_branch_stopped_at_once_is_never_made(upstream: ScriptedUpstream) -> N
     assert wb.chats()["chat_id"].tolist() == [widget.chat_id]
 
 
-def test_while_a_reply_is_written_nothing_takes_it_out_of_sight(upstream: ScriptedUpstream) -> None:
+def go(page: FakeComm, t: str, **fields: Any) -> dict[str, Any]:
+    """Let the box show another chat, where a reply may be on its way."""
+    mark = len(page.said)
+    page.next("done", mark, c=page.ask(t, **fields))
+    return page.next("snap", mark)
+
+
+def count(upstream: ScriptedUpstream) -> tuple[ChatWidget, FakeComm]:
+    """Return a box whose chat is in the middle of a reply."""
     widget, page = talk(upstream, ("one?", "1"))
-    other = Chat()
-    other.ask("elsewhere", show=False)
+    upstream.script(reply("one two", pause_after=1))
+    page.ask("send", text="count")
+    page.next("d", s="one")
+    return widget, page
+
+
+def test_a_reply_goes_on_in_a_chat_that_is_left_and_is_there_when_one_comes_back(upstream: ScriptedUpstream) -> None:
+    widget, page = count(upstream)
+    first = widget.chat
+    new = go(page, "new")
+    mark = len(page.said)
+    page.turn("meanwhile")
+    assert texts(widget.chat)[0] == "meanwhile"
+    assert new["chat_id"] == widget.chat_id != first.id
+    # nothing of the other reply comes here
+    assert {m["turn"] for m in page.said[mark:] if m["t"] in ("start", "d", "end")} == {
+        page.next("start", mark)["turn"]
+    }
+
+    back = go(page, "open", chat_id=first.id)
+    assert (back["chat_id"], back["live"]["text"]) == (first.id, "one")
+    mark = len(page.said)
+    upstream.release()
+    assert page.next("end", mark, status="complete", len=7)
+    assert texts(first) == ["one?", "1", "count", "one two"]
+
+
+def test_a_reply_that_was_left_is_recorded_and_its_box_may_ask_on(upstream: ScriptedUpstream) -> None:
+    widget, page = count(upstream)
+    first = widget.chat
+    go(page, "new")
+    upstream.release()
+    runtime.close()  # after what still runs is recorded
+
+    assert sorted(wb.usage()["status"]) == ["complete", "complete"]
+    assert texts(Chat.open(first.id)) == ["one?", "1", "count", "one two"]
+
+
+def test_a_reply_that_was_left_is_stopped_when_one_is_back(upstream: ScriptedUpstream) -> None:
+    widget, page = count(upstream)
+    first = widget.chat.id
+    go(page, "new")
+    live = go(page, "open", chat_id=first)["live"]
+    page.ask("stop", turn=live["turn"])
+
+    assert page.next("end", status="interrupted")["message_id"] == live["message_id"]
+
+
+def test_a_box_that_is_closed_stops_what_was_left_in_it_too(upstream: ScriptedUpstream) -> None:
+    widget, page = count(upstream)
+    go(page, "new")
+    widget.close()
+    upstream.wait_for(lambda u: u.disconnects, SECONDS)
+    runtime.close()
+
+    assert sorted(wb.usage()["status"]) == ["complete", "interrupted"]
+
+
+def test_a_reply_that_another_box_shows_goes_on_when_the_one_it_was_left_in_is_closed(
+    upstream: ScriptedUpstream,
+) -> None:
+    widget, page = count(upstream)
+    other = ChatWidget(widget.chat)
+    go(page, "new")
+    widget.close()
+    upstream.release()
+
+    assert other.comm.next("end", status="complete", len=7)
+
+
+def test_a_chat_whose_turn_has_not_begun_is_not_left(upstream: ScriptedUpstream) -> None:
+    widget, page = talk(upstream, ("one?", "1"))
+    held = threading.Event()
+    runtime.runtime()._loop.call_soon_threadsafe(held.wait, SECONDS)
+    page.ask("send", text="count")
+    refused = [page.ask("new"), page.ask("open", chat_id=widget.chat_id)]
+    held.set()
+
+    for c in refused:
+        assert "a reply is still being written in this chat" in page.next("err", c=c)["message"]
+    assert page.next("end", status="complete", turn=page.next("start", text="count")["turn"])
+
+
+def test_while_a_reply_is_written_nothing_else_is_asked_in_its_chat(upstream: ScriptedUpstream) -> None:
+    widget, page = talk(upstream, ("one?", "1"))
     question = now(page)["messages"][0]["message_id"]
     upstream.script(reply("one two", pause_after=1))
     page.ask("send", text="count")
@@ -268,8 +359,6 @@ def test_while_a_reply_is_written_nothing_takes_it_out_of_sight(upstream: Script
     for t, fields in [
         ("edit", {"message_id": question, "text": "I?"}),
         ("again", {"message_id": question}),
-        ("open", {"chat_id": other.id}),
-        ("new", {}),
         ("set", {"model": None, "system": "x"}),
     ]:
         c = page.ask(t, **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -195,6 +196,38 @@ def test_a_chat_is_resumed_from_the_list_after_the_page_was_opened_anew(
 
     assert len(lab_upstream.last.body["messages"]) == 3
     assert notebook.value("box.chat.title") == "'Why is the sky blue?'"
+
+
+def test_the_list_says_at_what_time_a_chat_was_used_today(notebook: Notebook, lab_upstream: ScriptedUpstream) -> None:
+    box = show_box(notebook)
+    talk(box, lab_upstream, ("one?", "1"))
+    box.get_by_role("button", name="Chats", exact=True).click()
+    facts = box.locator(".wb-item .wb-facts").first.inner_text()
+
+    assert re.fullmatch(r"(yesterday )?\d{1,2}:\d\d\s[AP]M · \$[\d.]+", facts)  # yesterday: this ran at midnight
+
+
+def test_a_new_chat_is_begun_while_a_reply_is_written_which_goes_on(
+    notebook: Notebook, lab_upstream: ScriptedUpstream
+) -> None:
+    lab_upstream.script(reply("one two three", pause_after=1), reply(["elsewhere"]))
+    box = show_box(notebook)
+    send(box, "a long reply")
+    until_said(box, "a long reply", "one")
+    box.get_by_role("button", name="New chat").click()
+    box.locator(".wb-title", has_text="New chat").wait_for()
+    send(box, "meanwhile")
+    until_said(box, "meanwhile", "elsewhere")
+    last_reply(box, "complete")
+    box.get_by_role("button", name="Chats", exact=True).click()
+    box.get_by_role("button", name="a long reply").first.click()
+    until_said(box, "a long reply", "one")
+    assert box.locator(".wb-stop").is_visible()
+    lab_upstream.release()
+
+    until_said(box, "a long reply", "one two three")
+    last_reply(box, "complete")
+    assert notebook.value("[m.content for m in box.chat.messages]") == "['a long reply', 'one two three']"
 
 
 def test_a_chat_is_renamed_and_deleted_from_the_list_by_keyboard(

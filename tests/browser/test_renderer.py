@@ -247,6 +247,48 @@ def test_closed_code_is_highlighted_and_copied_whole(page: Page) -> None:
     assert page.locator(".wb-copy").first.text_content() == "Copied"
 
 
+IN_NOTEBOOK = {"widget_manager": {"context": {"model": {"cells": [], "sharedModel": {"cells": []}}}}}
+
+
+def test_python_code_can_be_inserted_and_no_other(page: Page) -> None:
+    languages = ["python", "Python3", "py", "ipython", "", "sql", "bash", "pycon", "pythonic"]
+    text = "\n\n".join(f"```{language}\ncode of {language}\n```" for language in languages)
+    snap = {"messages": [{"message_id": "m", "role": "assistant", "status": "complete", "text": text}]}
+    show(page, snap=snap, **IN_NOTEBOOK)
+    heads = page.locator(".wb-code-head:has(.wb-insert) .wb-code-lang").all_text_contents()
+    assert heads == ["python", "Python3", "py", "ipython", "text"]
+    assert page.get_by_role("button", name="Copy").count() == len(languages) + 1  # and the whole reply
+
+    one_message(page, text)  # where no notebook can be reached
+    assert page.locator(".wb-chat").nth(1).locator(".wb-insert").count() == 0
+
+
+def test_code_is_inserted_once_whole_and_the_button_says_so(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    stop_the_clock(page)
+    page.evaluate("(options) => { wb.show(options) }", IN_NOTEBOOK)
+    page.evaluate(
+        """() => {
+          window.inserted = [];
+          model.widget_manager.context.model.sharedModel.insertCell = (at, { source }) => inserted.push(source);
+        }"""
+    )
+    page.evaluate("window.turn = wb.start(model)")
+    page.evaluate("turn.delta('```python\\n%%bash\\nrm -r ')")
+    page.clock.run_for(100)
+    insert = page.get_by_role("button", name="Insert below")
+    assert insert.is_disabled()
+    page.evaluate("turn.delta('</script>\\n```\\n\\nDone.\\n')")
+    page.clock.run_for(100)
+    insert.dblclick()
+    said = page.locator(".wb-insert")
+    assert (page.evaluate("inserted"), said.text_content()) == (["%%bash\nrm -r </script>"], "Inserted")
+    assert said.evaluate("button => button === document.activeElement")
+    said.press("Enter")
+    page.clock.run_for(2000)
+    assert (len(page.evaluate("inserted")), said.text_content()) == (2, "Insert below")
+
+
 def test_closed_code_is_highlighted_as_soon_as_something_follows(page: Page) -> None:
     show(page)
     start(page)
@@ -860,6 +902,22 @@ def test_arrows_go_through_what_was_asked_and_back_to_the_draft(page: Page) -> N
     assert field.input_value() == "a draft"
 
 
+def test_the_question_that_is_edited_is_marked_and_named_until_it_is_sent_or_not(page: Page) -> None:
+    asked = {"u1": "one?", "u2": "two?\nplease"}
+    show(page, snap={"messages": [{"message_id": id, "role": "user", "text": text} for id, text in asked.items()]})
+    field, seen = page.locator(".wb-input"), []
+    marked = page.locator(".wb-message[aria-current=true]")
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "Escape", "ArrowUp", "Enter"):
+        field.press(key)
+        settle(page)
+        named = page.locator(".wb-editing [role=status]").text_content()
+        seen.append((marked.locator(".wb-body").all_text_contents(), named.partition(":")[0]))
+        assert marked.evaluate_all("all => all.every((e) => getComputedStyle(e).outlineStyle === 'solid')")
+    first, second, none = (["one?"], "Editing “one?”"), (["two?\nplease"], "Editing “two? please”"), ([], "")
+    assert seen == [second, second, first, none, second, none]
+    assert sent(page, "edit")[0]["message_id"] == "u2"
+
+
 def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:
     show(page)
     page.fill(".wb-input", "  \n ")
@@ -874,6 +932,18 @@ def test_nothing_is_sent_empty_or_while_composing_or_twice(page: Page) -> None:
     page.press(".wb-input", "Enter")
     assert [m["text"] for m in sent(page, "send")] == ["にほん"]
     assert page.input_value(".wb-input") == "second"
+
+
+def test_a_new_chat_may_be_begun_unless_a_text_is_on_its_way(page: Page) -> None:
+    show(page)
+    new, seen = page.get_by_role("button", name="New chat"), []
+    type_and_send(page, "hi")
+    seen.append(new.is_disabled())
+    start(page)
+    seen.append(new.is_disabled())
+    end(page)
+    seen.append(new.is_disabled())
+    assert seen == [True, False, False]
 
 
 def test_keys_do_not_reach_jupyterlab(page: Page) -> None:

@@ -76,17 +76,17 @@ async def do(live: LiveChat, listener: Listener, command: Command) -> None:
 
 
 async def _open(live: LiveChat, listener: Listener, chat_id: str) -> None:
-    live.refuse_busy()
+    live.refuse_unbegun()
     if chat_id == live.info.id:
         listener.say(await live.snap())
         return
     info = await live.engine.store.chat(live.caller, chat_id)
-    live.refuse_busy()  # somebody may have asked meanwhile
+    live.refuse_unbegun()  # somebody may have asked meanwhile
     await live.beside(info).show_to(listener)
 
 
 async def _begin(live: LiveChat, listener: Listener) -> None:
-    live.refuse_busy()
+    live.refuse_unbegun()
     new = live if not live.info.stored else live.beside(live.engine.new_chat())
     await new.show_to(listener)
 

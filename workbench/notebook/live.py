@@ -184,9 +184,13 @@ class LiveChat:
         """Let a widget hear everything from now on."""
         self._listeners = [*self._listeners, listener]
 
+    def lose(self, listener: Listener) -> None:
+        """Say nothing more to a widget, which shows another chat now and may come back: what is asked here goes on."""
+        self._listeners = [other for other in self._listeners if other is not listener]
+
     def leave(self, listener: Listener) -> None:
         """Forget a widget. When the last one goes, nobody could stop what is being paid for any more: it is stopped."""
-        self._listeners = [other for other in self._listeners if other is not listener]
+        self.lose(listener)
         asked = self._asked
         if not self._listeners and asked is not None and asked.task is not None and not asked.task.done():
             log.info("Chat widget closed, its turn is stopped", extra={"chatId": self._info.id})
@@ -251,8 +255,13 @@ class LiveChat:
             log.exception("A message of the chat widget was not handled")
             listener.say(err_message(failure(error), c=c))
 
+    def refuse_unbegun(self) -> None:
+        """Raise InvalidRequest while a turn has not begun: if it is refused, its text must find its way back to the input."""
+        if self._asked is not None and self._asked.turn is None:
+            self.refuse_busy()
+
     def refuse_busy(self) -> None:
-        """Raise InvalidRequest while a reply is awaited: whatever takes the chat away would take it out of sight."""
+        """Raise InvalidRequest while a reply is awaited: a chat has one turn at a time, under the settings it began with."""
         if self._asked is not None:
             raise InvalidRequest("a reply is still being written in this chat; wait for its end, or stop it")
 

@@ -35,7 +35,7 @@ class ChatWidget(anywidget.AnyWidget):
 
     It answers while other cells run. Every turn is in the ledger, with source ``widget``. Its reader can go on with
     another chat or branch in it: ``chat`` is always the one that is shown. Closing the page stops nothing; :meth:`close`
-    of a chat's last widget stops the reply that is being written, for nobody else could.
+    of a chat's last widget stops the reply that is being written, for nobody else could, and so of chats left in it.
 
     Args:
         chat: The chat; a new one by default.
@@ -60,6 +60,7 @@ class ChatWidget(anywidget.AnyWidget):
         self._runtime = runtime()
         self._context = copy_context()
         self._displays: list[DisplayHandle] = []
+        self._left: list[LiveChat] = []
         self._displayed: dict[str, Any] = {}
         super().__init__(chat_id=self.chat.id, height=height)
         self._live = LiveChat.of(self.chat, self._runtime.engine)
@@ -72,8 +73,9 @@ class ChatWidget(anywidget.AnyWidget):
             super().open()
 
     def close(self) -> None:
-        """Take the box off the page; a reply that only this box shows is stopped, and recorded with what came."""
-        self._live.leave(self)
+        """Take the box off the page; a reply that only this box shows, or left, is stopped and recorded with what came."""
+        for live in (*self._left, self._live):
+            live.leave(self)
         _without_view.discard(self)
         super().close()
 
@@ -83,7 +85,9 @@ class ChatWidget(anywidget.AnyWidget):
 
     def turn_to(self, live: LiveChat) -> None:
         """Show another chat from now on, in every view; on the engine's loop only."""
-        self._live.leave(self)
+        self._live.lose(self)
+        # kept alive, to be found again and to be stopped with this box
+        self._left = [left for left in (*self._left, self._live) if left.busy and left is not live]
         self.chat, self._live = self.chat.beside(live.info), live
         live.join(self)
         self._speak(self.set_trait, "chat_id", live.info.id)

@@ -1,5 +1,6 @@
 // The front end of workbench.ChatWidget; anywidget calls initialize for each widget and render for each view.
 
+import { inserter } from "./insert.js";
 import { Keeper, watch } from "./saved.js";
 import { ChatView } from "./view/chat.js";
 import { Context } from "./view/context.js";
@@ -10,7 +11,7 @@ function initialize({ model }) {
 }
 
 function render({ model, el }) {
-  const view = new ChatView(model, el, { Context, copies: true, desk: Desk, Keeper });
+  const view = new ChatView(model, el, { Context, copies: true, desk: Desk, Keeper, insert: inserter(model) });
   return () => view.close();
 }
 

@@ -11,12 +11,12 @@
 
 import { transcript } from "./protocol.js";
 
-const VIEW = "application/vnd.jupyter.widget-view+json";
+export const VIEW = "application/vnd.jupyter.widget-view+json";
 const SILENT = "silent-change";
 const ASK_MS = 100; // the box is painted first
 
 /** The notebook that is open, where the front end lets us at it: JupyterLab and Notebook 7; else null. */
-function notebookOf(comm) {
+export function notebookOf(comm) {
   const notebook = comm.widget_manager?.context?.model;
   return notebook?.cells && notebook.sharedModel ? notebook : null;
 }
@@ -87,6 +87,7 @@ export class Keeper {
   #root;
   #timer = null;
   #waiting = null; // for the focus to leave
+  modelId = null; // of the widget, once Python has said it
 
   constructor({ comm, inquire, root }) {
     this.#comm = comm;
@@ -101,7 +102,9 @@ export class Keeper {
   }
 
   answered(message) {
-    const notebook = message.t === "transcript" && writableOf(this.#comm);
+    if (message.t !== "transcript") return;
+    this.modelId = message.model_id;
+    const notebook = writableOf(this.#comm);
     if (notebook) keep(notebook, message.model_id, message.data);
   }
 

@@ -58,6 +58,11 @@ export class Session {
     return this.compatible && this.link !== "lost" && !this.chat.busy;
   }
 
+  /** Whether another chat may be shown: a reply that arrives goes on in its own; a text on its way may come back to the input. */
+  get canLeave() {
+    return this.compatible && this.link !== "lost" && this.chat.pending === null;
+  }
+
   open() {
     this.#comm.on("msg:custom", this.#receive);
     this.#comm.on("change:chat_id", this.#ask);

@@ -100,7 +100,13 @@ export const EMBEDDED_MODEL_DETAIL =
   "A very small model inside this kernel. It shows how the workbench works, not how Claude answers. " +
   "Set ANTHROPIC_API_KEY to chat with Claude.";
 
-export const EDITING = "Editing a question: the reply comes in a branch, and what was said stays.";
+/** Which question is being edited, by how it begins; undefined: it is among the earlier ones that are not here. */
+export function editingLine(text) {
+  const [...start] = text?.trim().replace(/\s+/g, " ") ?? "";
+  const which = start.length > 48 ? `${start.slice(0, 47).join("")}…` : start.join("");
+  return `Editing ${which ? `“${which}”` : "a question"}: the reply comes in a branch, and what was said stays.`;
+}
+
 export const NOT_DELIVERED = "It was not delivered: the kernel did not hear it. Try again.";
 export const CONTINUE = "Continue where you stopped.";
 

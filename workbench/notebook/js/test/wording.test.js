@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { contextLine, dollars, earlierLine, estimateDetail, estimateLine, footerParts } from "../src/wording.js";
+import { contextLine, dollars, earlierLine, editingLine, estimateDetail, estimateLine, footerParts } from "../src/wording.js";
 
 test("amounts are written as in Python", () => {
   const written = ["1234.5", "12.4", "9.996", "0.5", "0.00996", "0.0078", "0.00002", "0", "0E-9", null].map(dollars);
@@ -9,6 +9,14 @@ test("amounts are written as in Python", () => {
 
 test("half a digit is rounded as in Python", () => {
   assert.deepEqual(["0.00155", "0.00145", "0.125", "1.005"].map(dollars), ["$0.0016", "$0.0014", "$0.12", "$1.00"]);
+});
+
+test("a question that is edited is named by its beginning", () => {
+  const rest = ": the reply comes in a branch, and what was said stays.";
+  assert.equal(editingLine(" two?\nplease "), `Editing “two? please”${rest}`);
+  assert.equal(editingLine("🎈".repeat(48)), `Editing “${"🎈".repeat(48)}”${rest}`);
+  assert.equal(editingLine("🎈".repeat(49)), `Editing “${"🎈".repeat(47)}…”${rest}`);
+  assert.deepEqual(["", undefined].map(editingLine), Array(2).fill(`Editing a question${rest}`));
 });
 
 test("what is sent is told with tokens and price", () => {

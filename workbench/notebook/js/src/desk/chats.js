@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { list, open, remove, rename } from "../protocol.js";
 import { button, tool } from "../view/buttons.js";
 import { dollars } from "../wording.js";
+import { when } from "./when.js";
 
 const TYPED_MS = 250;
 
@@ -61,7 +62,7 @@ export class Chats {
   #rest(view, item, chat) {
     const { chat_id: id, updated_at, cost_usd, forked_from } = chat;
     const title = chat.title || "Untitled";
-    const facts = [forked_from && "branch", day(updated_at), dollars(cost_usd)].filter(Boolean).join(" · ");
+    const facts = [forked_from && "branch", when(updated_at), dollars(cost_usd)].filter(Boolean).join(" · ");
     const current = id === this.#desk.session.chat.chatId;
     item.replaceChildren(
       h(
@@ -116,9 +117,4 @@ export class Chats {
     );
     keep.focus();
   }
-}
-
-function day(at) {
-  const date = new Date(at);
-  return date.toLocaleDateString(undefined, { day: "numeric", month: "short", year: date.getFullYear() === new Date().getFullYear() ? undefined : "numeric" });
 }

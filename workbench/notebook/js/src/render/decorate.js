@@ -4,11 +4,18 @@ import { h } from "../dom.js";
 import { highlighted } from "./highlight.js";
 import { typesetAll } from "./math.js";
 
-/** Decorate a sanitised fragment. `closed`: its blocks are complete, so code may be highlighted; `cache`: a Map. */
-export function decorate(fragment, { closed, cache }) {
+const INSERT = "Put this into a new cell below, without running it";
+// What a Python kernel may take as a cell. Other code would be a syntax error there, or need a magic that nobody wrote.
+const FOR_A_CELL = /^(?:i?python3?|py3?)?$/i;
+
+/**
+ * Decorate a sanitised fragment. `closed`: its blocks are complete, so code may be highlighted; `cache`: a Map; `inserts`:
+ * code can be put into a notebook.
+ */
+export function decorate(fragment, { closed, cache, inserts }) {
   for (const link of fragment.querySelectorAll("a")) decorateLink(link);
   for (const table of fragment.querySelectorAll("table")) frame(table, "wb-table");
-  for (const code of fragment.querySelectorAll("pre > code")) decorateCode(code, closed, cache);
+  for (const code of fragment.querySelectorAll("pre > code")) decorateCode(code, closed, cache, inserts);
   typesetAll(fragment);
   return fragment;
 }
@@ -38,7 +45,7 @@ function frame(element, className) {
   box.append(element);
 }
 
-function decorateCode(code, closed, cache) {
+function decorateCode(code, closed, cache, inserts) {
   const language = code.dataset.lang;
   const pre = code.parentElement;
   pre.tabIndex = 0;
@@ -50,6 +57,8 @@ function decorateCode(code, closed, cache) {
       "div",
       { class: "wb-code-head" },
       h("span", { class: "wb-code-lang" }, language || "text"),
+      // of code that still arrives half would be put there
+      inserts && FOR_A_CELL.test(language) && h("button", { class: "wb-copy wb-insert", type: "button", title: INSERT, disabled: !closed }, "Insert below"),
       h("button", { class: "wb-copy", type: "button" }, "Copy"),
     ),
     pre,

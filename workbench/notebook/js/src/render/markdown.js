@@ -56,12 +56,12 @@ function fragmentOf(tokens, links, options) {
 }
 
 /** Return a whole Markdown source as a safe fragment. */
-export function render(source, cache) {
+export function render(source, cache, inserts = false) {
   const text = source.replace(/\r\n?/g, "\n");
   if (longestLine(text) > LONGEST_LINE) return plain(text);
   try {
     const tokens = lex(text);
-    return fragmentOf(tokens, tokens.links, { closed: true, cache });
+    return fragmentOf(tokens, tokens.links, { closed: true, cache, inserts });
   } catch (error) {
     console.warn("workbench: shown as plain text, for its Markdown cannot be read", error);
     return plain(text);
@@ -136,9 +136,12 @@ export class MarkdownStream {
   #cache = new Map();
   #lexAgainAt = 0; // length of the open tail at which a long one is looked at again
   #painted = -1;
+  #inserts;
 
-  constructor(root) {
+  /** `inserts`: whether code in it can be put into a notebook. */
+  constructor(root, inserts = false) {
     this.#root = root;
+    this.#inserts = inserts;
     this.#tail.className = "wb-tail";
     root.replaceChildren(this.#tail);
   }
@@ -178,7 +181,7 @@ export class MarkdownStream {
       // a definition that is still arriving has half an address: what is finished must not use it
       const done = defines(rest) ? lex(text.slice(0, length), this.#links) : tokens.slice(0, count);
       this.#links = done.links ?? tokens.links;
-      this.#tail.before(fragmentOf(done, this.#links, { closed: true, cache: this.#cache }));
+      this.#tail.before(this.#fragmentOf(done, this.#links, true));
       this.#done.push(...done);
       this.#committed += rawLength(open, length);
     }
@@ -186,7 +189,11 @@ export class MarkdownStream {
       this.#lexAgainAt = restLength * 1.25;
       return this.#paintPlain(text.slice(text.length - restLength));
     }
-    patch(this.#tail, fragmentOf(rest, tokens.links, { closed: false }));
+    patch(this.#tail, this.#fragmentOf(rest, tokens.links, false));
+  }
+
+  #fragmentOf(tokens, links, closed) {
+    return fragmentOf(tokens, links, { closed, cache: this.#cache, inserts: this.#inserts });
   }
 
   #paintPlain(text) {
@@ -199,7 +206,7 @@ export class MarkdownStream {
 
   /** The text is complete: bring the element to what a rendering of the whole would be. */
   finish() {
-    if (!this.#finishTail()) patch(this.#root, render(this.#source, this.#cache));
+    if (!this.#finishTail()) patch(this.#root, render(this.#source, this.#cache, this.#inserts));
     this.#cache.clear();
     this.#done = [];
   }
@@ -213,7 +220,7 @@ export class MarkdownStream {
       const rest = tokens.splice(this.#done.length);
       // a link defined below may be used above
       if (Object.keys(tokens.links).length > 0 || JSON.stringify(tokens) !== JSON.stringify(this.#done)) return false;
-      patch(this.#tail, fragmentOf(rest, tokens.links, { closed: true, cache: this.#cache }));
+      patch(this.#tail, this.#fragmentOf(rest, tokens.links, true));
     } catch {
       return false; // render() meets the same, and says so
     }

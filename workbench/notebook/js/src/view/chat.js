@@ -1,6 +1,6 @@
 // The whole chat box: header, messages, notice, composer, status line.
 
-import { copyFrom } from "../clipboard.js";
+import { copyFrom, say } from "../clipboard.js";
 import { h, setText } from "../dom.js";
 import { draftOf } from "../drafts.js";
 import { provideMath } from "../render/math.js";
@@ -33,6 +33,7 @@ export class ChatView {
   #restoreScroll = null;
   #full = new ContextView();
   #context = null; // null on a page behind which there is no Python
+  #insert;
   #keeper = null; // null on a page that is no notebook
   #noteHidden = false;
   #desk = null;
@@ -42,18 +43,19 @@ export class ChatView {
   /**
    * comm     the anywidget model, or what speaks its protocol
    * element  where to be shown
-   * options  {titleTag, lead, above, onEarlier, onPrompt, copies, assets, Context, desk, Keeper}: what the title is, what
+   * options  {titleTag, lead, above, onEarlier, onPrompt, copies, assets, Context, desk, Keeper, insert}: what the title is, what
    *          stands before it and before the input, who brings older messages, who changes the prompt and who loads what
    *          is needed seldom (else Python is asked), whether whole replies can be copied, what knows prices and
    *          variables, the class of what else there is: branches, a list of chats, exports; what keeps the saved
-   *          notebook up to date
+   *          notebook up to date; what puts code into it (null: nothing can)
    */
   constructor(
     comm,
     element,
-    { titleTag = "span", lead, above, onEarlier, onPrompt, copies = false, assets, Context, desk, Keeper } = {},
+    { titleTag = "span", lead, above, onEarlier, onPrompt, copies = false, assets, Context, desk, Keeper, insert = null } = {},
   ) {
     this.#comm = comm;
+    this.#insert = insert;
     this.#title = h(titleTag, { class: "wb-title" });
     this.#session = new Session(comm, {
       changed: () => this.invalidate(),
@@ -71,6 +73,7 @@ export class ChatView {
       onEarlier: onEarlier ?? (() => this.#session.older()),
       onRate: (...rating) => this.#session.rate(...rating),
       copies,
+      inserts: insert !== null,
       tools: desk
         ? {
             onEdit: (id) => this.#edit(this.#session.chat.find(id)),
@@ -92,6 +95,7 @@ export class ChatView {
       onSend: (text) => this.#send(text, this.#take),
       onStop: () => this.#session.stop(),
       onText: () => this.#context?.reckon(),
+      onEditing: () => this.invalidate(),
       onEdit: (id, text) => this.#send(text, this.#take, id),
     });
     if (Context) {
@@ -150,13 +154,15 @@ export class ChatView {
     this.root.dataset.link = link;
     if (this.#chatId !== chat.chatId) this.#turnTo(chat.chatId);
     this.#updateHead(chat);
-    this.log.update(chat, link);
+    const { editing } = this.composer;
+    this.log.update(chat, link, editing);
     this.notice.update({ compatible, link, refusal: chat.refusal, canRetry: canSend && this.composer.input.value.trim() !== "", note: this.#noteHidden ? null : chat.budgetNote });
     this.composer.update({
       busy: chat.busy,
       stopping: chat.stopping,
       canSend,
       enabled: compatible && link !== "lost",
+      question: chat.find(editing),
     });
     this.#context?.update({ enabled: compatible && link !== "lost" });
     this.#updateFoot(chat, link);
@@ -291,9 +297,12 @@ export class ChatView {
     }
   }
 
-  #onClick({ target }) {
+  #onClick({ target, detail }) {
     const button = target.closest?.(".wb-code .wb-copy");
-    if (button) copyFrom(button, button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, ""));
+    if (!button) return;
+    const code = button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, "");
+    if (!button.matches(".wb-insert")) copyFrom(button, code);
+    else if (detail < 2) (this.#insert(code, this.root, this.#keeper.modelId), say(button, "Inserted")); // not twice by a double click
   }
 
   #resize = () => {

@@ -2,7 +2,7 @@
 
 import { h, setText } from "../dom.js";
 import { draftOf, inheritsFocus, leave } from "../drafts.js";
-import { EDITING } from "../wording.js";
+import { editingLine } from "../wording.js";
 
 export class Composer {
   #draft = null;
@@ -16,11 +16,13 @@ export class Composer {
 
   /**
    * onText          called when another text is there, whoever wrote it
+   * onEditing       called when another question is being edited, or none any more
    * onEdit(id, text) asks in the place of a question; as onSend, it returns whether it is on its way
    */
-  constructor({ onSend, onStop, onText = () => {}, onEdit = null }) {
+  constructor({ onSend, onStop, onText = () => {}, onEditing = () => {}, onEdit = null }) {
     this.onSend = onSend;
     this.onText = onText;
+    this.onEditing = onEditing;
     this.onEdit = onEdit;
     this.input = h("textarea", {
       class: "wb-input",
@@ -85,8 +87,8 @@ export class Composer {
 
   #showEditing() {
     this.#editing.hidden = !this.editing;
-    setText(this.#editing.firstChild, this.editing ? EDITING : "");
     this.element.toggleAttribute("data-editing", this.editing !== null);
+    this.onEditing();
   }
 
   /** Show the draft of a chat, with caret and focus where they were; the focus only if the view is a new one. */
@@ -118,7 +120,9 @@ export class Composer {
     if (this.input.value === text) this.#write("");
   }
 
-  update({ busy, stopping, canSend, enabled }) {
+  /** `question`: the one that is being edited, if it is here. */
+  update({ busy, stopping, canSend, enabled, question }) {
+    setText(this.#editing.firstChild, this.editing ? editingLine(question?.text) : "");
     if (!enabled && !this.input.disabled) this.#refocus = this.#draft?.focused ?? false;
     this.input.disabled = !enabled;
     if (enabled && this.#refocus && this.input.isConnected) {

@@ -41,7 +41,7 @@ export class Desk {
   }
 
   update() {
-    this.new.disabled = !this.session.canSend;
+    this.new.disabled = !this.session.canLeave;
   }
 
   /** Take it away; the focus goes back to where it was opened. */

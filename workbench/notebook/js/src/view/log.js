@@ -23,6 +23,7 @@ export class MessageLog {
   #chat = null; // as it was shown last
   #chatId = null;
   #link = null;
+  #editing = null; // the id of the question that is being edited
   #from = 0; // which of its messages are in the document
   #to = 0;
   #first = null; // the id of the first one
@@ -31,12 +32,13 @@ export class MessageLog {
   #quiet = null;
 
   /** `onEarlier`: brings older messages, sooner or later. */
-  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, onRate = null, copies = false, tools = null }) {
+  constructor({ onScroll, onResize, onRetry, onContinue, onEarlier, onRate = null, copies = false, inserts = false, tools = null }) {
     this.onRetry = onRetry;
     this.onContinue = onContinue;
     this.onRate = onRate;
     this.tools = tools;
     this.copies = copies;
+    this.inserts = inserts;
     this.#onEarlier = onEarlier;
     this.#earlier = h("button", { class: "wb-button wb-earlier", type: "button", hidden: true, onclick: () => this.#bring() });
     this.element = h(
@@ -99,12 +101,13 @@ export class MessageLog {
     this.#top = this.element.scrollTop;
   }
 
-  update(chat, link) {
+  update(chat, link, editing = this.#editing) {
     const turned = this.#chatId !== chat.chatId;
     let anchor = turned && !this.#following ? this.#read() : null;
     if (turned) this.#turnTo(chat);
     this.#chat = chat;
     this.#link = link;
+    this.#editing = editing;
     const all = chat.visible;
     const at = this.#following ? -1 : all.findIndex(({ id }) => id === this.#first);
     const from = at < 0 ? Math.max(0, all.length - MOST) : at;
@@ -135,12 +138,12 @@ export class MessageLog {
     const kept = new Map();
     let before = this.#empty;
     for (const message of shown) {
-      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools, this.onRate);
+      const view = this.#views.get(message.id) ?? new MessageView(message.role, this.copies, this.tools, this.onRate, this.inserts);
       kept.set(message.id, view);
       const live = chat.live?.messageId === message.id ? chat.live : null;
       const onRetry = chat.retryable === message ? () => this.onRetry(message.id) : null;
       const onContinue = chat.unfinished && message === chat.messages.at(-1) ? this.onContinue : null;
-      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy, model: chat.model });
+      view.update(message, { live, stopping: chat.stopping, onRetry, onContinue, busy: chat.busy, model: chat.model, editing: message.id === this.#editing });
       if (before.nextSibling !== view.element) before.after(view.element);
       before = view.element;
     }

@@ -25,6 +25,7 @@ export class MessageView {
   #attachedNow = ""; // and what is attached
   #tools = null;
   #thumbs = null;
+  #inserts;
   #id = null;
   #now = []; // what is on screen was made from
 
@@ -33,8 +34,10 @@ export class MessageView {
    * tools   {onEdit(id), onAgain(id), onBranch(id, index)}: what else the reader can do; null where nothing of it can be
    *         done
    * onRate  says what the reader thinks of a reply; null where nobody asks
+   * inserts whether code in it can be put into a notebook
    */
-  constructor(role, copies = false, tools = null, onRate = null) {
+  constructor(role, copies = false, tools = null, onRate = null, inserts = false) {
+    this.#inserts = inserts;
     this.element = h(
       "article",
       { class: "wb-message", "data-role": role },
@@ -64,12 +67,13 @@ export class MessageView {
 
   /**
    * Show the message; `live` holds what is known of the running turn, `onRetry` is null if retry makes no sense, and
-   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers.
+   * `onContinue` if there is nothing to go on with. `busy`: nothing else can be asked now; `model` is who answers. `editing`:
+   * it is asked otherwise just now.
    */
-  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "" }) {
+  update(message, { live = null, stopping = false, pending = false, onRetry = null, onContinue = null, busy = false, model = "", editing = false }) {
     const { role, status, text, footer, counts, attachments, error, stopReason, branch, feedback } = message;
     const now = [message.id, status, text, footer, counts, attachments, error, stopReason, branch, feedback, model];
-    now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy);
+    now.push(live?.usage, live === null, stopping, pending, onRetry === null, onContinue === null, busy, editing);
     // of a long chat all messages but one are as they were, paint after paint
     if (now.every((each, n) => each === this.#now[n]) && this.#now.length > 0) return;
     this.#now = now;
@@ -82,6 +86,7 @@ export class MessageView {
     }
     this.#thumbs?.update(message.id, feedback, status === "complete" || (status === "streaming" && this.#tools !== null));
     this.element.dataset.status = status;
+    this.element.ariaCurrent = editing ? "true" : null;
     this.element.toggleAttribute("data-pending", pending);
     if (role === "assistant") this.#updateReply(text, status);
     else this.#updateQuestion(message);
@@ -101,7 +106,7 @@ export class MessageView {
   #updateReply(text, status) {
     const streaming = status === "streaming";
     if (!this.#stream || !text.startsWith(this.#shown) || (this.#finished && text !== this.#shown)) {
-      this.#stream = new MarkdownStream(this.#body);
+      this.#stream = new MarkdownStream(this.#body, this.#inserts);
       this.#shown = "";
       this.#finished = false;
     }
