@@ -718,9 +718,10 @@ def test_a_chat_changes_to_another_version_from_the_next_turn_on(
     page.locator(".wb-prompt", has_text="support@1 → support@2").wait_for()
     send(page, "two")
     page.locator(".wb-prompt", has_text=re.compile("^support@2$")).wait_for()
-    last_reply(page, "complete")
+    complete = page.locator(".wb-message[data-status=complete][data-role=assistant]")
+    complete.nth(1).wait_for()
     send(page, "three")
-    page.locator(".wb-message[data-status=complete][data-role=assistant]").nth(2).wait_for()
+    complete.nth(2).wait_for()
 
     assert [request.body["system"] for request in upstream.requests[-3:]] == [
         "You help Ada.",
