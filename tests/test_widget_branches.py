@@ -12,7 +12,7 @@ import pytest
 
 import workbench as wb
 from tests.faults.upstream import reply
-from tests.test_widget import SECONDS, _workbench, upstream  # noqa: F401  # fixtures
+from tests.test_widget import SECONDS, _workbench, until, upstream  # noqa: F401  # fixtures
 from workbench import Chat, ChatWidget, runtime
 from workbench.notebook import desk
 from workbench.notebook.branches import Choice, choices
@@ -299,9 +299,9 @@ def test_a_reply_that_was_left_is_recorded_and_its_box_may_ask_on(upstream: Scri
     first = widget.chat
     go(page, "new")
     upstream.release()
-    runtime.close()  # after what still runs is recorded
+    until(lambda: list(wb.usage()["status"]) == ["complete", "complete"])
+    runtime.close()
 
-    assert sorted(wb.usage()["status"]) == ["complete", "complete"]
     assert texts(Chat.open(first.id)) == ["one?", "1", "count", "one two"]
 
 

@@ -281,11 +281,12 @@ def test_code_is_inserted_once_whole_and_the_button_says_so(open_page: Callable[
     page.evaluate("turn.delta('</script>\\n```\\n\\nDone.\\n')")
     page.clock.run_for(100)
     insert.dblclick()
+    page.clock.run_for(1000)  # nobody here says the widget's id, which is waited for
     said = page.locator(".wb-insert")
     assert (page.evaluate("inserted"), said.text_content()) == (["%%bash\nrm -r </script>"], "Inserted")
     assert said.evaluate("button => button === document.activeElement")
     said.press("Enter")
-    page.clock.run_for(2000)
+    page.clock.run_for(3000)
     assert (len(page.evaluate("inserted")), said.text_content()) == (2, "Insert below")
 
 

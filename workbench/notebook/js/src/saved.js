@@ -14,6 +14,7 @@ import { transcript } from "./protocol.js";
 export const VIEW = "application/vnd.jupyter.widget-view+json";
 const SILENT = "silent-change";
 const ASK_MS = 100; // the box is painted first
+const TOLD_MS = 1000;
 
 /** The notebook that is open, where the front end lets us at it: JupyterLab and Notebook 7; else null. */
 export function notebookOf(comm) {
@@ -87,7 +88,8 @@ export class Keeper {
   #root;
   #timer = null;
   #waiting = null; // for the focus to leave
-  modelId = null; // of the widget, once Python has said it
+  #modelId = null; // of the widget, once Python has said it
+  #told = null; // for who waits for that
 
   constructor({ comm, inquire, root }) {
     this.#comm = comm;
@@ -103,9 +105,16 @@ export class Keeper {
 
   answered(message) {
     if (message.t !== "transcript") return;
-    this.modelId = message.model_id;
+    this.#modelId = message.model_id;
+    this.#told?.();
     const notebook = writableOf(this.#comm);
     if (notebook) keep(notebook, message.model_id, message.data);
+  }
+
+  /** The id of the widget, also of a view that has only just been opened; null where Python does not say it in a second. */
+  async modelId() {
+    if (this.#modelId === null) await new Promise((told) => ((this.#told = told), setTimeout(told, TOLD_MS)));
+    return this.#modelId;
   }
 
   close() {

@@ -302,7 +302,12 @@ export class ChatView {
     if (!button) return;
     const code = button.closest(".wb-code").querySelector("code").textContent.replace(/\n$/, "");
     if (!button.matches(".wb-insert")) copyFrom(button, code);
-    else if (detail < 2) (this.#insert(code, this.root, this.#keeper.modelId), say(button, "Inserted")); // not twice by a double click
+    else if (detail < 2) this.#putBelow(code, button); // not twice by a double click
+  }
+
+  async #putBelow(code, button) {
+    this.#insert(code, this.root, await this.#keeper.modelId());
+    say(button, "Inserted");
   }
 
   #resize = () => {
