@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.test_store import ADA, EVE, MANY, a_chat, a_turn, child, keep, outcome, own_file, rows, two_turns
@@ -309,6 +310,27 @@ async def test_space_freed_while_in_use_is_used_again(store: Store, path: str) -
 
     for _ in range(3):
         assert await emptied(store) < before * 1.5
+
+
+async def test_compacting_brings_an_older_file_into_todays_form(store: Store, path: str) -> None:
+    await two_turns(store)
+    store.close()
+    old = f"{path}.old"
+    with duckdb.connect(path) as connection:
+        connection.execute(f"ATTACH '{old}' AS old (STORAGE_VERSION 'v1.5.0')")
+        connection.execute(f'COPY FROM DATABASE "{Path(path).stem}" TO old')
+    form = "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
+
+    opened = await Store.open(old)
+    assert await opened.backend.rows(form) == [("v1.5.0+",)]  # it can be used as it is
+    await keep(opened, a_turn(a_chat()))
+    opened.close()
+    copies.compact(Path(old))
+
+    opened = await Store.open(old)
+    assert await opened.backend.rows(form) == [("v2.0.0+",)]
+    assert await opened.backend.rows("SELECT COUNT(*) FROM messages") == [(6,)]
+    opened.close()
 
 
 async def test_a_store_in_use_is_not_compacted(store: Store, path: str) -> None:
