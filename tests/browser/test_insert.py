@@ -6,28 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.lab import JupyterLab, Notebook
 from tests.browser.states import ask, show_box
 from tests.faults.upstream import ScriptedUpstream, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Locator
+
+    from tests.browser.lab import Notebook
 
 CODE = "import os\n\n!touch ran.txt\nopen('ran.txt', 'w')  # </code></pre><script>window.__pwn = 1</script>"
 SOURCES = "jupyterapp.shell.currentWidget.content.model.sharedModel.cells.map((cell) => cell.source)"
 SHOW = "box = wb.Chat().widget()\nbox"  # as show_box runs it
 EXECUTED = "jupyterapp.shell.currentWidget.content.model.sharedModel.cells.map((cell) => cell.execution_count ?? null).filter(Boolean)"
 ACTIVE = "jupyterapp.shell.currentWidget.content.activeCell.model.id"
-
-
-@pytest.fixture(scope="module")
-def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
-    notebook = Notebook(lab, browser, lab.new_notebook("insert.ipynb", "import workbench as wb"))
-    notebook.outputs(notebook.run("import workbench as wb"))
-    yield notebook
-    notebook.close()
 
 
 @pytest.fixture
