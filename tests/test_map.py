@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -23,6 +24,7 @@ from pydantic import BaseModel, field_validator
 import workbench as wb
 from tests.faults.upstream import Request, ScriptedUpstream, Usage, fault, reply, words
 from workbench import runtime
+from workbench.engine import Engine
 from workbench.mapping import Table
 from workbench.mapping import run as run_module
 from workbench.mapping.bar import Cell, Nowhere, bar_for
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.faults.upstream import Reply
+    from workbench.turns import LiveTurn
 
 FAULTS = [
     "429", "500", "502_html", "503", "504", "529", "error_first", "reset_before", "empty_200", "half_headers",
@@ -514,6 +517,26 @@ def test_the_budget_of_the_org_holds(upstream: ScriptedUpstream) -> None:
     )
     with pytest.raises(wb.BudgetExceeded):
         wb.map(numbered(20, start=100), "{n}", max_tokens=100)
+
+
+def test_the_first_question_may_be_overtaken_on_a_budget(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins alone, but those that begin after it hold what is left before it does."""
+    upstream.default = short = reply("fine", usage=Usage(50, output_tokens=10))
+    wb.map(rows("first"), "{text}", max_tokens=100)
+    budget("00000000-0000-0000-0000-000000000001", str(spent() + D("0.0015")))  # one question is held at $0.0011
+    begin, begun = Engine._begin, asyncio.Event()
+
+    async def late(self: Engine, turn: LiveTurn, messages: list[dict[str, Any]]) -> None:
+        if messages[-1]["content"] == "0":
+            await begun.wait()
+        await begin(self, turn, messages)
+        begun.set()
+
+    monkeypatch.setattr(Engine, "_begin", late)
+    upstream.script(replace(short, ttft=0.5))
+    assert wb.map(numbered(8), "{n}", max_tokens=100, concurrency=8)["reply"].eq("fine").all()
 
 
 # What it costs ------------------------------------------------------------------------------------------------------

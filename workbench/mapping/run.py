@@ -67,7 +67,7 @@ class Run:
         self.stopped: WorkbenchError | str | None = None
         """Why questions are left that were not asked: an error they would share, or what ``max_cost`` means for them."""
         self._held_usd = Decimal(0)
-        self._in_flight = 0
+        self._in_flight = self._begun = 0
         self._settled = asyncio.Event()
         self._resume_at = 0.0
         self._answered = any(question.ended for question in questions)
@@ -119,6 +119,7 @@ class Run:
                 question = self._todo.popleft()
                 self._held_usd += question.worst_usd
                 self._in_flight += 1
+                self._begun += 1
                 return question
             elif self._in_flight:
                 self._settled.clear()
@@ -132,7 +133,8 @@ class Run:
 
     async def _ask(self, question: Question) -> bool:
         """Ask a question; return whether there is room for this worker to go on."""
-        terms, turn, cost, alone = question.terms or self._terms, None, None, self._in_flight == 1
+        terms, turn, cost = question.terms or self._terms, None, None
+        others, begun = self._in_flight > 1, self._begun
         failure: WorkbenchError | None = None
         chat = terms.chat(question)
         try:
@@ -145,7 +147,8 @@ class Run:
             cost = error.reply.cost_usd if error.reply else Decimal(0)
         question.stored = chat.stored
         self._settle(question, cost)
-        if isinstance(failure, BudgetExceeded) and not alone:  # what the others hold may be given back: fewer at once
+        if isinstance(failure, BudgetExceeded) and (others or self._begun > begun):
+            # what the others hold, or one that began later and was faster, may be given back: fewer at once
             self._todo.appendleft(question)
             return self._in_flight == 0
         if failure is not None:
