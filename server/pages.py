@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+import workbench
 from server import reference
 from workbench.errors import ConfigurationError
 
@@ -26,6 +27,8 @@ router = APIRouter(include_in_schema=False)
 
 PAGES = ("/", "/docs")
 STATIC = Path(__file__).parent / "static"
+FORMULAS = Path(workbench.__file__).parent / "notebook" / "static" / "math.js"
+"""What draws formulas, in the notebook too."""
 # the last two: no text becomes markup but through the sanitiser; browsers that do not know them leave them out
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -63,7 +66,7 @@ def _asset(body: bytes, media_type: str) -> Asset:
 @cache
 def assets() -> dict[str, Asset]:
     """Return the files there are, by name."""
-    files = [path for path in sorted(STATIC.iterdir()) if path.suffix in _TYPES]
+    files = [FORMULAS, *(path for path in sorted(STATIC.iterdir()) if path.suffix in _TYPES)]
     return {path.name: _asset(path.read_bytes(), _TYPES[path.suffix]) for path in files}
 
 

@@ -30,15 +30,13 @@ const wordsOfThePage = {
   },
 };
 
-const MATH = { entry: "src/math/index.js", largest: 230_000 }; // loaded with the first formula
-
 const SHIPPED = [
   {
     folder: join(here, "..", "static"),
     files: {
       "chat.js": { entry: "src/index.js", largest: 200_000 }, // rides in every widget's saved state
       "desk.js": { entry: "src/desk/index.js", largest: 20_000 }, // loaded when it is opened first
-      "math.js": MATH,
+      "math.js": { entry: "src/math/index.js", largest: 230_000 }, // with the first formula; the server's page has it too
       "chat.css": { entry: "src/css/chat.css" },
     },
   },
@@ -46,7 +44,6 @@ const SHIPPED = [
     folder: join(here, "..", "..", "..", "server", "static"),
     files: {
       "page.js": { entry: "src/page/index.js", largest: 230_000, plugins: [wordsOfThePage] },
-      "math.js": MATH,
       "page.css": { entry: "src/css/page.css", largest: 30_000 },
       "docs.css": { entry: "src/css/docs.css", largest: 10_000 },
     },
