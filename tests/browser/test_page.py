@@ -318,6 +318,20 @@ def test_formulas_are_drawn(open_page: Callable[..., Page], upstream: ScriptedUp
     assert last_reply(page, "complete").locator(".wb-math").count() == 1
 
 
+def test_a_chat_that_is_opened_again_ends_at_its_end_with_its_formulas(
+    open_page: Callable[..., Page], upstream: ScriptedUpstream
+) -> None:
+    upstream.script(reply("Text\n\n" * 40 + "$$\n\\frac{\\frac{a}{b}}{\\frac{c}{d}}\n$$\n\n" * 3))
+    page = open_page()
+    send(page, "formula")
+    last_reply(page, "complete")
+    page.reload()
+    page.locator(".wb-math").nth(2).wait_for()
+
+    left = "(e => e.scrollHeight - e.scrollTop - e.clientHeight)(document.querySelector('.wb-log'))"
+    assert page.evaluate(left) < 1
+
+
 def test_an_overloaded_upstream_is_said_and_asked_again_in_the_same_chat(
     open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
 ) -> None:

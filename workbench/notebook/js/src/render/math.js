@@ -26,8 +26,13 @@ async function begin() {
     console.warn("workbench: formulas are shown as TeX, for what draws them did not come", error);
     return;
   }
-  for (const code of waiting) if (code.isConnected) typeset(code);
+  const logs = new Set();
+  for (const code of waiting) {
+    logs.add(code.closest(".wb-log"));
+    if (code.isConnected) typeset(code);
+  }
   waiting.clear();
+  for (const log of logs) log?.dispatchEvent(new Event("grown")); // formulas are higher than their TeX
 }
 
 /** Put formulas where the TeX of a fragment is. */

@@ -57,6 +57,7 @@ export class MessageLog {
       this.#slide();
       onScroll();
     });
+    this.element.addEventListener("grown", () => this.follow());
     this.observer = new ResizeObserver(() => {
       this.follow();
       onResize();
