@@ -339,6 +339,24 @@ def exit_code(child: int) -> int:
     return os.waitstatus_to_exitcode(ended[1])
 
 
+def test_nothing_goes_on_for_a_caller_who_was_thrown_out(scripted: ScriptedUpstream) -> None:
+    """By a display that breaks, or by what a signal's handler raises, such as a time limit."""
+    stopped = threading.Event()
+
+    async def ask_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    def broken() -> None:
+        raise OSError("nobody reads the terminal any more")
+
+    with pytest.raises(OSError, match="nobody reads"):
+        runtime.runtime().run(ask_on(), broken)
+    assert stopped.is_set()
+
+
 def test_a_chat_is_called_otherwise_before_and_after_its_first_turn(scripted: ScriptedUpstream) -> None:
     chat = wb.Chat()
     chat.title = "  Before\nit begins "
