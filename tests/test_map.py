@@ -163,6 +163,17 @@ def test_a_row_that_misses_a_value_is_not_asked(upstream: ScriptedUpstream) -> N
     assert wb.map(df.tail(2), "{other}")["error"].tolist() == ["column 'other' has no value here"] * 2
 
 
+def test_rows_that_cannot_be_sent_end_nothing_for_the_others(upstream: ScriptedUpstream) -> None:
+    """However many come first: they fail at once, and before anything was answered five failures end all."""
+    upstream.default = says("re")
+    result = wb.map(rows(*(f"a\x00{n}" for n in range(6)), *(" " * n for n in range(1, 7)), "good"), "{text}")
+
+    assert result["error"].str.contains("holds characters that are no text").tolist()[:6] == [True] * 6
+    assert (result["error"][6:12] == "the message is empty; write something to ask").all()
+    assert result["reply"].tolist()[12] == "re good"
+    assert wb.map_estimate(rows("a\x00", "b"), "{text}").unaskable == 1
+
+
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [
@@ -623,7 +634,7 @@ def test_the_estimate_is_a_range_that_holds_what_it_costs(upstream: ScriptedUpst
     assert estimate.low_usd is not None and estimate.high_usd is not None
     assert estimate.low_usd < cost < estimate.high_usd
     told = str(estimate)
-    assert told.startswith("23 rows · 1 without a prompt · 2 answered before or with another · 20 questions to claude")
+    assert told.startswith("23 rows · 1 that cannot be asked · 2 answered before or with another · 20 questions to claude")
     for reason in ("up to 300 tokens each", "rough count", "may come from the cache", "tried again"):
         assert reason in told
     assert "<li>" in estimate._repr_html_()
