@@ -29,7 +29,7 @@ from workbench.mapping import Table
 from workbench.mapping import run as run_module
 from workbench.mapping.bar import Cell, Nowhere, bar_for
 from workbench.mapping.columns import Columns, NoFit
-from workbench.store import tenants
+from workbench.store import Store, tenants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -441,6 +441,40 @@ def test_what_a_failed_attempt_cost_is_in_the_cost_of_its_row(upstream: Scripted
 
     assert result["cost_usd"].tolist() == [spent()]
     assert spent() > D("0.003")  # which the last attempt cost by itself
+
+
+def test_what_cannot_be_written_at_once_is_not_asked_again(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.default = says("re")
+    record, calls = Store.record, iter(range(3))
+
+    async def busy_at_first(store: Store, turn: LiveTurn) -> None:
+        if next(calls, None) is not None:
+            raise wb.StoreBusy("the owner of the store does not answer")
+        await record(store, turn)
+
+    monkeypatch.setattr(Store, "record", busy_at_first)
+    first = wb.map(rows("a", "b"), "{text}", concurrency=1)  # b finds a not written yet, then waits for it
+    monkeypatch.setattr(Store, "record", record)
+    again = wb.map(rows("a", "b"), "{text}")
+
+    assert first["reply"].tolist() == again["reply"].tolist() == ["re a", "re b"]
+    assert prompts(upstream) == {"a": 1, "b": 1}
+    assert again["cached"].all() and first["cost_usd"].sum() == spent()
+
+
+def test_the_reply_of_the_last_row_is_kept_for_the_next_call(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(store: Store, turn: LiveTurn) -> None:
+        raise wb.StoreBusy("the owner of the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "record", busy)
+        assert wb.map(rows("a"), "{text}")["reply"].notna().all()
+    assert wb.map(rows("a"), "{text}")["cached"].tolist() == [True]
+    assert len(upstream.requests) == 1
 
 
 def test_a_rate_limit_pauses_everybody(upstream: ScriptedUpstream) -> None:

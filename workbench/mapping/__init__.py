@@ -236,6 +236,7 @@ class Table:
         """Take what was answered before, and note what waits for a batch."""
         left = [question for question in self.questions if not question.ended]
         asked = [question.chat_id for question in left]
+        self.runtime.run(self.engine.save_unsaved())  # else what the last call could not write would be asked again
         # first: between the two a batch may end
         self.waiting = self.runtime.run(waiting(self.engine.store, self.terms.caller))
         found = self.runtime.run(self.engine.store.mapped(self.terms.caller, asked))
