@@ -276,6 +276,8 @@ def test_all_is_seen_at_once_by_who_has_the_store_open(in_use: Store) -> None:
         (("orgs", "add", "--budget-usd", "0.0000000001"), 2, "is no budget"),
         (("orgs", "add", "--period", "year"), 2, "'year' is not one of 'day', 'month', 'ever'"),
         (("orgs", "add", "--rate-per-minute", "0"), 2, "should be greater than or equal to 0.001"),
+        (("orgs", "set", "acme", "--rate-per-minute", "inf"), 2, "should be less than or equal to 1000000000"),
+        (("orgs", "set", "acme", "--burst", "inf"), 2, "should be less than or equal to 1000000000"),
         (
             ("keys", "create", "acme", "--scope", "all"),
             2,
