@@ -668,7 +668,9 @@ def test_the_estimate_is_a_range_that_holds_what_it_costs(upstream: ScriptedUpst
     assert estimate.low_usd is not None and estimate.high_usd is not None
     assert estimate.low_usd < cost < estimate.high_usd
     told = str(estimate)
-    assert told.startswith("23 rows · 1 that cannot be asked · 2 answered before or with another · 20 questions to claude")
+    assert told.startswith(
+        "23 rows · 1 that cannot be asked · 2 answered before or with another · 20 questions to claude"
+    )
     for reason in ("up to 300 tokens each", "rough count", "may come from the cache", "tried again"):
         assert reason in told
     assert "<li>" in estimate._repr_html_()
