@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -81,6 +82,14 @@ async def test_values_go_with_a_message_by_number_or_by_name(scripted: ScriptedU
     ]
     assert second[0]["text"] == "<attachment name=\"limits\">\nlimits: dict of 1 item\n{'low': 1}\n</attachment>"
     assert [message.content for message in chat.messages[::2]] == ["why?", "and?"]
+
+
+def test_texts_of_numpy_are_texts(scripted: ScriptedUpstream) -> None:
+    for name in np.unique(["Ada", "Bob"]):
+        wb.Chat(system=name).ask(name)
+
+    assert [request.prompt for request in scripted.requests] == ["Ada", "Bob"]
+    assert wb.chats().title.tolist() == ["Bob", "Ada"]
 
 
 def test_what_cannot_be_attached_is_refused_before_anything_is_asked(scripted: ScriptedUpstream) -> None:

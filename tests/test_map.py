@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import BaseModel, field_validator
@@ -151,6 +152,14 @@ def test_a_function_makes_prompts_of_rows_as_they_are(upstream: ScriptedUpstream
     assert result["error"][1] == "the prompt of this row cannot be made: ZeroDivisionError: division by zero"
     with pytest.raises(wb.InvalidRequest, match=r"nothing to ask about any row: .* of type int"):
         wb.map(df, lambda row: 5)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_prompt_may_be_a_text_of_numpy(upstream: ScriptedUpstream, batch: bool) -> None:
+    upstream.default = says("re")
+    result = wb.map(rows("a", "b"), lambda row: np.str_(row.text), system=np.str_("terse"), batch=batch)
+
+    assert result["reply"].tolist() == ["re a", "re b"]
 
 
 def test_a_row_that_misses_a_value_is_not_asked(upstream: ScriptedUpstream) -> None:
