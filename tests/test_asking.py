@@ -76,6 +76,7 @@ def test_the_model_sees_no_other_org_no_text_and_no_foreign_title(ledger: Script
         ("SELECT NULL::INTEGER AS n, [1, NULL] AS l", "n,l\nNULL,[ 1. nan]\n"),
         ("SELECT '-infinity'::TIMESTAMPTZ AS t", "t\na time out of range\n"),
         ("SELECT union_value(a := 1) AS u", "The query failed: the result is no DataFrame, cast it to VARCHAR"),
+        ("SELECT '24:00:00'::TIME AS t", "The query failed: the result is no DataFrame, cast it to VARCHAR: hour must"),
     ],
 )
 def test_every_kind_of_value_can_be_told(ledger: ScriptedUpstream, query: str, told: str) -> None:

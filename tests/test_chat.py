@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -31,14 +32,15 @@ ROOT = Path(__file__).parents[1]
 
 
 class Watcher(Nowhere):
-    """Where replies are shown, and whether anything was."""
+    """Where replies are shown, and whether anything was: it is also told, now and then, that nothing comes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.saw = threading.Event()
         monkeypatch.setattr("workbench.chat.display_for", lambda show: self)
 
     def add(self, pieces: Sequence[str]) -> None:
-        self.saw.set()
+        if pieces:
+            self.saw.set()
 
 
 def statuses(chat: wb.Chat) -> list[tuple[str, str, str]]:
@@ -80,6 +82,14 @@ async def test_values_go_with_a_message_by_number_or_by_name(scripted: ScriptedU
     ]
     assert second[0]["text"] == "<attachment name=\"limits\">\nlimits: dict of 1 item\n{'low': 1}\n</attachment>"
     assert [message.content for message in chat.messages[::2]] == ["why?", "and?"]
+
+
+def test_texts_of_numpy_are_texts(scripted: ScriptedUpstream) -> None:
+    for name in np.unique(["Ada", "Bob"]):
+        wb.Chat(system=name).ask(name)
+
+    assert [request.prompt for request in scripted.requests] == ["Ada", "Bob"]
+    assert wb.chats().title.tolist() == ["Bob", "Ada"]
 
 
 def test_what_cannot_be_attached_is_refused_before_anything_is_asked(scripted: ScriptedUpstream) -> None:
@@ -337,6 +347,24 @@ def exit_code(child: int) -> int:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.05)
     return os.waitstatus_to_exitcode(ended[1])
+
+
+def test_nothing_goes_on_for_a_caller_who_was_thrown_out(scripted: ScriptedUpstream) -> None:
+    """By a display that breaks, or by what a signal's handler raises, such as a time limit."""
+    stopped = threading.Event()
+
+    async def ask_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    def broken() -> None:
+        raise OSError("nobody reads the terminal any more")
+
+    with pytest.raises(OSError, match="nobody reads"):
+        runtime.runtime().run(ask_on(), broken)
+    assert stopped.is_set()
 
 
 def test_a_chat_is_called_otherwise_before_and_after_its_first_turn(scripted: ScriptedUpstream) -> None:

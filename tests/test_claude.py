@@ -34,7 +34,7 @@ from workbench.turns import Answer, Delta, Request, estimated
 
 KEY = "sk-ant-test-5dK2"
 HI = Request(model="claude-sonnet-5-5", max_tokens=100, messages=[{"role": "user", "content": "hi"}])
-SHORT = 1.0  # seconds; a deadline for what must run into one, long enough for a slow machine to get there
+SHORT = 0.2  # seconds; a deadline for what must run into one, set once it has got there
 Connect = Callable[..., Claude]
 
 
@@ -161,7 +161,8 @@ async def test_a_call_that_fails_before_its_first_event_has_its_error(
     upstream.default = fault(name, retry_after=20)
     answer = Answer()
 
-    error = await failure(read(connect(read_timeout=0.5 if name == "hang" else 60), answer))
+    # on a slow machine, too, a request must be there before its time is up
+    error = await failure(read(connect(read_timeout=1.5 if name == "hang" else 60), answer))
 
     assert Refusal(type(error), error.type, upstream.requests_total, error.retryable, error.billed) == BEFORE[
         name
@@ -374,6 +375,8 @@ async def broken(name: str, upstream: ScriptedUpstream, claude: Claude, answer: 
         nonlocal released
         if answer.text == "Hello brave" and not released:
             released = True
+            if name in STALLS:
+                claude._read_timeout = SHORT
             upstream.release()
 
     return await failure(read(claude, answer, seen))
@@ -385,7 +388,7 @@ async def test_a_reply_that_breaks_keeps_what_came_and_is_not_asked_for_again(
 ) -> None:
     answer = Answer()
 
-    error = await broken(name, upstream, connect(read_timeout=SHORT if name in STALLS else 60), answer)
+    error = await broken(name, upstream, connect(), answer)
 
     assert Broken(type(error), error.type, answer.text, answer.counted) == MID[name]
     assert (error.retryable, error.retry_after, error.billed, upstream.requests_total) == (True, None, True, 1)
@@ -410,21 +413,24 @@ async def test_a_reply_that_stays_silent_after_its_first_event_times_out(
     upstream: ScriptedUpstream, connect: Connect
 ) -> None:
     upstream.script(reply("Hello", pause_after=0))
-    answer = Answer()
+    answer, claude = Answer(), connect()
 
-    error = await failure(read(connect(read_timeout=SHORT), answer))
+    def seen() -> None:
+        claude._read_timeout = SHORT
+
+    error = await failure(read(claude, answer, seen))
 
     assert (type(error), answer.started, answer.text) == (UpstreamTimeout, True, "")
 
 
 async def test_pings_count_as_life(upstream: ScriptedUpstream, connect: Connect) -> None:
-    """Two seconds of pings, one every quarter of a second, before and after the first event."""
+    """Four seconds of pings, one every half a second, before and after the first event."""
     pings = [replace(PING, token=True)] * 4
     wire = Wire(edit=lambda frames: [*pings, *frames[:1], *pings, *frames[1:]])
-    upstream.script(reply("Hello", wire=wire, delay=0.25))
+    upstream.script(reply("Hello", wire=wire, delay=0.5))
     answer = Answer()
 
-    await read(connect(read_timeout=SHORT), answer)
+    await read(connect(read_timeout=3), answer)
 
     assert (answer.text, upstream.requests_total) == ("Hello", 1)
 

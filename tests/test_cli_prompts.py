@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import workbench as wb
 from tests.test_prompts import NOON
 from workbench.cli import app
+from workbench.cli.prompts import save
 from workbench.errors import PromptError
 from workbench.prompts import files
 from workbench.prompts.versions import Prompt
@@ -91,6 +92,12 @@ def test_labels_are_moved_protected_and_rolled_back() -> None:
     ]
     assert "production" in done("labels")
     assert "tried" in done("labels", "support", "--moves")
+
+
+def test_without_an_input_there_is_no_text_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as it is where whoever started us closed it
+    with pytest.raises(wb.InvalidRequest, match="no input to read the text from; name a file"):
+        save("support", "-")
 
 
 @pytest.mark.usefixtures("support")

@@ -128,12 +128,19 @@ def test_tables_say_the_same_to_people() -> None:
     assert [user[0], *user[3:]] == ["ada", "$12.5", "in", "all", "$0", "(0%)"]
 
 
-def test_lists_say_what_is_spent_of_budgets_and_without_one_in_this_month() -> None:
+def test_lists_say_what_is_spent_of_budgets_and_without_one_in_this_month(monkeypatch: pytest.MonkeyPatch) -> None:
     done("orgs", "add", "acme", "--budget-usd", "12", "--period", "month")
     done("users", "add", "acme", "--id", "ada", "--budget-usd", "20")  # in all
     done("users", "add", "acme", "--id", "bob")
-    now, million = datetime.now(UTC), Usage(uncached_input_tokens=1_000_000)
-    last_month = now.replace(day=1, hour=0, minute=0) - timedelta(days=1)
+    now, million = datetime(2026, 11, 28, 12, tzinfo=UTC), Usage(uncached_input_tokens=1_000_000)
+    last_month = datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
+
+    class Then(datetime):  # no month must end between the calls and the list
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return now
+
+    monkeypatch.setattr("workbench.cli.tenants.datetime", Then)
     calls = [("ada", now), ("ada", last_month), ("bob", last_month), ("bob", now), ("bob", now)]
     write([call(at, "claude-opus-5-5", million, org_id="acme", user_id=user) for user, at in calls])  # $4 each
 
@@ -276,6 +283,8 @@ def test_all_is_seen_at_once_by_who_has_the_store_open(in_use: Store) -> None:
         (("orgs", "add", "--budget-usd", "0.0000000001"), 2, "is no budget"),
         (("orgs", "add", "--period", "year"), 2, "'year' is not one of 'day', 'month', 'ever'"),
         (("orgs", "add", "--rate-per-minute", "0"), 2, "should be greater than or equal to 0.001"),
+        (("orgs", "set", "acme", "--rate-per-minute", "inf"), 2, "should be less than or equal to 1000000000"),
+        (("orgs", "set", "acme", "--burst", "inf"), 2, "should be less than or equal to 1000000000"),
         (
             ("keys", "create", "acme", "--scope", "all"),
             2,

@@ -121,6 +121,18 @@ def test_online_asks_for_one_token_and_leaves_the_ledger_alone(scripted: Scripte
     assert not (no_key / "store.duckdb").exists()
 
 
+def test_online_asks_no_server_for_the_embedded_model(
+    scripted: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_MODEL", "local")
+
+    code, state, text = finding("answer", "--online")
+
+    assert (code, state) == (0, "ok")
+    assert text.startswith("nobody to ask online: CLAUDE_MODEL is local")
+    assert scripted.requests == []
+
+
 def test_online_reports_a_key_that_is_not_accepted(scripted: ScriptedUpstream) -> None:
     scripted.script(fault("401"))
 
@@ -243,6 +255,16 @@ def test_a_missing_engine_fails_only_if_it_is_needed(
 
     assert (code, state) == expected
     assert 'pip install "claude-workbench[local]"' in text
+
+
+def test_a_jupyter_without_a_kernel_is_told(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jupyter_client.kernelspec.NATIVE_KERNEL_NAME", "none")
+    monkeypatch.setattr("jupyter_client.kernelspec.jupyter_path", lambda *places: [str(no_key)])
+
+    code, state, text = finding("notebooks")
+
+    assert (code, state) == (0, "warn")
+    assert 'there is no kernel python3 → pip install "claude-workbench[lab]"' in text
 
 
 def test_a_kernel_of_another_python_is_told(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,14 @@ def test_code_within_a_list_or_without_a_language_stays_where_it_is() -> None:
     assert [cell["source"] for cell in cells[2:]] == [text]
 
 
+def test_a_notebook_is_cut_where_markdown_ends_lines_and_nowhere_else() -> None:
+    said = "one\u2028two\x0cthree\rfour\r\nfive\n\n```python\n1 + 1\n```\nafter"
+    _, _, *cells = as_notebook(CHAT, [answer(said)], {})["cells"]
+
+    told = [("markdown", "one\u2028two\x0cthree\nfour\nfive"), ("code", "1 + 1"), ("markdown", "after")]
+    assert [(cell["cell_type"], cell["source"]) for cell in cells] == told
+
+
 def test_a_question_asked_again_is_exported_once() -> None:
     again = [question("hi"), answer("Hel", status="failed"), question("hi", 3), answer("Hello", 4)]
 

@@ -499,7 +499,7 @@ def test_the_model_works_and_ends_in_silence(gguf: Path, tmp_path: Path, end: st
     ended = time.time()
 
     assert outcome == (0, "", "")
-    assert ended - mark.stat().st_mtime < 5
+    assert ended - mark.stat().st_mtime < 15  # seconds; it took 30, or for ever
 
 
 @POSIX

@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import BaseModel, field_validator
@@ -29,7 +30,7 @@ from workbench.mapping import Table
 from workbench.mapping import run as run_module
 from workbench.mapping.bar import Cell, Nowhere, bar_for
 from workbench.mapping.columns import Columns, NoFit
-from workbench.store import tenants
+from workbench.store import Store, tenants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,11 +68,12 @@ def says(text: str) -> Callable[[Request], Reply]:
 
 
 def breaking(seed: int, share: float) -> Callable[[Request], Reply]:
-    """Replies that say the question again, some of them broken."""
-    chance = random.Random(seed)
+    """Replies that say the question again, some of them broken; of no question as many as it may be asked."""
+    chance, broken = random.Random(seed), Counter[str]()
 
     def answer(request: Request) -> Reply:
-        if chance.random() < share:
+        if chance.random() < share and broken[request.prompt] < run_module.ATTEMPTS - 1:
+            broken[request.prompt] += 1
             return fault(chance.choice(FAULTS))
         return reply(f"echo {request.prompt}")
 
@@ -152,6 +154,14 @@ def test_a_function_makes_prompts_of_rows_as_they_are(upstream: ScriptedUpstream
         wb.map(df, lambda row: 5)
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_prompt_may_be_a_text_of_numpy(upstream: ScriptedUpstream, batch: bool) -> None:
+    upstream.default = says("re")
+    result = wb.map(rows("a", "b"), lambda row: np.str_(row.text), system=np.str_("terse"), batch=batch)
+
+    assert result["reply"].tolist() == ["re a", "re b"]
+
+
 def test_a_row_that_misses_a_value_is_not_asked(upstream: ScriptedUpstream) -> None:
     df = pd.DataFrame({"text": ["a", None, "c", " "], "other": [None, "x", None, None]})
     result = wb.map(df, "{text}")
@@ -161,6 +171,17 @@ def test_a_row_that_misses_a_value_is_not_asked(upstream: ScriptedUpstream) -> N
     assert result["reply"].isna().tolist() == [False, True, False, True]
     assert set(prompts(upstream)) == {"a", "c"}
     assert wb.map(df.tail(2), "{other}")["error"].tolist() == ["column 'other' has no value here"] * 2
+
+
+def test_rows_that_cannot_be_sent_end_nothing_for_the_others(upstream: ScriptedUpstream) -> None:
+    """However many come first: they fail at once, and before anything was answered five failures end all."""
+    upstream.default = says("re")
+    result = wb.map(rows(*(f"a\x00{n}" for n in range(6)), *(" " * n for n in range(1, 7)), "good"), "{text}")
+
+    assert result["error"].str.contains("holds characters that are no text").tolist()[:6] == [True] * 6
+    assert (result["error"][6:12] == "the message is empty; write something to ask").all()
+    assert result["reply"].tolist()[12] == "re good"
+    assert wb.map_estimate(rows("a\x00", "b"), "{text}").unaskable == 1
 
 
 @pytest.mark.parametrize(
@@ -432,16 +453,59 @@ def test_what_a_failed_attempt_cost_is_in_the_cost_of_its_row(upstream: Scripted
     assert spent() > D("0.003")  # which the last attempt cost by itself
 
 
-def test_a_rate_limit_pauses_everybody(upstream: ScriptedUpstream) -> None:
-    upstream.script(fault("429_retry_after", retry_after=2))
-    upstream.default = reply("fine", headers_after=0.05)
+def test_what_cannot_be_written_at_once_is_not_asked_again(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.default = says("re")
+    record, calls = Store.record, iter(range(3))
+
+    async def busy_at_first(store: Store, turn: LiveTurn) -> None:
+        if next(calls, None) is not None:
+            raise wb.StoreBusy("the owner of the store does not answer")
+        await record(store, turn)
+
+    monkeypatch.setattr(Store, "record", busy_at_first)
+    first = wb.map(rows("a", "b"), "{text}", concurrency=1)  # b finds a not written yet, then waits for it
+    monkeypatch.setattr(Store, "record", record)
+    again = wb.map(rows("a", "b"), "{text}")
+
+    assert first["reply"].tolist() == again["reply"].tolist() == ["re a", "re b"]
+    assert prompts(upstream) == {"a": 1, "b": 1}
+    assert again["cached"].all() and first["cost_usd"].sum() == spent()
+
+
+def test_the_reply_of_the_last_row_is_kept_for_the_next_call(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(store: Store, turn: LiveTurn) -> None:
+        raise wb.StoreBusy("the owner of the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "record", busy)
+        assert wb.map(rows("a"), "{text}")["reply"].notna().all()
+    assert wb.map(rows("a"), "{text}")["cached"].tolist() == [True]
+    assert len(upstream.requests) == 1
+
+
+def test_a_rate_limit_pauses_everybody(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three that were on their way are answered once the limit is known, and nobody asks on before it ends."""
+    upstream.script(fault("429_retry_after", retry_after=2), *[reply("fine", pause_before=True)] * 3)
+    upstream.default = reply("fine")
+    pause, known, ends = run_module.Run._pause, list[float](), list[float]()
+
+    async def noted(run: run_module.Run, *failed: Any) -> None:
+        known.append(asyncio.get_running_loop().time())
+        await pause(run, *failed)
+        ends.append(run._resume_at)
+        upstream.release(3)
+
+    monkeypatch.setattr(run_module.Run, "_pause", noted)
     result = wb.map(numbered(40), "{n}", concurrency=4)
 
     assert result["error"].isna().all()
-    limited = upstream.requests[0].at
-    begun = [request.at - limited for request in upstream.requests]
-    assert [at for at in begun if 1 < at < 2] == []
-    assert sum(at >= 2 for at in begun) >= 25  # the others were on their way, on a slow machine some more
+    assert ends[0] - known[0] >= 2
+    assert sum(request.at < ends[0] for request in upstream.requests) <= 4
+    assert len(upstream.requests) == 41
 
 
 # Nothing in order, for all ------------------------------------------------------------------------------------------
@@ -623,7 +687,9 @@ def test_the_estimate_is_a_range_that_holds_what_it_costs(upstream: ScriptedUpst
     assert estimate.low_usd is not None and estimate.high_usd is not None
     assert estimate.low_usd < cost < estimate.high_usd
     told = str(estimate)
-    assert told.startswith("23 rows · 1 without a prompt · 2 answered before or with another · 20 questions to claude")
+    assert told.startswith(
+        "23 rows · 1 that cannot be asked · 2 answered before or with another · 20 questions to claude"
+    )
     for reason in ("up to 300 tokens each", "rough count", "may come from the cache", "tried again"):
         assert reason in told
     assert "<li>" in estimate._repr_html_()

@@ -425,7 +425,7 @@ def test_an_interrupt_while_it_is_sent_asks_nothing_twice(
 
 
 def budget(usd: str) -> None:
-    run(tenants.set_org(engine().store.backend, DEFAULT_ID, {"budget_usd": D(usd), "budget_period": "day"}))
+    run(tenants.set_org(engine().store.backend, DEFAULT_ID, {"budget_usd": D(usd), "budget_period": None}))
 
 
 def held() -> Decimal:

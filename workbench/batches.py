@@ -196,7 +196,7 @@ async def results(upstream: Claude, id: str, model: str) -> AsyncGenerator[Resul
 
 def encoded(upstream: Claude, request: Request) -> bytes:
     """Return the body of a question in a batch."""
-    return msgspec.json.encode(upstream.body(request))
+    return msgspec.json.encode(upstream.body(request), enc_hook=str.__str__)  # NumPy's own kind of text
 
 
 def split(sizes: Sequence[int]) -> Iterator[slice]:

@@ -574,13 +574,14 @@ async def _timed(turn: LiveTurn, batches: AsyncIterator[list[Delta]], begun: flo
 
 def _check(caller: Caller, question: str, model: str | None, max_tokens: int | None, attached: Sequence[Block]) -> None:
     _check_bound(max_tokens)
-    for name, text in (
-        ("message", question),
-        *(("attachment", block.get("text", "")) for block in attached),
-        ("model", model or ""),
-        ("id of the org", caller.org_id),
-        ("id of the user", caller.user_id),
-    ):
+    for name, text in (("model", model or ""), ("id of the org", caller.org_id), ("id of the user", caller.user_id)):
+        _check_text(name, text)
+    check_question(question, attached)
+
+
+def check_question(question: str, attached: Sequence[Block] = ()) -> None:
+    """Raise InvalidRequest when a question can be sent by nobody to no model."""
+    for name, text in (("message", question), *(("attachment", block.get("text", "")) for block in attached)):
         _check_text(name, text)
     if not question.strip():
         raise InvalidRequest("the message is empty; write something to ask")

@@ -153,7 +153,7 @@ def _plain(line: str) -> str:
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
     """Cut a reply into Markdown and the code of its Python blocks."""
-    lines, done = text.splitlines(), 0
+    lines, done = re.split(r"\r\n?|\n", text), 0  # where the parser ends lines; str.splitlines knows more places
     for token in _parser().parse(text):
         if token.type == "fence" and token.level == 0 and token.map and _is_python(token.info):
             first, end = token.map

@@ -121,7 +121,7 @@ def countable(block: Block) -> str:
 
 def text_blocks(text: str) -> list[Block]:
     """Return a user's text as it is sent and stored: the same bytes now and when it is sent again as history."""
-    return [{"type": "text", "text": text}]
+    return [{"type": "text", "text": str.__str__(text)}]  # NumPy's own kind of text is none to an encoder of JSON
 
 
 def question_blocks(question: str, attached: Sequence[Block] = ()) -> list[Block]:

@@ -104,7 +104,7 @@ class Runtime:
         return Running(self._loop, coroutine)
 
     def run(self, coroutine: Coroutine[Any, Any, T], meanwhile: Callable[[], object] = lambda: None) -> T:
-        """Return what a coroutine returns. An interrupt ends it in an orderly way first.
+        """Return what a coroutine returns. An interrupt, or another error of the wait, ends it in an orderly way first.
 
         ``meanwhile`` is called every half second, in the thread that waits.
         """
@@ -114,7 +114,7 @@ class Runtime:
         running = self.start(coroutine)
         try:
             running.wait(meanwhile)
-        except KeyboardInterrupt:
+        except BaseException:  # raised by a signal's handler, or by `meanwhile`: nobody reads what goes on asking
             running.cancel()
             running.wait()
             raise

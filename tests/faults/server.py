@@ -21,6 +21,8 @@ from .replies import Answer, Reply
 
 MESSAGES = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"
+PATIENCE = 60.0
+"""Seconds for a claim to come true: the first request of a process waits for its imports, 6 s on a loaded machine."""
 Script = Reply | Callable[[Request], Reply]
 
 
@@ -243,7 +245,7 @@ class ScriptedUpstream:
             "scripted": self.scripted,
         }
 
-    def wait_for(self, claim: Callable[[Self], object], timeout: float = 5.0) -> None:
+    def wait_for(self, claim: Callable[[Self], object], timeout: float = PATIENCE) -> None:
         """Block until the claim is true; TimeoutError with all counters if it does not become true."""
         with self._watch:
             self._watchers += 1
@@ -253,7 +255,7 @@ class ScriptedUpstream:
             finally:
                 self._watchers -= 1
 
-    async def until(self, claim: Callable[[Self], object], timeout: float = 5.0) -> None:
+    async def until(self, claim: Callable[[Self], object], timeout: float = PATIENCE) -> None:
         """`wait_for` for async tests: their loop runs on."""
         await asyncio.to_thread(self.wait_for, claim, timeout)
 

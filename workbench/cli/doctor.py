@@ -175,10 +175,13 @@ def _version(package: str) -> str | None:
 def _kernel() -> Finding:
     """Which Python a notebook's kernel would be."""
     try:
-        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
         return Finding("notebooks", "warn", "JupyterLab is not installed", 'pip install "claude-workbench[lab]"')
-    spec = KernelSpecManager().get_kernel_spec("python3")
+    try:
+        spec = KernelSpecManager().get_kernel_spec("python3")
+    except NoSuchKernel:
+        return Finding("notebooks", "warn", "there is no kernel python3", 'pip install "claude-workbench[lab]"')
     program = spec.argv[0] if spec.argv else ""
     # a bare name stands for the Python that starts the kernel
     if program.startswith("python") or Path(program).resolve() == Path(sys.executable).resolve():
@@ -250,8 +253,9 @@ def _without_password(url: str) -> str:
 
 def _answer(known: Settings) -> Finding:
     """Whether Claude answers: one request for one token, which is no turn and not in the ledger."""
-    if not known.has_upstream:
-        return Finding("answer", "ok", "nobody to ask online: neither a key nor a base URL is set")
+    if not known.has_upstream or _is_local(known):
+        why = "CLAUDE_MODEL is local" if known.has_upstream else "neither a key nor a base URL is set"
+        return Finding("answer", "ok", f"nobody to ask online: {why}")
     import asyncio
 
     try:

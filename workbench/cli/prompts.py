@@ -365,6 +365,8 @@ def _told(row: dict[str, Any]) -> str:
 
 
 def _text(file: str) -> str:
+    if file == "-" and sys.stdin is None:
+        raise InvalidRequest("there is no input to read the text from; name a file")
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         text = content.decode("utf-8")

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MOST_USD = Decimal(10) ** 9
 """The ledger's amounts have nine digits before the point."""
+MOST_REQUESTS = 1e9
+"""A limit that is infinite could be told to nobody, in a header or as JSON; --no-rate takes it away."""
 
 
 def _app(what: str) -> typer.Typer:
@@ -58,9 +60,15 @@ Period = Annotated[
     typer.Option(help="When the budget begins anew: each day or month in UTC, or not ever.", show_default=False),
 ]
 NoBudget = Annotated[bool, typer.Option("--no-budget", help="Take the budget away.")]
-Rate = Annotated[float | None, typer.Option(min=0.001, metavar="N", help="Requests a minute.", show_default=False)]
+Rate = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=MOST_REQUESTS, metavar="N", help="Requests a minute.", show_default=False),
+]
 Burst = Annotated[
-    float | None, typer.Option(min=1, metavar="N", help="Requests at once, before the rate counts.", show_default=False)
+    float | None,
+    typer.Option(
+        min=1, max=MOST_REQUESTS, metavar="N", help="Requests at once, before the rate counts.", show_default=False
+    ),
 ]
 NoRate = Annotated[bool, typer.Option("--no-rate", help="Take the limit of requests away.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

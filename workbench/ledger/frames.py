@@ -358,7 +358,7 @@ def frame_of(table: pa.Table, tz: str = "UTC") -> pd.DataFrame:
     # counts are 64 bits and never missing; what may be missing is 32 bits wide and stays a whole number this way
     try:
         frame: pd.DataFrame = numbered.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get, date_as_object=False)
-    except pa.ArrowException as error:  # of what a query made up, such as a UNION
+    except (pa.ArrowException, ValueError) as error:  # of what a query made up, such as a UNION, or the time 24:00
         raise InvalidRequest(f"the result is no DataFrame, cast it to VARCHAR: {error}") from None
     for field in numbered.schema:
         if pa.types.is_decimal(field.type):

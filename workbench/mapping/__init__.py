@@ -96,8 +96,8 @@ def map(
         lists categorical, Int64, Float64, boolean, string; everything may be missing); ``error``, missing where there is
         none; ``cost_usd``, what this call paid for the row, an exact Decimal, None when a price is not known; ``cached``,
         whether the reply was there before or came with another row's. Columns of these names are replaced. A row that
-        misses a value of a column the prompt uses is not asked and has an error. Text that was cut at ``max_tokens`` is
-        kept, beside an error.
+        misses a value of a column the prompt uses, or whose prompt is empty or no text, is not asked and has an error. Text
+        that was cut at ``max_tokens`` is kept, beside an error.
 
     Raises:
         InvalidRequest: it cannot be asked like this, or ``max_cost`` is too low; nothing was sent.
@@ -236,6 +236,7 @@ class Table:
         """Take what was answered before, and note what waits for a batch."""
         left = [question for question in self.questions if not question.ended]
         asked = [question.chat_id for question in left]
+        self.runtime.run(self.engine.save_unsaved())  # else what the last call could not write would be asked again
         # first: between the two a batch may end
         self.waiting = self.runtime.run(waiting(self.engine.store, self.terms.caller))
         found = self.runtime.run(self.engine.store.mapped(self.terms.caller, asked))

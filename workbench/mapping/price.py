@@ -46,7 +46,7 @@ class MapEstimate:
     answered: int
     """Rows whose reply is there from before, or comes with another row's."""
     unaskable: int
-    """Rows that miss a value."""
+    """Rows that miss a value, or whose question cannot be sent."""
     waiting: int = 0
     """Questions that are in a batch already."""
     input_tokens: int
@@ -79,7 +79,7 @@ class MapEstimate:
         if self.answered:
             parts.insert(1, f"{self.answered:,} answered before or with another")
         if self.unaskable:
-            parts.insert(1, f"{self.unaskable:,} without a prompt")
+            parts.insert(1, f"{self.unaskable:,} that cannot be asked")
         return " · ".join(parts)
 
     def __str__(self) -> str:

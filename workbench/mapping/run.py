@@ -143,7 +143,8 @@ class Run:
                     pass
             cost = turn.cost_usd
         except (InvalidRequest, ConfigurationError, BudgetExceeded, StoreBusy, UpstreamError) as error:
-            failure = error
+            # that cannot be written yet is answered all the same, and kept by the engine: asked again it would be paid twice
+            failure = None if turn is not None and turn.answer.finished else error
             cost = error.reply.cost_usd if error.reply else Decimal(0)
         question.stored = chat.stored
         self._settle(question, cost)

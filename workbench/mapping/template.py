@@ -5,6 +5,7 @@ from __future__ import annotations
 from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workbench.engine import check_question
 from workbench.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Piece(NamedTuple):
 def prompts_of(df: pd.DataFrame, prompt: Prompt) -> list[str | NoPrompt]:
     """Return what to ask about each row.
 
-    Of a row that misses a value the template uses, nothing is asked: the model would be told ``nan``.
+    Of a row that misses a value the template uses, nothing is asked: the model would be told ``nan``. Nor of one whose
+    question is empty or no text: some such rows at the beginning must not look as if none could be asked.
 
     Raises:
         InvalidRequest: the template is none, or names a column that there is not; it can be made of no row.
@@ -54,7 +56,7 @@ def prompts_of(df: pd.DataFrame, prompt: Prompt) -> list[str | NoPrompt]:
         prompts = _filled(df, parsed(prompt, list(df.columns)))
     if len(set(prompts)) == 1 and isinstance(first := prompts[0], NoPrompt) and not first.missing:
         raise InvalidRequest(f"there is nothing to ask about any row: {first.reason}")
-    return prompts
+    return list(map(_sendable, prompts))
 
 
 def parsed(template: str, columns: Sequence[Hashable]) -> list[Piece]:
@@ -127,6 +129,15 @@ def _filled(df: pd.DataFrame, pieces: Sequence[Piece]) -> list[str | NoPrompt]:
         return "".join(parts)
 
     return [row(at) for at in range(len(df))]
+
+
+def _sendable(prompt: str | NoPrompt) -> str | NoPrompt:
+    if not isinstance(prompt, NoPrompt):
+        try:
+            check_question(prompt)
+        except InvalidRequest as error:
+            return NoPrompt(str(error))
+    return prompt
 
 
 def _rows(df: pd.DataFrame) -> list[pd.Series]:
