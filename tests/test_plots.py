@@ -89,6 +89,16 @@ def test_context_growth_prices_a_free_chat_as_another_model(scripted: ScriptedUp
         wb.plots.context_growth(chat, priced_as="claude-9")
 
 
+def test_context_growth_prices_every_class_as_another_model(scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("a", usage=Usage(cache_write_1h_tokens=1_000_000, web_searches=2, output_tokens=0)))
+    chat = wb.Chat()
+    chat.ask("one")
+
+    _, money = wb.plots.context_growth(chat, priced_as="claude-opus-5-5")
+    # 1,000,000 x $8 a million, 2 searches x $0.01
+    assert [bar.get_height() for bar in money.patches] == pytest.approx([8.02])
+
+
 def test_a_chat_without_turns_has_nothing_to_show(scripted: ScriptedUpstream) -> None:
     with pytest.raises(wb.InvalidRequest, match="no turns yet"):
         wb.plots.context_growth(wb.Chat())

@@ -43,7 +43,7 @@ from workbench.ledger.forecasts import forecast, percent
 from workbench.ledger.frames import usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
 from workbench.ledger.whatif_plots import history_lab, what_if
-from workbench.pricing import cost_of
+from workbench.pricing import CLASSES, cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage
 from workbench.wording import apart, counted, dollars
@@ -504,8 +504,8 @@ def _costs(calls: pd.DataFrame, priced_as: str | None) -> list[Decimal]:
             raise InvalidRequest("the price of a turn is not known; name a model with priced_as")
         return costs
     price = list_price(priced_as)
-    counts = calls[["uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "output_tokens"]]
-    return [cost_of(Usage(**dict(zip(counts.columns, row, strict=True))), price) for row in counts.to_numpy().tolist()]
+    counts = calls[[*CLASSES]]
+    return [cost_of(Usage(**dict(zip(CLASSES, row, strict=True))), price) for row in counts.to_numpy().tolist()]
 
 
 def _growth_finding(calls: pd.DataFrame) -> str:
