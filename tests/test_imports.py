@@ -230,6 +230,24 @@ def test_pipes_and_links_to_nowhere_in_a_folder_are_left_alone(tmp_path: Path) -
     assert wb.import_usage(tmp_path / "projects").new_calls == 5
 
 
+def test_a_file_that_is_deleted_meanwhile_ends_no_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(CLAUDE_CODE, tmp_path / "projects")
+    (tmp_path / "gone.jsonl").touch()
+
+    def listed(path: Path) -> list[Path]:
+        files = reading.files_at(path)
+        (tmp_path / "gone.jsonl").unlink()
+        return files
+
+    monkeypatch.setattr(imports, "files_at", listed)
+    found = wb.import_usage(tmp_path)
+
+    assert found.new_calls == 5
+    assert [problem.path for problem in found.problems if "cannot be read: " in problem.reason] == [
+        str(tmp_path / "gone.jsonl")
+    ]
+
+
 def test_an_interrupted_import_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "AT_ONCE", 1)
 
