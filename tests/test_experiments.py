@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import workbench as wb
@@ -78,6 +78,20 @@ async def test_an_experiment_is_kept_as_it_was_started(store: Store) -> None:
     assert (found.label, found.note, found.started_at, found.started_by) == ("production", "why not", NOON, "ada")
     assert found.running and len(found.salt) == 36
     assert repr(found) == "<Experiment tone · support@production · v1 3, v2 1 · errors decides · coverage 50%>"
+
+
+async def test_numbers_out_of_a_frame_are_numbers(file_store: Store) -> None:
+    await saved(file_store, "one", "two")
+    found = await started(
+        file_store,
+        arms={np.int32(1): np.int64(3), np.int64(2): np.float32(1)},
+        coverage=np.float64(0.5),
+        guard={"errors": np.int64(2), "cost": np.float64(1.5)},
+    )
+
+    assert (found.arms, found.coverage, found.guard) == ({"v1": 3, "v2": 1}, 0.5, {"errors": 2, "cost": 1.5})
+    with pytest.raises(NotFound, match="has not assigned it"):
+        await experiments.score(file_store.backend, DEFAULT_ID, "tone", "c", np.int64(4), NOON)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -594,6 +608,8 @@ async def test_turns_wait_for_no_look_and_one_is_enough_for_many(
         await going_on.wait()
         return name == "tone"
 
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(watch, "look", slow)
     guards = watch.Guards(file_store)
     turns = [
@@ -607,12 +623,13 @@ async def test_turns_wait_for_no_look_and_one_is_enough_for_many(
     assert sorted(looks) == ["tone", "tone", "unguarded", "unguarded"]  # an org's each
     going_on.set()
     await guards.aclose()
+    clock.now += 4.9
     for turn in turns:
         guards.recorded(turn)
+    await guards.aclose()
     assert len(looks) == 4
 
-    later = time.monotonic() + 6
-    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: later))
+    clock.now += 0.2
     for turn in turns:
         guards.recorded(turn)
     await guards.aclose()

@@ -359,10 +359,10 @@ def test_the_words_of_a_difference_make_up_both_texts(before: str, after: str) -
 def test_the_difference_of_long_monotonous_texts_is_there_at_once() -> None:
     """A table, or 4,000 words: with every pair of equal words looked at for every change it took minutes."""
     before, after = "| 1 | 2 |\n" * 4000, "| 1 | 3 |\n" * 4000
-    begun = time.monotonic()
+    begun = time.process_time()  # others may need the machine meanwhile
     pieces = words(before, after)
 
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
     assert "".join(piece.text for piece in pieces if piece.kind != "ins") == before
     assert "".join(piece.text for piece in pieces if piece.kind != "del") == after
 
@@ -428,6 +428,7 @@ def test_prompts_are_kept_compared_and_moved_from_a_notebook() -> None:
     with pytest.raises(LabelProtected):
         wb.prompts.label("support", "production", 2)
     wb.prompts.protect("support", protected=False)
+    assert wb.prompts.label("support", "staging", history["version"].iloc[0]).version == 2  # one of NumPy's
     assert wb.prompts.label("support", "production", "v2").version == 2
 
 

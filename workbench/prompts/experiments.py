@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -163,7 +164,8 @@ async def prepared(backend: Backend, org_id: str, wanted: StoredExperiment) -> S
             )
     control = f"v{in_use.version}" if f"v{in_use.version}" in weights else next(iter(weights))
     arms = {control: weights.pop(control), **weights}
-    return replace(wanted, arms=arms, coverage=float(wanted.coverage), guard=dict(wanted.guard))
+    guard = {name: limit if isinstance(limit, int) else float(limit) for name, limit in dict(wanted.guard).items()}
+    return replace(wanted, arms=arms, coverage=float(wanted.coverage), guard=guard)
 
 
 async def start(
@@ -447,8 +449,9 @@ def _weights(arms: Mapping[Any, float]) -> dict[str, float]:
 
 
 def _is_number(value: object) -> bool:
-    # compared as they are: math.isfinite fails with integers that no float can hold
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    number: Any = value
+    # those of NumPy are Real; compared as they are: math.isfinite fails with integers that no float can hold
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(-LARGEST <= number <= LARGEST)
 
 
 def _shown(value: object) -> str:
