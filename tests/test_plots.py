@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import combinations, pairwise
@@ -114,6 +115,12 @@ def test_policies_cost_what_a_sum_by_hand_says() -> None:
     assert last.cost_so_far_usd[SLIDING, True] == Decimal("0.01425")  # 3300 x 2.5 + 600 x 10
     assert last.messages[BLOCKS, True] == 1
     assert list(costs[(costs.policy == WHOLE) & costs.cached].cache_read_tokens) == [0, 1100, 1400]
+
+
+@pytest.mark.parametrize("shape", [{"turns": 0}, {"limit": 0}])
+def test_a_chat_of_nothing_has_no_policies(shape: dict[str, int]) -> None:
+    with pytest.raises(wb.InvalidRequest, match="are no chat; give 1 or more of both"):
+        wb.plots.history_policies(**shape)
 
 
 def test_the_policies_plot_compares_sliding_with_ours() -> None:
@@ -284,6 +291,17 @@ def test_days_begin_where_people_are(ten_days: None) -> None:
     assert "days of Pacific/Kiritimati" in subtitle(axes) and "hatched" in subtitle(axes)
 
 
+def test_a_present_without_a_zone_is_of_the_zone_asked_for(ten_days: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not of the machine's, where it is the 20th by now."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Kiritimati")
+        time.tzset()
+        axes = wb.plots.spend("2026-11-20", now=datetime(2026, 11, 21, 1))
+    time.tzset()
+
+    assert "hatched" not in subtitle(axes)
+
+
 def test_tokens_are_counted_whatever_they_cost(ten_days: None) -> None:
     axes = wb.plots.tokens(now=NOON)
     assert title(axes) == "55 million tokens: 90% read from the cache, 1% replies"
@@ -339,6 +357,10 @@ def test_why_is_a_waterfall_from_one_period_to_the_other(ten_days: None) -> None
     assert "before: 2026-11-12 until 2026-11-14 · after: 2026-11-14 until 2026-11-16 · 5 calls" in subtitle(axes)
     days = wb.plots.why(("2026-11-14", "2026-11-15"), ("2026-11-15", "2026-11-16"))
     assert "before: 2026-11-14 · after: 2026-11-15 · 3 calls" in subtitle(days)
+    weeks = wb.plots.why(
+        ("2026-W45-1", "2026-W46-1"), ("2026-W46-1", "2026-W47-1")
+    )  # of ISO 8601, as wb.why takes them
+    assert "before: 2026-W45-1 until 2026-W46-1 · after: 2026-W46-1 until 2026-W47-1 · " in subtitle(weeks)
 
 
 def test_a_waterfall_below_zero_is_seen_to_its_end(no_key: Path) -> None:

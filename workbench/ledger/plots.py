@@ -7,7 +7,7 @@ returned, for those who want to change them; the figure's label says in words wh
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ from workbench.ledger import changes
 from workbench.ledger.classes import calls_where, cost_by_class
 from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.forecasts import forecast, percent
-from workbench.ledger.frames import usage
+from workbench.ledger.frames import moment_of, usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
 from workbench.ledger.whatif_plots import history_lab, what_if
 from workbench.pricing import CLASSES, cost_of
@@ -530,7 +530,8 @@ def _some(frame: pd.DataFrame) -> pd.DataFrame:
 def _today(now: datetime | None, tz: str) -> pd.Timestamp:
     import pandas as pd
 
-    return pd.Timestamp((now or datetime.now(UTC)).astimezone(ZoneInfo(tz)).date())
+    zone = ZoneInfo(tz)
+    return pd.Timestamp((moment_of(now, zone) or datetime.now(UTC)).astimezone(zone).date())
 
 
 def _classes_by_day(
@@ -663,11 +664,9 @@ def _steps(shown: pd.DataFrame, begin: Decimal) -> list[tuple[str, Decimal, Deci
 
 
 def _period(period: Sequence[Moment | None]) -> str:
-    import pandas as pd
-
     since, until = period
-    begin, end = (pd.Timestamp(moment) if moment else None for moment in period)
-    if begin and end and begin == begin.normalize() and end == begin + pd.Timedelta(days=1):
+    begin, end = map(moment_of, period)
+    if begin and end and begin.time() == time.min and end - begin == timedelta(days=1):
         return f"{begin.date()}"
     return f"{since or 'the beginning'} until {until or 'now'}"
 

@@ -50,7 +50,7 @@ def history_costs(
         sent, ``input_tokens``, ``cache_read_tokens``, ``cost_usd`` and ``cost_so_far_usd`` (Decimals).
 
     Raises:
-        InvalidRequest: the model has no known price.
+        InvalidRequest: the model has no known price, or there is no turn, or no message to send.
 
     Example:
         >>> costs = history_costs(40)
@@ -63,6 +63,8 @@ def history_costs(
     """
     import pandas as pd
 
+    if turns < 1 or limit < 1:
+        raise InvalidRequest(f"{turns} turns with at most {limit} messages are no chat; give 1 or more of both")
     price = list_price(model)
     lengths = (system_tokens, question_tokens, reply_tokens)
     rows = [
