@@ -29,6 +29,7 @@ from workbench.turns import DEFAULT_ID, Caller, ChatInfo, Exposure, PromptWanted
 
 if TYPE_CHECKING:
     from tests.faults.upstream import ScriptedUpstream
+    from workbench.store.backend import Statement
     from workbench.turns import LiveTurn
 
 HALVES = {"v1": 0.5, "v2": 0.5}
@@ -354,6 +355,23 @@ async def test_changes_of_coverage_are_recorded_and_end_with_the_experiment(stor
     assert (await store.backend.rows("SELECT coverage FROM experiments")) == [(1.0,)]
 
 
+async def test_a_coverage_that_comes_just_after_the_end_is_refused(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await saved(file_store, "one", "two")
+    await started(file_store)
+    write = file_store.backend.write
+
+    async def later(statements: list[Statement]) -> None:
+        monkeypatch.undo()
+        await stopped(file_store)
+        await write(statements)
+
+    monkeypatch.setattr(file_store.backend, "write", later)
+    with pytest.raises(Conflict, match="the experiment 'tone' is stopped"):
+        await experiments.set_coverage(file_store.backend, DEFAULT_ID, "tone", 0.2, NOON)
+
+
 async def test_an_org_knows_nothing_of_the_experiments_of_another(store: Store) -> None:
     await saved(store, "one", "two")
     await versions.save(store.backend, EVE.org_id, "support", "evil", NOON)
@@ -634,6 +652,25 @@ async def test_turns_wait_for_no_look_and_one_is_enough_for_many(
         guards.recorded(turn)
     await guards.aclose()
     assert sorted(looks[4:]) == ["tone", "tone"]
+
+
+async def test_a_look_that_fails_is_not_the_last(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    async def fails(backend: object, org_id: str, name: str) -> bool:
+        looks.append(name)
+        raise RuntimeError("can't start new thread")
+
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(watch, "look", fails)
+    guards = watch.Guards(file_store)
+    for _ in range(2):
+        guards.recorded(a_turn(ChatInfo(id=new_id(), exposure=Exposure(experiment="tone", variant="v1"))))
+        await guards.aclose()
+        clock.now += 5.1
+
+    assert looks == ["tone", "tone"]
 
 
 async def test_an_experiment_without_a_guard_is_not_looked_at_again(file_store: Store) -> None:

@@ -253,12 +253,14 @@ async def set_coverage(
         InvalidRequest: the coverage is none.
     """
     _check_coverage(coverage)
-    experiment = await get(backend, org_id, name)
-    if not experiment.running:
-        raise Conflict("experiment", name, "start another", "stopped")
     row = (new_id(), org_id, name, float(coverage), now, by)
     await backend.write([Statement(query("lock_experiment"), (org_id, name)), Statement(query("change_coverage"), row)])
-    return await get(backend, org_id, name)
+    experiment = await get(backend, org_id, name)
+    if (
+        not experiment.running
+    ):  # looked at afterwards: somebody may have stopped it just before the write, which is none then
+        raise Conflict("experiment", name, "start another", "stopped")
+    return experiment
 
 
 async def stop_arm(backend: Backend, org_id: str, name: str, arm: str, why: str, now: datetime) -> bool:
