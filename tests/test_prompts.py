@@ -398,6 +398,19 @@ def test_a_difference_is_said_in_words_tokens_and_dollars(scripted: ScriptedUpst
     assert "&lt;b&gt;please&lt;/b&gt;" in diff._repr_html_()
 
 
+@pytest.mark.parametrize(("length", "price"), [(1000, "0.10"), (150_000, "0.50")])
+def test_a_difference_is_priced_by_the_length_of_the_prompts(
+    scripted: ScriptedUpstream, length: int, price: str
+) -> None:
+    """Haiku 5.5 costs five times as much a token above 100,000 of them."""
+    wb.prompts.save("support", "Be brief.")
+    wb.prompts.save("support", "Be brief, <b>please</b>.")
+    scripted.script(reply("Fine", usage=Usage(uncached_input_tokens=length)))
+    wb.Chat(prompt="support", model="claude-haiku-5-5").ask("hi")
+
+    assert wb.prompts.diff("support", 1, 2).usd_per_month == 9 * Decimal(price) / 1_000_000
+
+
 # What notebooks see -------------------------------------------------------------------------------------------------
 
 
