@@ -100,6 +100,19 @@ def test_context_growth_prices_every_class_as_another_model(scripted: ScriptedUp
     assert [bar.get_height() for bar in money.patches] == pytest.approx([8.02])
 
 
+def test_a_long_prompt_has_the_price_of_long_prompts(scripted: ScriptedUpstream) -> None:
+    """Haiku 5.5 takes $0.10 a million tokens of input, $0.50 above 100,000 of them."""
+    scripted.script(reply("a", usage=Usage(uncached_input_tokens=200_000, output_tokens=0)))
+    chat = wb.Chat()
+    chat.ask("one")
+    _, money = wb.plots.context_growth(chat, priced_as="claude-haiku-5-5")
+    costs = history_costs(2, model="claude-haiku-5-5", system_tokens=0, question_tokens=80_000, reply_tokens=0)
+    whole = costs[(costs.policy == WHOLE) & ~costs.cached]
+
+    assert [bar.get_height() for bar in money.patches] == pytest.approx([0.1])
+    assert list(whole.cost_usd) == [Decimal("0.008"), Decimal("0.08")]
+
+
 def test_a_chat_without_turns_has_nothing_to_show(scripted: ScriptedUpstream) -> None:
     with pytest.raises(wb.InvalidRequest, match="no turns yet"):
         wb.plots.context_growth(wb.Chat())

@@ -503,9 +503,8 @@ def _costs(calls: pd.DataFrame, priced_as: str | None) -> list[Decimal]:
         if calls.cost_usd.isna().any():
             raise InvalidRequest("the price of a turn is not known; name a model with priced_as")
         return costs
-    price = list_price(priced_as)
-    counts = calls[[*CLASSES]]
-    return [cost_of(Usage(**dict(zip(CLASSES, row, strict=True))), price) for row in counts.to_numpy().tolist()]
+    usages = [Usage(**dict(zip(CLASSES, row, strict=True))) for row in calls[[*CLASSES]].to_numpy().tolist()]
+    return [cost_of(usage, list_price(priced_as, usage.input_tokens)) for usage in usages]
 
 
 def _growth_finding(calls: pd.DataFrame) -> str:
