@@ -155,6 +155,7 @@ def test_line_ends_that_git_wrote_are_turned_back() -> None:
     written = "+++\nversion = 3\n+++\nBe brief.\n+++\nBe kind.\n"
 
     assert files.read("p", written) == files.read("p", written.replace("\n", "\r\n"))
+    assert files.read("p", written) == files.read("p", f"\ufeff{written}")  # and the mark that an editor may have put
     assert files.read("p", written).text == "Be brief.\n+++\nBe kind."
     assert files.read("p", "only text\n") == files.PromptFile(name="p", text="only text")
 

@@ -508,7 +508,7 @@ async def test_feedback_is_for_ones_own_replies_only(store: Store) -> None:
             await experiments.feedback(store.backend, ADA, turn.message_id, score, NOON)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="the comment"):
         await experiments.feedback(store.backend, ADA, turn.message_id, 1, NOON, "\0")
-    id = await experiments.feedback(store.backend, ADA, turn.message_id, -1, NOON, "wrong")
+    id = await experiments.feedback(store.backend, ADA, turn.message_id, np.int64(-1), NOON, "wrong")  # type: ignore[arg-type]
 
     assert await store.backend.rows("SELECT id, user_id, chat_id, message_id, score, comment FROM feedback") == [
         (id, DEFAULT_ID, turn.chat.id, turn.message_id, -1, "wrong")

@@ -359,7 +359,7 @@ async def feedback(
     await backend.write(
         [
             Statement(query("lock_chat_of"), (message_id, caller.org_id)),
-            Statement(query("new_feedback"), (id, *who, message_id, score, comment, now)),
+            Statement(query("new_feedback"), (id, *who, message_id, int(score), comment, now)),
         ]
     )
     if not await backend.rows("SELECT 1 FROM feedback WHERE id = $1 AND org_id = $2", id, caller.org_id):

@@ -92,6 +92,8 @@ def read(name: str, content: str) -> PromptFile:
     Raises:
         PromptError: the head cannot be read; its text cannot be a prompt's.
     """
+    if content.startswith("\ufeff+++"):  # some editors mark UTF-8 so, and the head would become part of the prompt
+        content = content[1:]
     if content.startswith("+++\r\n"):
         content = content.replace("\r\n", "\n")
     head, text = "", content
