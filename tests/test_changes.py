@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import workbench as wb
@@ -47,7 +47,6 @@ LEDGERS = st.dictionaries(st.sampled_from("abcde"), spent(), max_size=5)
 
 
 @given(LEDGERS, LEDGERS)
-@settings(deadline=None)
 def test_the_parts_add_up_exactly_for_any_two_ledgers(before: dict[str, Spent], after: dict[str, Spent]) -> None:
     parts = split(before, after)
     cost = [sum((each.cost_usd for each in period.values()), Decimal(0)) for period in (before, after)]

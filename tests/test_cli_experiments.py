@@ -54,7 +54,9 @@ def test_an_experiment_from_start_to_stop(support: ScriptedUpstream) -> None:
     assert sum(report["counts"].values()) == 8
     assert report["experiment"]["guard"] == {"errors": 2}
     assert {each["outcome"] for each in report["comparisons"]} >= {"thumbs", "cost"}
-    assert "no verdict yet" in shown and "no verdict yet" in report["verdict"]
+    # once in 2,600 times seven of eight get the arm of a quarter, which is called a wrong split
+    told = "no verdict yet" if report["split_is_right"] else "no verdict: "
+    assert told in shown and report["verdict"].startswith(told)
     assert changed["coverage"] == 0.5
     assert stopped.stderr.replace("\n", " ").strip() == "Stopped tone. support@production is v2 now."
     assert as_json("report", "tone")["experiment"]["winner"] == "v2"

@@ -17,6 +17,8 @@ from workbench.cli.prompts import save
 from workbench.errors import PromptError
 from workbench.prompts import files
 from workbench.prompts.versions import Prompt
+from workbench.runtime import runtime
+from workbench.store.backend import Statement
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,6 +162,7 @@ def test_line_ends_that_git_wrote_are_turned_back() -> None:
     written = "+++\nversion = 3\n+++\nBe brief.\n+++\nBe kind.\n"
 
     assert files.read("p", written) == files.read("p", written.replace("\n", "\r\n"))
+    assert files.read("p", written) == files.read("p", f"\ufeff{written}")  # and the mark that an editor may have put
     assert files.read("p", written).text == "Be brief.\n+++\nBe kind."
     assert files.read("p", "only text\n") == files.PromptFile(name="p", text="only text")
 
@@ -171,6 +174,9 @@ def test_line_ends_that_git_wrote_are_turned_back() -> None:
         ("+++\nversion 3\n+++\nHi", "is no TOML"),
         ("+++\nversoin = 3\n+++\nHi", "has a key 'versoin'"),
         ("+++\nversion = true\n+++\nHi", "is of type bool, not int"),
+        ("+++\nversion = 0\n+++\nHi", "version in p.md is no number of a version"),
+        (f"+++\nversion = {2**31}\n+++\nHi", "is no number of a version"),
+        (f"+++\nversion = {'1' * 5000}\n+++\nHi", "is no TOML"),
         ("+++\nnote = 3\n+++\nHi", "note in p.md is of type int, not str"),
     ],
 )
@@ -255,3 +261,43 @@ def test_one_file_that_cannot_be_read_stops_the_push_before_anything_is_saved(su
 
     assert run("prompts", "push").exit_code == 1
     assert wb.prompts.get("support@latest").version == 2
+
+
+@pytest.mark.parametrize("head", ['effort = "extreme"', 'model = "claude-sonnet-4-20250514"', f'note = "{"x" * 2001}"'])
+def test_what_cannot_be_kept_of_one_file_stops_the_push_before_another_is_saved(support: Path, head: str) -> None:
+    folder = support / "prompts"
+    folder.mkdir()
+    (folder / "brief.md").write_text("Be brief.\n")
+    (folder / "kind.md").write_text(f"+++\n{head}\n+++\nBe kind.\n")
+
+    assert run("prompts", "push").exit_code == 1
+    assert list(wb.prompts.list().name) == ["support"]
+
+
+def test_a_version_whose_model_was_retired_since_stops_no_push(support: Path) -> None:
+    wb.prompts.save("brief", "Be brief.", model="a-model")
+    runtime().run(
+        runtime().engine.store.backend.write(
+            [Statement("UPDATE prompt_versions SET model = $1 WHERE name = $2", ("claude-sonnet-4-20250514", "brief"))]
+        )
+    )
+    done("pull")
+    (support / "prompts" / "kind.md").write_text("Be kind.\n")
+
+    assert [row["did"] for row in as_json("push")] == ["same", "saved", "same"]
+
+
+@pytest.mark.parametrize("left", [b"+++\n<<<<<<< ours\nversion = 1\n+++\nMine\n", b"+++\nversion = 1\n+++\n\xff\n"])
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_pulled(support: Path, left: bytes) -> None:
+    wb.prompts.save("brief", "Be brief.")
+    folder = support / "prompts"
+    folder.mkdir()
+    (folder / "brief.md").write_bytes(left)
+    refused = run("prompts", "pull")
+
+    assert refused.exit_code == 1
+    assert "mend it, or pull with --force to drop it" in refused.stderr
+    assert (folder / "brief.md").read_bytes() == left
+    assert "You gladly help" in (folder / "support.md").read_text()
+    assert [row["did"] for row in as_json("pull", "--force")] == ["written", "same"]
+    assert (folder / "brief.md").read_text().endswith("Be brief.\n")

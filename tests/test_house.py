@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = re.compile(r"\w+://([A-Za-z0-9.-]*)")
@@ -66,3 +67,7 @@ def test_the_product_names_no_address_but_known_ones(tracked: list[Path], folder
         m[1] for p in texts if p.name not in BUNDLES for m in ADDRESS.finditer((ROOT / p).read_text(encoding="utf-8"))
     }
     assert named - ADDRESSES == set()
+
+
+def test_no_drawn_example_fails_because_the_machine_is_busy() -> None:
+    assert settings.default.deadline is None

@@ -173,6 +173,16 @@ def test_a_dry_run_writes_nothing() -> None:
     assert everything()["users"] == before
 
 
+def test_a_dry_run_counts_what_is_in_two_files_once(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        shutil.copy(FIXTURES / "claude" / "conversations.json", tmp_path / name)
+    looked, written = (wb.import_usage(tmp_path, dry_run=dry_run) for dry_run in (True, False))
+
+    assert (looked.new_calls, looked.new_chats, looked.new_messages) == (3, 2, 6)
+    assert (written.new_calls, written.new_chats, written.new_messages) == (3, 2, 6)
+
+
 def test_budgets_bound_what_is_spent_here() -> None:
     store = runtime().engine.store
     set_budget = Statement("UPDATE orgs SET budget_usd = 0.02 WHERE id = $1", (DEFAULT_ID,))
@@ -218,6 +228,24 @@ def test_pipes_and_links_to_nowhere_in_a_folder_are_left_alone(tmp_path: Path) -
     (tmp_path / "projects" / "gone.jsonl").symlink_to("nowhere")
     (tmp_path / "projects" / "self.jsonl").symlink_to("self.jsonl")
     assert wb.import_usage(tmp_path / "projects").new_calls == 5
+
+
+def test_a_file_that_is_deleted_meanwhile_ends_no_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(CLAUDE_CODE, tmp_path / "projects")
+    (tmp_path / "gone.jsonl").touch()
+
+    def listed(path: Path) -> list[Path]:
+        files = reading.files_at(path)
+        (tmp_path / "gone.jsonl").unlink()
+        return files
+
+    monkeypatch.setattr(imports, "files_at", listed)
+    found = wb.import_usage(tmp_path)
+
+    assert found.new_calls == 5
+    assert [problem.path for problem in found.problems if "cannot be read: " in problem.reason] == [
+        str(tmp_path / "gone.jsonl")
+    ]
 
 
 def test_an_interrupted_import_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,6 +404,17 @@ def test_claude_has_attachments_and_thinking_in_its_counts() -> None:
         "Which deliveries are late",
     ]
     again(FIXTURES / "claude")
+
+
+def test_claude_messages_without_ids_are_all_there(tmp_path: Path) -> None:
+    sides = ("human", "assistant") * 2
+    chat = {"uuid": "c", "created_at": "2026-10-01T08:00:00Z", "chat_messages": [
+        {"sender": side, "text": f"{side} {n}"} for n, side in enumerate(sides)
+    ]}  # fmt: skip
+    (tmp_path / "conversations.json").write_text(json.dumps([chat]))
+
+    assert wb.import_usage(tmp_path).new_messages == 4
+    assert wb.messages().content.tolist() == ["human 0", "assistant 1", "human 2", "assistant 3"]
 
 
 def test_an_export_can_stay_in_its_archive(tmp_path: Path) -> None:

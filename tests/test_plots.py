@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import combinations, pairwise
@@ -89,6 +90,29 @@ def test_context_growth_prices_a_free_chat_as_another_model(scripted: ScriptedUp
         wb.plots.context_growth(chat, priced_as="claude-9")
 
 
+def test_context_growth_prices_every_class_as_another_model(scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("a", usage=Usage(cache_write_1h_tokens=1_000_000, web_searches=2, output_tokens=0)))
+    chat = wb.Chat()
+    chat.ask("one")
+
+    _, money = wb.plots.context_growth(chat, priced_as="claude-opus-5-5")
+    # 1,000,000 x $8 a million, 2 searches x $0.01
+    assert [bar.get_height() for bar in money.patches] == pytest.approx([8.02])
+
+
+def test_a_long_prompt_has_the_price_of_long_prompts(scripted: ScriptedUpstream) -> None:
+    """Haiku 5.5 takes $0.10 a million tokens of input, $0.50 above 100,000 of them."""
+    scripted.script(reply("a", usage=Usage(uncached_input_tokens=200_000, output_tokens=0)))
+    chat = wb.Chat()
+    chat.ask("one")
+    _, money = wb.plots.context_growth(chat, priced_as="claude-haiku-5-5")
+    costs = history_costs(2, model="claude-haiku-5-5", system_tokens=0, question_tokens=80_000, reply_tokens=0)
+    whole = costs[(costs.policy == WHOLE) & ~costs.cached]
+
+    assert [bar.get_height() for bar in money.patches] == pytest.approx([0.1])
+    assert list(whole.cost_usd) == [Decimal("0.008"), Decimal("0.08")]
+
+
 def test_a_chat_without_turns_has_nothing_to_show(scripted: ScriptedUpstream) -> None:
     with pytest.raises(wb.InvalidRequest, match="no turns yet"):
         wb.plots.context_growth(wb.Chat())
@@ -104,6 +128,12 @@ def test_policies_cost_what_a_sum_by_hand_says() -> None:
     assert last.cost_so_far_usd[SLIDING, True] == Decimal("0.01425")  # 3300 x 2.5 + 600 x 10
     assert last.messages[BLOCKS, True] == 1
     assert list(costs[(costs.policy == WHOLE) & costs.cached].cache_read_tokens) == [0, 1100, 1400]
+
+
+@pytest.mark.parametrize("shape", [{"turns": 0}, {"limit": 0}])
+def test_a_chat_of_nothing_has_no_policies(shape: dict[str, int]) -> None:
+    with pytest.raises(wb.InvalidRequest, match="are no chat; give 1 or more of both"):
+        wb.plots.history_policies(**shape)
 
 
 def test_the_policies_plot_compares_sliding_with_ours() -> None:
@@ -274,6 +304,17 @@ def test_days_begin_where_people_are(ten_days: None) -> None:
     assert "days of Pacific/Kiritimati" in subtitle(axes) and "hatched" in subtitle(axes)
 
 
+def test_a_present_without_a_zone_is_of_the_zone_asked_for(ten_days: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not of the machine's, where it is the 20th by now."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Kiritimati")
+        time.tzset()
+        axes = wb.plots.spend("2026-11-20", now=datetime(2026, 11, 21, 1))
+    time.tzset()
+
+    assert "hatched" not in subtitle(axes)
+
+
 def test_tokens_are_counted_whatever_they_cost(ten_days: None) -> None:
     axes = wb.plots.tokens(now=NOON)
     assert title(axes) == "55 million tokens: 90% read from the cache, 1% replies"
@@ -329,6 +370,10 @@ def test_why_is_a_waterfall_from_one_period_to_the_other(ten_days: None) -> None
     assert "before: 2026-11-12 until 2026-11-14 · after: 2026-11-14 until 2026-11-16 · 5 calls" in subtitle(axes)
     days = wb.plots.why(("2026-11-14", "2026-11-15"), ("2026-11-15", "2026-11-16"))
     assert "before: 2026-11-14 · after: 2026-11-15 · 3 calls" in subtitle(days)
+    weeks = wb.plots.why(
+        ("2026-W45-1", "2026-W46-1"), ("2026-W46-1", "2026-W47-1")
+    )  # of ISO 8601, as wb.why takes them
+    assert "before: 2026-W45-1 until 2026-W46-1 · after: 2026-W46-1 until 2026-W47-1 · " in subtitle(weeks)
 
 
 def test_a_waterfall_below_zero_is_seen_to_its_end(no_key: Path) -> None:

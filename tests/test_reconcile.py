@@ -143,6 +143,22 @@ def test_imported_calls_that_a_subscription_paid(tmp_path: Path) -> None:
     assert reasons[IMPORTED] == Decimal("0.0015")
 
 
+def test_a_page_of_days_without_costs_is_of_the_cost_report(tmp_path: Path) -> None:
+    """Nothing was billed on the 20th, on which the ledger has calls that somebody else paid: $0.0403 and $0.0015."""
+
+    def without(report: Any) -> None:
+        report["data"][1]["results"] = []
+
+    days = json.loads(changed(COST, tmp_path, without).read_text())["data"]
+    pages = [tmp_path / f"{n}.json" for n in range(2)]
+    for page, data in zip(pages, (days[:2], days[2:]), strict=True):
+        page.write_text(json.dumps({"data": data}))
+
+    reasons = wb.reconcile(pages).attrs["reasons"]
+    assert reasons == wb.reconcile(tmp_path / COST.name).attrs["reasons"]
+    assert reasons[IMPORTED] == Decimal("0.0418")
+
+
 def test_what_agrees_is_said_to_agree(tmp_path: Path) -> None:
     def same(report: Any) -> None:
         report["data"] = [report["data"][1] | {"results": report["data"][1]["results"][1:]}]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
 import workbench as wb
+from workbench.prompts import experiments, simulation
 from workbench.runtime import runtime
 from workbench.store.check import check
 
@@ -17,7 +20,11 @@ ORG = "synthetic-test"
 
 
 @pytest.fixture
-def tone(no_key: Path) -> None:
+def tone(no_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment whose salt and chats are always the same: once in a thousand times chance deals a wrong split."""
+    ids = (str(UUID(int=n)) for n in count(1))
+    for module in (experiments, simulation):
+        monkeypatch.setattr(module, "new_id", lambda: next(ids))
     for text in ("Explain every step.", "Be brief."):
         wb.prompts.save("support", text, org=ORG)
     wb.experiments.start("tone", prompt="support", arms={"v1": 0.5, "v2": 0.5}, coverage=0.8, org=ORG)

@@ -195,6 +195,8 @@ def test_policies_are_drawn_for_real_chats_too(demo_ledger: None) -> None:
     assert "blocks of 20, a cache of 5 minutes: $44 (as it was)" in [text.get_text() for text in month.texts]
 
     longest = wb.usage(**NOVEMBER).chat_id.value_counts().index[0]
+    with pytest.raises(wb.InvalidRequest, match="limit is 0"):
+        wb.plots.history_lab(longest, limit=0, org=DEMO)
     chat = wb.plots.history_lab(longest, org=DEMO)
     costs = wb.usage(chat=longest, org=DEMO).cost.cumsum()
     assert len(chat.lines) == 4

@@ -118,10 +118,12 @@ def reconcile(
         bill = wb.reconcile(["usage_report.json", "cost_report.json"])
         print(bill.attrs["sentence"])
     """
-    usage, cost = _Bill(), _Bill()
+    usage, cost, idle = _Bill(), _Bill(), set[date]()
     given = [path] if isinstance(path, str | Path) else list(path)
     for file in (file for root in given for file in files_at(Path(root).expanduser())):
-        _read(file, usage, cost, workspace)
+        _read(file, usage, cost, idle, workspace)
+    for bill in [bill for bill in (usage, cost) if bill.days] or [usage]:
+        bill.days |= idle
     backend = runtime().engine.store.backend
     runtime().run(known_org(backend, org))
     days = usage.days | cost.days
@@ -139,10 +141,10 @@ def reconcile(
 # Reports ------------------------------------------------------------------------------------------------------------
 
 
-def _read(file: Path, usage: _Bill, cost: _Bill, workspace: str | None) -> None:
+def _read(file: Path, usage: _Bill, cost: _Bill, idle: set[date], workspace: str | None) -> None:
     try:
         for page in _pages(file):
-            _add(page, usage, cost, workspace)
+            _add(page, usage, cost, idle, workspace)
     except (Malformed, *UNREADABLE) as error:
         raise InvalidRequest(f"{file} is no usage or cost report that can be read: it {error}") from None
 
@@ -164,10 +166,13 @@ def _pages(file: Path) -> Iterator[Mapping[str, Any]]:
         yield from map(mapping, value) if isinstance(value, list) else [mapping(value)]
 
 
-def _add(page: Mapping[str, Any], usage: _Bill, cost: _Bill, workspace: str | None) -> None:
+def _add(page: Mapping[str, Any], usage: _Bill, cost: _Bill, idle: set[date], workspace: str | None) -> None:
     if not isinstance(page.get("data"), list):
         raise Malformed('has no list of "data"')
     days = [(_day(bucket), _results(bucket)) for bucket in map(mapping, sequence(page["data"]))]
+    if not any(results for _, results in days):  # of which kind it is cannot be told: of both, where nothing was used
+        idle.update(day for day, _ in days)
+        return
     bill = cost if any("amount" in result for _, results in days for result in results) else usage
     for day, results in days:
         bill.days.add(day)

@@ -7,7 +7,7 @@ returned, for those who want to change them; the figure's label says in words wh
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -40,10 +40,10 @@ from workbench.ledger import changes
 from workbench.ledger.classes import calls_where, cost_by_class
 from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.forecasts import forecast, percent
-from workbench.ledger.frames import usage
+from workbench.ledger.frames import moment_of, usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
 from workbench.ledger.whatif_plots import history_lab, what_if
-from workbench.pricing import cost_of
+from workbench.pricing import CLASSES, cost_of
 from workbench.runtime import runtime
 from workbench.turns import DEFAULT_ID, LOCAL_MODEL, Usage
 from workbench.wording import apart, counted, dollars
@@ -503,9 +503,8 @@ def _costs(calls: pd.DataFrame, priced_as: str | None) -> list[Decimal]:
         if calls.cost_usd.isna().any():
             raise InvalidRequest("the price of a turn is not known; name a model with priced_as")
         return costs
-    price = list_price(priced_as)
-    counts = calls[["uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "output_tokens"]]
-    return [cost_of(Usage(**dict(zip(counts.columns, row, strict=True))), price) for row in counts.to_numpy().tolist()]
+    usages = [Usage(**dict(zip(CLASSES, row, strict=True))) for row in calls[[*CLASSES]].to_numpy().tolist()]
+    return [cost_of(usage, list_price(priced_as, usage.input_tokens)) for usage in usages]
 
 
 def _growth_finding(calls: pd.DataFrame) -> str:
@@ -530,7 +529,8 @@ def _some(frame: pd.DataFrame) -> pd.DataFrame:
 def _today(now: datetime | None, tz: str) -> pd.Timestamp:
     import pandas as pd
 
-    return pd.Timestamp((now or datetime.now(UTC)).astimezone(ZoneInfo(tz)).date())
+    zone = ZoneInfo(tz)
+    return pd.Timestamp((moment_of(now, zone) or datetime.now(UTC)).astimezone(zone).date())
 
 
 def _classes_by_day(
@@ -663,11 +663,9 @@ def _steps(shown: pd.DataFrame, begin: Decimal) -> list[tuple[str, Decimal, Deci
 
 
 def _period(period: Sequence[Moment | None]) -> str:
-    import pandas as pd
-
     since, until = period
-    begin, end = (pd.Timestamp(moment) if moment else None for moment in period)
-    if begin and end and begin == begin.normalize() and end == begin + pd.Timedelta(days=1):
+    begin, end = map(moment_of, period)
+    if begin and end and begin.time() == time.min and end - begin == timedelta(days=1):
         return f"{begin.date()}"
     return f"{since or 'the beginning'} until {until or 'now'}"
 

@@ -8,6 +8,7 @@ bound and then dropping half keeps the front for many turns at once: that is wha
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest
@@ -17,7 +18,6 @@ from workbench.turns import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from decimal import Decimal
 
     import pandas as pd
 
@@ -50,7 +50,7 @@ def history_costs(
         sent, ``input_tokens``, ``cache_read_tokens``, ``cost_usd`` and ``cost_so_far_usd`` (Decimals).
 
     Raises:
-        InvalidRequest: the model has no known price.
+        InvalidRequest: the model has no known price, or there is no turn, or no message to send.
 
     Example:
         >>> costs = history_costs(40)
@@ -63,13 +63,15 @@ def history_costs(
     """
     import pandas as pd
 
-    price = list_price(model)
+    if turns < 1 or limit < 1:
+        raise InvalidRequest(f"{turns} turns with at most {limit} messages are no chat; give 1 or more of both")
+    list_price(model)
     lengths = (system_tokens, question_tokens, reply_tokens)
     rows = [
         (policy, cached, *row)
         for policy in POLICIES
         for cached in (False, True)
-        for row in _turns(turns, start_of(policy, limit), cached, lengths, price)
+        for row in _turns(turns, start_of(policy, limit), cached, lengths, model)
     ]
     names = ["policy", "cached", "turn", "messages", "input_tokens", "cache_read_tokens", "cost_usd", "cost_so_far_usd"]
     return pd.DataFrame(rows, columns=names)
@@ -89,19 +91,19 @@ def start_of(policy: str, limit: int) -> Callable[[int], int]:
     return starts[policy]
 
 
-def list_price(model: str) -> Price:
-    """Return today's price of a model; InvalidRequest when it has none that is known."""
-    price = price_of(model, datetime.now(UTC))
+def list_price(model: str, input_tokens: int = 0) -> Price:
+    """Return today's price of a model for so long a prompt; InvalidRequest when it has none that is known."""
+    price = price_of(model, datetime.now(UTC), input_tokens=input_tokens)
     if price is None:
         raise InvalidRequest(f"there is no price for model {model!r}; name one of Claude's models")
     return price
 
 
 def _turns(
-    turns: int, start: Callable[[int], int], cached: bool, lengths: tuple[int, int, int], price: Price
+    turns: int, start: Callable[[int], int], cached: bool, lengths: tuple[int, int, int], model: str
 ) -> Iterator[tuple[int, int, int, int, Decimal, Decimal]]:
     system, question, reply = lengths
-    so_far = price.input * 0
+    so_far = Decimal(0)
     before_start, before = -1, 0
     for turn in range(1, turns + 1):
         count = 2 * turn - 1
@@ -114,7 +116,7 @@ def _turns(
             if cached
             else Usage(uncached_input_tokens=prompt, output_tokens=reply)
         )
-        cost = cost_of(usage, price)
+        cost = cost_of(usage, list_price(model, prompt))
         so_far += cost
         before_start, before = first, prompt
         yield turn, count - first, prompt, read, cost, so_far

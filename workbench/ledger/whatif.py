@@ -113,7 +113,7 @@ def outcomes(
     limit: int | None = None,
 ) -> list[Outcome]:
     """Return what was and what would have been, as :func:`what_if` does."""
-    most = _limit(limit)
+    most = most_messages(limit)
     changes: dict[str, list[Any]] = {
         "model": _several(model),
         "cache": [_one_of(name, CACHES, "cache") for name in _several(cache)],
@@ -170,7 +170,7 @@ def history_lab(
 
 def policies(past: Past, limit: int | None = None) -> list[Outcome]:
     """Return what was and what each history with each cache would have cost."""
-    most = _limit(limit)
+    most = most_messages(limit)
     tried = [Scenario(history=history, cache=cache, limit=most) for history in POLICIES for cache in CACHES]
     return [past.outcome(scenario) for scenario in (Scenario(), *tried)]
 
@@ -395,7 +395,8 @@ def _history(name: str) -> str:
     return name if name in POLICIES else SHORT_NAMES[_one_of(name, [*SHORT_NAMES], "history")]
 
 
-def _limit(limit: int | None) -> int:
+def most_messages(limit: int | None) -> int:
+    """Return the most messages sent, as configured if not given; InvalidRequest when it is below 1."""
     if limit is None:
         return runtime().settings.history_messages
     if limit < 1:

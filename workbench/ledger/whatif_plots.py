@@ -27,8 +27,7 @@ from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE
 from workbench.ledger.recorded import scope_of
 from workbench.ledger.replay import Scenario
-from workbench.ledger.whatif import AS_IT_WAS, Past, in_words, outcomes, policies, recommended
-from workbench.runtime import runtime
+from workbench.ledger.whatif import AS_IT_WAS, Past, in_words, most_messages, outcomes, policies, recommended
 from workbench.turns import DEFAULT_ID
 from workbench.wording import dollars
 
@@ -108,7 +107,7 @@ def history_lab(
         The axes. Of a chat: US dollars so far by turn, a line per policy. Else: US dollars by policy and cache, as bars.
 
     Raises:
-        InvalidRequest: there are no calls with a price.
+        InvalidRequest: there are no calls with a price, or a limit below 1.
 
     Example::
 
@@ -116,7 +115,7 @@ def history_lab(
     """
     past = _past(since, until, chat, org)
     if chat is not None:
-        return _lines(past, runtime().settings.history_messages if limit is None else limit, org)
+        return _lines(past, most_messages(limit), org)
     tried = policies(past, limit)
     return _bars(past, tried, _verdict(tried), org)
 

@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.estimates import text_tokens
-from workbench.pricing import cost_and_source
+from workbench.pricing import CLASSES, unit_costs
 from workbench.prompts import versions
 from workbench.prompts.text import LATEST, Reference
 from workbench.store.queries import query
@@ -27,16 +27,9 @@ if TYPE_CHECKING:
 
 DAYS = 30
 """Of the calls that count as present traffic, and of a month."""
-MILLION = 1_000_000
 MOST_PAIRS = 2_000_000
 """Of the same word in both texts, up to which a diff is the finest there is; as of 1,400 words of prose."""
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
-_MILLIONS = (
-    Usage(uncached_input_tokens=MILLION),
-    Usage(cache_read_tokens=MILLION),
-    Usage(cache_write_5m_tokens=MILLION),
-    Usage(cache_write_1h_tokens=MILLION),
-)
 
 
 class Traffic(NamedTuple):
@@ -45,7 +38,7 @@ class Traffic(NamedTuple):
     model: str
     calls: int
     tokens: tuple[int, ...]
-    """Input tokens: new, from the cache, written to it for five minutes, and for an hour."""
+    """Input tokens: new, from the cache, written to it for five minutes, and for an hour; the first of ``CLASSES``."""
 
 
 class Piece(NamedTuple):
@@ -180,11 +173,12 @@ def _usd(traffic: Sequence[Traffic], tokens: int, now: datetime) -> Decimal | No
     for model, calls, charged in traffic:
         if not sum(charged):
             continue
-        for a_million, count in zip(_MILLIONS, charged, strict=True):
-            price, _ = cost_and_source(model, a_million, now.astimezone(UTC))
-            if price is None:
-                return None
-            total += price / MILLION * tokens * calls * count / sum(charged)
+        # of prompts of this length: some models charge more for a token of a very long one
+        prices = unit_costs(model, now.astimezone(UTC), input_tokens=sum(charged) // calls, terms=Usage())
+        if prices is None:
+            return None
+        for name, count in zip(CLASSES, charged, strict=False):
+            total += prices[name] * tokens * calls * count / sum(charged)
     return total if traffic else None
 
 

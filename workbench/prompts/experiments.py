@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -163,7 +164,8 @@ async def prepared(backend: Backend, org_id: str, wanted: StoredExperiment) -> S
             )
     control = f"v{in_use.version}" if f"v{in_use.version}" in weights else next(iter(weights))
     arms = {control: weights.pop(control), **weights}
-    return replace(wanted, arms=arms, coverage=float(wanted.coverage), guard=dict(wanted.guard))
+    guard = {name: limit if isinstance(limit, int) else float(limit) for name, limit in dict(wanted.guard).items()}
+    return replace(wanted, arms=arms, coverage=float(wanted.coverage), guard=guard)
 
 
 async def start(
@@ -251,12 +253,14 @@ async def set_coverage(
         InvalidRequest: the coverage is none.
     """
     _check_coverage(coverage)
-    experiment = await get(backend, org_id, name)
-    if not experiment.running:
-        raise Conflict("experiment", name, "start another", "stopped")
     row = (new_id(), org_id, name, float(coverage), now, by)
     await backend.write([Statement(query("lock_experiment"), (org_id, name)), Statement(query("change_coverage"), row)])
-    return await get(backend, org_id, name)
+    experiment = await get(backend, org_id, name)
+    if (
+        not experiment.running
+    ):  # looked at afterwards: somebody may have stopped it just before the write, which is none then
+        raise Conflict("experiment", name, "start another", "stopped")
+    return experiment
 
 
 async def stop_arm(backend: Backend, org_id: str, name: str, arm: str, why: str, now: datetime) -> bool:
@@ -355,7 +359,7 @@ async def feedback(
     await backend.write(
         [
             Statement(query("lock_chat_of"), (message_id, caller.org_id)),
-            Statement(query("new_feedback"), (id, *who, message_id, score, comment, now)),
+            Statement(query("new_feedback"), (id, *who, message_id, int(score), comment, now)),
         ]
     )
     if not await backend.rows("SELECT 1 FROM feedback WHERE id = $1 AND org_id = $2", id, caller.org_id):
@@ -447,8 +451,9 @@ def _weights(arms: Mapping[Any, float]) -> dict[str, float]:
 
 
 def _is_number(value: object) -> bool:
-    # compared as they are: math.isfinite fails with integers that no float can hold
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    number: Any = value
+    # those of NumPy are Real; compared as they are: math.isfinite fails with integers that no float can hold
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(-LARGEST <= number <= LARGEST)
 
 
 def _shown(value: object) -> str:

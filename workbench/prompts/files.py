@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.errors import InvalidRequest, PromptError, UnknownPrompt
-from workbench.prompts import text as texts
 from workbench.prompts import versions
-from workbench.prompts.text import LATEST, Reference
+from workbench.prompts.text import LATEST, MOST_VERSIONS, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +92,8 @@ def read(name: str, content: str) -> PromptFile:
     Raises:
         PromptError: the head cannot be read; its text cannot be a prompt's.
     """
+    if content.startswith("\ufeff+++"):  # some editors mark UTF-8 so, and the head would become part of the prompt
+        content = content[1:]
     if content.startswith("+++\r\n"):
         content = content.replace("\r\n", "\n")
     head, text = "", content
@@ -135,33 +136,38 @@ async def push(
     """Save what the files hold that the store does not. What was saved since a file was pulled is not passed over.
 
     Raises:
-        PromptError: a file cannot be read as a prompt; nothing is saved then.
+        PromptError, ModelRetired: what a file holds cannot be kept; nothing is saved then.
         InvalidRequest: there is no such folder or file.
     """
     paths = [folder / f"{name}{SUFFIX}" for name in names] or sorted(folder.glob(f"*{SUFFIX}"))
     if missing := [path for path in (paths or [folder]) if not path.exists()]:
         raise InvalidRequest(f"there is no {missing[0]}; `workbench prompts pull` writes the prompts there are")
     files = [(path, read(path.stem, _content(path))) for path in paths]
-    for _, each in files:
-        texts.check_name(each.name)
-        texts.check_text(each.text)
-    done = []
-    for path, each in files:
-        done.append(await _push(backend, org_id, path, each, now, note, author, force=force))
-    return done
+    planned = [(path, each, *await _planned(backend, org_id, path, each, force=force)) for path, each in files]
+    for _, each, there, own in planned:
+        if there is None:
+            versions.check(each.name, each.text, now, note=note or own, model=each.model, effort=each.effort)
+    return [
+        there or await _save(backend, org_id, path, each, now, note or own, author)
+        for path, each, there, own in planned
+    ]
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
 
 
 async def _pull(backend: Backend, org_id: str, path: Path, kept: Prompt, *, force: bool) -> Done:
-    content = written(kept)
+    content, there = written(kept), ""
+    why = f"{path} has changes that were not pushed; push them, or pull with --force to drop them"
     if path.exists():
-        there = _content(path)
+        try:
+            there = _content(path)
+            changed = there != content and await _is_changed(backend, org_id, read(kept.name, there))
+        except PromptError as error:  # somebody has edited it, or git has left its marks in it
+            changed, why = True, f"{error}; mend it, or pull with --force to drop it"
         if there == content:
             return Done(kept.name, "same", kept.version)
-        if not force and await _is_changed(backend, org_id, read(kept.name, there)):
-            why = f"{path} has changes that were not pushed; push them, or pull with --force to drop them"
+        if changed and not force:
             return Done(kept.name, "refused", kept.version, why)
     path.write_text(content, encoding="utf-8", newline="")
     return Done(kept.name, "written", kept.version)
@@ -176,43 +182,34 @@ async def _is_changed(backend: Backend, org_id: str, file: PromptFile) -> bool:
         return True
 
 
-async def _push(
-    backend: Backend,
-    org_id: str,
-    path: Path,
-    file: PromptFile,
-    now: datetime,
-    note: str | None,
-    author: str | None,
-    *,
-    force: bool,
-) -> Done:
+async def _planned(
+    backend: Backend, org_id: str, path: Path, file: PromptFile, *, force: bool
+) -> tuple[Done | None, str | None]:
+    """Return what becomes of a file that is not to be saved, or else None; and the note that is its own."""
     try:
         newest = await versions.get(backend, org_id, Reference(file.name, LATEST))
     except UnknownPrompt:
-        newest = None
-    if newest is not None and file.is_version(newest):
-        return Done(file.name, "same", newest.version)
-    pulled = None
-    if newest is not None and file.version is not None and file.version <= newest.version:
+        return None, file.note
+    if file.is_version(newest):
+        return Done(file.name, "same", newest.version), None
+    own = file.note
+    if file.version is not None and file.version <= newest.version:
         pulled = await versions.get(backend, org_id, Reference(file.name, None, file.version))
         if file.is_version(pulled):
-            return Done(file.name, "same", pulled.version)
-    if newest is not None and file.version != newest.version and not force:
+            return Done(file.name, "same", pulled.version), None
+        own = file.note if file.note != pulled.note else None  # the old note says nothing of the new text
+    if file.version != newest.version and not force:
         of = f"version {file.version}" if file.version is not None else "none of its versions"
         why = f"{path} was made of {of} and the store has {newest}; pull, or push with --force to save it on top"
-        return Done(file.name, "refused", newest.version, why)
-    own = file.note if pulled is None or file.note != pulled.note else None  # the old note says nothing of the new text
+        return Done(file.name, "refused", newest.version, why), None
+    return None, own
+
+
+async def _save(
+    backend: Backend, org_id: str, path: Path, file: PromptFile, now: datetime, note: str | None, author: str | None
+) -> Done:
     kept = await versions.save(
-        backend,
-        org_id,
-        file.name,
-        file.text,
-        now,
-        note=note or own,
-        author=author,
-        model=file.model,
-        effort=file.effort,
+        backend, org_id, file.name, file.text, now, note=note, author=author, model=file.model, effort=file.effort
     )
     path.write_text(written(kept), encoding="utf-8", newline="")
     return Done(file.name, "saved", kept.version)
@@ -229,13 +226,15 @@ def _content(path: Path) -> str:
 def _head(name: str, head: str) -> dict[str, Any]:
     try:
         values = tomllib.loads(head)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number of thousands of digits
         raise PromptError(f"the head of {name}{SUFFIX} is no TOML: {error}") from None
     for key, value in values.items():
         if key not in KEYS:
             raise PromptError(f"the head of {name}{SUFFIX} has a key {key!r}; it may have {', '.join(KEYS)}")
         if type(value) is not KEYS[key]:
             raise PromptError(f"{key} in {name}{SUFFIX} is of type {type(value).__name__}, not {KEYS[key].__name__}")
+    if not 1 <= values.get("version", 1) <= MOST_VERSIONS:
+        raise PromptError(f"version in {name}{SUFFIX} is no number of a version; leave it as it was pulled")
     return values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from workbench.errors import InvalidRequest, PromptError
@@ -84,8 +85,8 @@ def check_label(label: str) -> None:
 
 def version_number(version: int | str) -> int:
     """Return the number of a version, given as 3, '3' or 'v3'."""
-    if isinstance(version, int):  # Python refuses to write one of thousands of digits
-        version = max(-1, min(version, MOST_VERSIONS))
+    if isinstance(version, Integral) and not isinstance(version, bool):  # one out of a frame is NumPy's
+        version = max(-1, min(int(version), MOST_VERSIONS))  # Python refuses to write one of thousands of digits
     found = _VERSION.fullmatch(str(version)) if isinstance(version, str | int) else None
     if found is None:
         raise PromptError(f"{_short(version)} is no version; give its number, such as 3")

@@ -75,6 +75,20 @@ class Prompt:
         return texts.render(self.text, variables or {}, str(self))
 
 
+def check(
+    name: str, text: str, now: datetime, *, note: str | None = None, model: str | None = None, effort: str | None = None
+) -> None:
+    """Raise what :func:`save` would: PromptError for what cannot be kept, ModelRetired for a model that answers no more."""
+    texts.check_name(name)
+    texts.check_text(text)
+    texts.check_note(note)
+    texts.check_effort(effort)
+    if model is not None:
+        if not isinstance(model, str) or not model.strip() or not is_text(model):
+            raise PromptError(f"the model is {model!r}; give a model's id, or none for whichever is the default")
+        refuse_retired(model, now.date())
+
+
 async def save(
     backend: Backend,
     org_id: str,
@@ -95,14 +109,7 @@ async def save(
         PromptError: the name or the text cannot be kept.
         ModelRetired: the model answers no more.
     """
-    texts.check_name(name)
-    texts.check_text(text)
-    texts.check_note(note)
-    texts.check_effort(effort)
-    if model is not None:
-        if not isinstance(model, str) or not model.strip() or not is_text(model):
-            raise PromptError(f"the model is {model!r}; give a model's id, or none for whichever is the default")
-        refuse_retired(model, now.date())
+    check(name, text, now, note=note, model=model, effort=effort)
     sha256 = texts.digest(text, model, effort)
     await backend.write(
         [

@@ -67,8 +67,9 @@ class Guards:
             again = await look(self._store.backend, org_id, name)
         except StoreError as error:
             log.warning("Guard not looked at", extra={"experiment": name, "error": error.type})
-        ended = time.monotonic()
-        self._next[org_id, name] = ended + max(SECONDS, TIMES * (ended - begun)) if again else math.inf
+        finally:  # whatever else it failed of, such as a thread that could not be started: it is looked at again
+            ended = time.monotonic()
+            self._next[org_id, name] = ended + max(SECONDS, TIMES * (ended - begun)) if again else math.inf
 
 
 async def look(backend: Backend, org_id: str, name: str) -> bool:

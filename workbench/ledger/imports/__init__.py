@@ -91,12 +91,14 @@ class Imported:
         return "; ".join(parts) + "."
 
     def _add(self, rows: Rows) -> None:
-        new = [row for row in rows["usage"] if row["id"] not in self._seen]
+        new, chats, messages = (
+            [row for row in rows[table] if row["id"] not in self._seen] for table in ("usage", "chats", "messages")
+        )
         if self.dry_run:  # else they are in the store by now
-            self._seen.update(row["id"] for row in new)
+            self._seen.update(row["id"] for row in (*new, *chats, *messages))
         self.new_calls += len(new)
-        self.new_chats += len(rows["chats"])
-        self.new_messages += len(rows["messages"])
+        self.new_chats += len(chats)
+        self.new_messages += len(messages)
         self.input_tokens += sum(row["input_tokens"] for row in new)
         self.output_tokens += sum(row["output_tokens"] for row in new)
         self.cost_usd += sum((row["cost_usd"] for row in new if row["cost_usd"] is not None), Decimal(0))

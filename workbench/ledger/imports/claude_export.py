@@ -55,7 +55,8 @@ def _shown(chat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     messages = [mapping(message) for message in sequence(chat.get("chat_messages"))]
     by_id = {name(message.get("uuid")): message for message in messages}
     current = name(chat.get("current_leaf_message_uuid"))
-    return branch(by_id, current, "parent_message_uuid") if current in by_id else messages
+    # a message without an id would be the branch of an export that names none
+    return branch(by_id, current, "parent_message_uuid") if current and current in by_id else messages
 
 
 def _said(message: Mapping[str, Any], role: str, before: Any) -> Said:

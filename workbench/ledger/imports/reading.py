@@ -51,7 +51,10 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = path.stat().st_size
+        try:
+            self.size = path.stat().st_size
+        except OSError:  # gone since the folder was listed: to open it will say so
+            self.size = 0
         self.done = 0
         self._raw: IO[bytes] | None = None
 
