@@ -39,7 +39,7 @@ from tests.test_store import (
 from workbench import runtime
 from workbench.errors import ConfigurationError, InvalidRequest, StoreBusy, StoreError
 from workbench.ledger import frames
-from workbench.store import Store, analyst, postgres_analyst
+from workbench.store import Store, analyst, copies, postgres_analyst
 from workbench.store import postgres as backend
 from workbench.store.migrations import MIGRATIONS
 from workbench.store.migrations import number as version_of
@@ -188,6 +188,15 @@ async def test_a_nul_in_a_reply_costs_one_character_and_not_the_reply(store: Sto
     question, answer = await store.messages(ADA, turn.chat.id)
 
     assert (question.content, answer.content) == ("q\ufffd", "before\ufffdafter")
+    assert answer.blocks == [{"type": "text", "text": "before\0after"}]
+
+
+async def test_a_nul_in_a_file_does_not_keep_it_from_being_copied_here(store: Store, file_store: Store) -> None:
+    turn = await keep(file_store, a_turn(a_chat(), "q", "before\0after"))
+    await copies.copy(file_store.backend, store.backend)
+
+    _, answer = await store.messages(ADA, turn.chat.id)
+    assert answer.content == "before\ufffdafter"
     assert answer.blocks == [{"type": "text", "text": "before\0after"}]
 
 

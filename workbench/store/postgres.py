@@ -293,4 +293,6 @@ def _conninfo(url: str, shown: str) -> str:
 
 def _storable(value: Any) -> Any:
     """PostgreSQL keeps no NUL in a text: better the sign for "unreadable" in its place than no reply at all."""
+    if isinstance(value, list):  # a column of many rows
+        return [*map(_storable, value)]
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
