@@ -409,9 +409,9 @@ async def test_a_client_survives_an_owner_that_is_killed(client: Store, owner: s
 async def test_a_paused_owner_is_named_and_once_it_goes_on_so_do_its_clients(
     client: Store, owner: subprocess.Popen[str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flight, "PATIENCE", 0.5)
     turn = a_turn(a_chat())
     await client.begin(turn)
+    monkeypatch.setattr(flight, "PATIENCE", 0.5)
     owner.send_signal(signal.SIGSTOP)
     try:
         said = []
@@ -487,9 +487,9 @@ async def test_the_turn_of_a_killed_owner_is_lost_and_that_of_its_client_goes_on
     assert states == {dead: "lost", turn.id: "open"}
     assert (reply.content, reply.status) == ("Once upon a time", "lost")
     assert dict(await store.backend.rows("SELECT id, status FROM usage")) == {dead: "lost", turn.id: "complete"}
-    assert [r.message for r in caplog.records] == ["Turn of a dead process recorded as lost"]
     assert await unsound(store) == {}
-    store.close()
+    store.close()  # waits for the heart, which says so only after it is there to be seen
+    assert [r.message for r in caplog.records] == ["Turn of a dead process recorded as lost"]
 
 
 async def until_lost(store: Store) -> None:
