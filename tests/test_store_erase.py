@@ -14,7 +14,7 @@ from tests.test_store import ADA, BOB, EVE, NOON, a_chat, a_turn, keep, two_turn
 from workbench.errors import NotFound, StoreBusy
 from workbench.ids import new_id
 from workbench.prompts import labelling, versions
-from workbench.store import Store, erase
+from workbench.store import Store, erase, tenants
 from workbench.store.backend import Statement
 from workbench.store.check import check
 from workbench.turns import DEFAULT_ID, Caller
@@ -203,6 +203,17 @@ async def test_an_erased_users_keys_and_prompts_name_them_no_more(store: Store) 
     assert await count(store, "prompt_labels", "moved_by LIKE 'erased-%'") == 1
     assert await count(store, "protected_labels", "protected_by LIKE 'erased-%'") == 1
     assert await count(store, "experiments", "started_by LIKE 'erased-%' AND stopped_by LIKE 'erased-%'") == 1
+
+
+async def test_a_key_that_is_its_own_user_is_erased_as_one(store: Store) -> None:
+    made = await tenants.create_key(store.backend, DEFAULT_ID, NOON, name="Bob's laptop")
+    await keep(store, a_turn(a_chat(), caller=Caller(DEFAULT_ID, made.id, "server", made.id)))
+
+    await erase.erase_user(store.backend, DEFAULT_ID, made.id)
+
+    for table in ("usage", "holds", "users", "api_keys"):
+        rows = await store.backend.rows(f"SELECT * FROM {table}")
+        assert [row for row in rows if made.id in map(str, row)] == []
 
 
 async def test_who_only_ever_saved_a_prompt_can_be_erased(store: Store) -> None:

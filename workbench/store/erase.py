@@ -50,7 +50,9 @@ ORG_TABLES = (
 
 NAMED_IN = (
     ("usage", "user_id"),
+    ("usage", "key_id"),  # a key without a user is a user itself, by its id
     ("holds", "user_id"),
+    ("holds", "key_id"),
     ("prompt_versions", "author"),
     ("prompt_labels", "moved_by"),
     ("protected_labels", "protected_by"),
@@ -121,7 +123,7 @@ async def erase_user(
             Statement("DELETE FROM batches WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM feedback WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM idempotency_keys WHERE org_id = $1 AND user_id = $2", who),
-            Statement("DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", who),
+            Statement("DELETE FROM api_keys WHERE org_id = $1 AND COALESCE(user_id, id) = $2", who),
             Statement("DELETE FROM users WHERE org_id = $1 AND id = $2", who),
         ]
     )
