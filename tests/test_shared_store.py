@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -761,6 +762,29 @@ async def test_reading_the_file_in_its_owners_process_lets_no_second_owner_in(pa
 def test_nobody_answers_where_no_owner_is(path: str) -> None:
     with pytest.raises(OwnerGone):
         FlightClient(Place.of(path), Sender())
+
+
+async def test_an_election_that_finds_no_room_for_its_lock_fails_as_a_store_does(
+    client: Store, owner: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = a_turn(a_chat())
+    await client.begin(turn)
+    await asyncio.to_thread(owner.communicate, "\n")
+    write = os.write
+
+    def full(descriptor: int, text: bytes) -> int:
+        if text.startswith(b"%d " % os.getpid()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place.os, "write", full)
+        with pytest.raises(StoreFull, match=r"\.lock cannot be written, its disk is full"):
+            await client.record(turn)
+    await client.record(turn)
+
+    assert owned_by(client) == os.getpid()
+    assert await client.backend.rows("SELECT status FROM usage") == [("complete",)]
 
 
 def test_a_lock_is_held_by_one_and_says_by_whom(path: str) -> None:
