@@ -764,6 +764,18 @@ def test_nobody_answers_where_no_owner_is(path: str) -> None:
         FlightClient(Place.of(path), Sender())
 
 
+async def test_a_program_whose_folder_has_no_name_in_unicode_opens_a_store(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [os.fsdecode(b"/tmp/caf\xe9/run.py")])
+    store = await Store.open(path)
+    second = await Store.open(path)
+
+    assert backend_of(second).owner == ("/tmp/caf\ufffd/run.py", os.getpid())
+    second.close()
+    store.close()
+
+
 async def test_an_election_that_finds_no_room_for_its_lock_fails_as_a_store_does(
     client: Store, owner: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,8 @@ FOLDER = Path("/tmp")
 def program() -> str:
     """What this process is called in the errors of others."""
     name = sys.argv[0] if sys.argv else ""
-    return sys.executable if name in ("", "-c", "-m") else name
+    name = sys.executable if name in ("", "-c", "-m") else name
+    return os.fsencode(name).decode(errors="replace")  # names of files are bytes, and need be no text
 
 
 class Place(NamedTuple):
