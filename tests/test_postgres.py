@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 import socket
 import tempfile
@@ -438,6 +439,24 @@ async def test_a_connection_lost_while_a_table_is_read_is_made_anew(store: Store
 
     assert await store.backend._submit(store.backend._readers, read) == "read"
     assert len(tries) == 2
+
+
+async def test_a_turn_that_ends_while_no_file_can_be_opened_fails_as_a_store_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+
+    def too_many() -> None:  # as the driver says it when it is to wait for a connection
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.backend, "_connection", too_many)
+        with pytest.raises(StoreError, match="Too many open files"):
+            await store.record(turn)
+    await store.record(turn)
+
+    assert await store.backend.rows("SELECT status FROM usage") == [("complete",)]
 
 
 async def test_turns_go_on_over_restarts_of_the_server(store: Store, postgres: PostgresServer) -> None:

@@ -184,7 +184,8 @@ class PostgresBackend:
                 return job()
             except (psycopg.Error, adbc.Error, OSError) as error:
                 if isinstance(error, OSError) and "[libpq]" not in str(error):
-                    raise  # not a connection that was lost while Arrow read from it
+                    # not a connection that was lost while Arrow read from it
+                    raise classified(error, self.path) from None
                 self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
                 if not passes(error) or self._ending.is_set() or time.monotonic() > until:
