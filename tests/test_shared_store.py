@@ -277,6 +277,40 @@ async def test_an_owner_that_ends_does_not_wait_for_a_client_that_no_longer_read
     assert isinstance(backend_of(both[1])._host, Owner)
 
 
+ASLEEP = """
+from pyarrow import flight
+from workbench.store.packing import pack
+store = asyncio.run(Store.open(sys.argv[1]))
+ticket = flight.Ticket(pack(["arrow", "SELECT i FROM range(100000000) r(i)", []]))
+table = store.backend._host._connection.do_get(ticket)
+table.read_chunk()
+print("asleep", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+try: table.read_all()
+except flight.FlightUnavailableError: print("told", flush=True)
+os._exit(0)
+"""
+
+
+async def test_an_owner_that_ends_lets_go_of_the_file_though_a_client_sleeps_over_a_table(path: str) -> None:
+    store = await Store.open(path)
+    file = backend_of(store).ledger
+    assert file is not None
+    with child(ASLEEP, path) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "asleep\n"
+        try:
+            await asyncio.to_thread(store.close)
+            # with one left DuckDB would wait for ever for whoever opens the file here again
+            assert file._cursors == set()
+            (await Store.open(path)).close()
+        finally:
+            reader.send_signal(signal.SIGCONT)
+        out, err = await asyncio.to_thread(reader.communicate)
+
+    assert (out, err) == ("told\n", "")
+
+
 async def test_a_snapshot_is_begun_anew_when_the_owner_dies_in_the_middle_of_it(
     client: Store, owner: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
