@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
@@ -138,9 +138,8 @@ def _turns(
         finally:
             for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
             try:
+                await asyncio.wait(tasks)  # asyncio logs what one of them has failed with
                 await engine.aclose()
             finally:
                 await asyncio.to_thread(store.close)

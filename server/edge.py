@@ -186,7 +186,7 @@ class _Exchange:
         """Wait no longer for the rest of the body."""
         del self._waiting[self]
         self._given_up = True
-        if self._patience is not None:
+        if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(0.0)
 
     async def _more(self) -> Message:

@@ -78,10 +78,12 @@ async def released(
     try:
         async with turn as live:
             yield live
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, StoreError) and error.reply is not None:
+            raise  # the turn has ended and is saved later: then it is known whether that was well
         with CancelScope(shield=True):
             try:
                 await store.unclaim(caller, message_id)
-            except StoreError as error:  # whoever comes with it next does so
-                log.warning("Idempotency key not given back", extra={"error": error.type})
+            except StoreError as not_now:  # whoever comes with it next does so
+                log.warning("Idempotency key not given back", extra={"error": not_now.type})
         raise

@@ -183,7 +183,7 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._arm(self._limits.flush_seconds, self.transport.abort)
-        else:
+        elif self.cycle.response_complete:  # else it has asked for more already
             self._wait()
 
     # Inside ---------------------------------------------------------------------------------------------------------

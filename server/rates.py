@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from workbench.errors import RateLimited
-from workbench.limits import Buckets, Rate
+from workbench.limits import Buckets, Rate, of_org, of_user
 
 if TYPE_CHECKING:
     from workbench.settings import Settings
@@ -41,14 +41,14 @@ class Rates:
         return headers(limit, verdict.remaining, reset)
 
     async def _rates(self, caller: Caller) -> list[Rate]:
-        org = Rate(f"org {caller.org_id!r}", self._settings.rate_per_minute, self._settings.rate_burst)
+        org = Rate(of_org(caller.org_id), self._settings.rate_per_minute, self._settings.rate_burst)
         rates = [org]
         for of in await self._store.limits(caller):
             per_minute, burst = of.rate_per_minute, of.rate_burst
             if of.scope == "org":
                 rates[0] = Rate(org.key, _or(per_minute, org.per_minute), _or(burst, org.burst))
             elif of.scope == "user" and per_minute is not None:
-                key = f"user {caller.user_id!r} of {org.key}"
+                key = of_user(caller.org_id, caller.user_id)
                 rates.append(Rate(key, per_minute, _or(burst, max(1.0, per_minute / 3))))
         return rates
 

@@ -61,7 +61,10 @@ class Work:
     ) -> bool | None:
         self._watching.cancel()
         self._at_work.discard(self)
-        return self._scope.__exit__(kind, error, traceback)
+        swallowed = self._scope.__exit__(kind, error, traceback)
+        if not self._scope.cancelled_caught:
+            self.ended_by = None  # it had come to its end by itself, and its answer is said
+        return swallowed
 
     def end(self, by: Literal["client", "server"]) -> None:
         """Stop the work; the turn is closed and recorded at once."""
@@ -151,6 +154,8 @@ class StreamedReply(TurnResponse):
         self.stall_seconds = stall_seconds
         self.live: LiveTurn | None = None
         """Known from when the headers are sent."""
+        self.last: shapes.Done | shapes.Failed | None = None
+        """The last event, once the turn has ended."""
 
     async def run(self, send: Send, work: Work) -> None:
         """Stream the turn; its last event is sent when the turn is in the ledger."""
@@ -163,21 +168,21 @@ class StreamedReply(TurnResponse):
                 async for batch in turn.batches():
                     if events := _tokens(batch):
                         await writer.write(events)
-            last: shapes.Done | shapes.Failed = _done(turn.reply)
+            self.last = _done(turn.reply)
         except Exception as error:
             if self.live is None:
                 raise
-            last = self._failed(self.live, error)
+            self.last = self._failed(self.live, error)
         finally:
             writer.close()
-        await writer.write(_event(last), more=False)
+        await writer.write(_event(self.last), more=False)
 
     async def stopped(self, send: Send) -> None:
         """Say that the server stops, with a status of its own or as the last event."""
         if self.live is None:
             raise Stopping
-        last = _event(self._failed(self.live, Stopping()))
-        await send({"type": "http.response.body", "body": last})
+        last = self.last or self._failed(self.live, Stopping())  # the client may just not have read it yet
+        await send({"type": "http.response.body", "body": _event(last)})
 
     def _failed(self, turn: LiveTurn, error: Exception) -> shapes.Failed:
         _, problem = described(error, "Stream failed", self.request_id)

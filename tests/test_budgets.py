@@ -213,6 +213,17 @@ async def test_whoever_writes_what_stands_on_a_budget_is_what_the_ledger_says(
     other.close()
 
 
+async def test_a_turn_recorded_again_is_spent_once(file_store: Store) -> None:
+    await tenants.add_org(file_store.backend, "acme", NOW, {"budget_usd": D(1)})
+    turn = a_turn(a_chat(), caller=ADA, started_at=NOW, worst_case_usd=D("0.2"), cost_usd=D("0.1"))
+    await file_store.begin(turn, await file_store.budgets(ADA, NOW))
+    for _ in range(2):  # as when nobody could say whether it was written
+        await file_store.record(turn)
+        (standing,) = await file_store.budgets(ADA, NOW)
+
+        assert [(standing.scope, standing.spent_usd, standing.held_usd)] == (await as_added_up(file_store, ADA))[:1]
+
+
 async def test_of_turns_that_all_saw_the_same_budget_only_those_begin_that_fit(file_store: Store) -> None:
     await tenants.add_org(file_store.backend, "acme", NOW, {"budget_usd": D("0.5")})
     turns = [a_turn(a_chat(), caller=ADA, started_at=NOW, worst_case_usd=D("0.2")) for _ in range(5)]

@@ -387,6 +387,7 @@ def test_retention_is_set_shown_and_lifted(ledger: Path) -> None:
         ("--forever",),
         ("--org", "o", "--days", "3", "--forever"),
         ("--org", "o", "--days", "0"),
+        ("--org", "o", "--days", "1000000"),  # before the first year there is
     ],
 )
 def test_a_retention_half_said_is_wrong_usage(ledger: Path, arguments: tuple[str, ...]) -> None:

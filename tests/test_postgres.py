@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 import socket
 import tempfile
@@ -39,7 +40,7 @@ from tests.test_store import (
 from workbench import runtime
 from workbench.errors import ConfigurationError, InvalidRequest, StoreBusy, StoreError
 from workbench.ledger import frames
-from workbench.store import Store, analyst, postgres_analyst
+from workbench.store import Store, analyst, copies, postgres_analyst
 from workbench.store import postgres as backend
 from workbench.store.migrations import MIGRATIONS
 from workbench.store.migrations import number as version_of
@@ -188,6 +189,15 @@ async def test_a_nul_in_a_reply_costs_one_character_and_not_the_reply(store: Sto
     question, answer = await store.messages(ADA, turn.chat.id)
 
     assert (question.content, answer.content) == ("q\ufffd", "before\ufffdafter")
+    assert answer.blocks == [{"type": "text", "text": "before\0after"}]
+
+
+async def test_a_nul_in_a_file_does_not_keep_it_from_being_copied_here(store: Store, file_store: Store) -> None:
+    turn = await keep(file_store, a_turn(a_chat(), "q", "before\0after"))
+    await copies.copy(file_store.backend, store.backend)
+
+    _, answer = await store.messages(ADA, turn.chat.id)
+    assert answer.content == "before\ufffdafter"
     assert answer.blocks == [{"type": "text", "text": "before\0after"}]
 
 
@@ -429,6 +439,24 @@ async def test_a_connection_lost_while_a_table_is_read_is_made_anew(store: Store
 
     assert await store.backend._submit(store.backend._readers, read) == "read"
     assert len(tries) == 2
+
+
+async def test_a_turn_that_ends_while_no_file_can_be_opened_fails_as_a_store_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = a_turn(a_chat())
+    await store.begin(turn)
+
+    def too_many() -> None:  # as the driver says it when it is to wait for a connection
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.backend, "_connection", too_many)
+        with pytest.raises(StoreError, match="Too many open files"):
+            await store.record(turn)
+    await store.record(turn)
+
+    assert await store.backend.rows("SELECT status FROM usage") == [("complete",)]
 
 
 async def test_turns_go_on_over_restarts_of_the_server(store: Store, postgres: PostgresServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -276,6 +277,40 @@ async def test_an_owner_that_ends_does_not_wait_for_a_client_that_no_longer_read
     assert isinstance(backend_of(both[1])._host, Owner)
 
 
+ASLEEP = """
+from pyarrow import flight
+from workbench.store.packing import pack
+store = asyncio.run(Store.open(sys.argv[1]))
+ticket = flight.Ticket(pack(["arrow", "SELECT i FROM range(100000000) r(i)", []]))
+table = store.backend._host._connection.do_get(ticket)
+table.read_chunk()
+print("asleep", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+try: table.read_all()
+except flight.FlightUnavailableError: print("told", flush=True)
+os._exit(0)
+"""
+
+
+async def test_an_owner_that_ends_lets_go_of_the_file_though_a_client_sleeps_over_a_table(path: str) -> None:
+    store = await Store.open(path)
+    file = backend_of(store).ledger
+    assert file is not None
+    with child(ASLEEP, path) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "asleep\n"
+        try:
+            await asyncio.to_thread(store.close)
+            # with one left DuckDB would wait for ever for whoever opens the file here again
+            assert file._cursors == set()
+            (await Store.open(path)).close()
+        finally:
+            reader.send_signal(signal.SIGCONT)
+        out, err = await asyncio.to_thread(reader.communicate)
+
+    assert (out, err) == ("told\n", "")
+
+
 async def test_a_snapshot_is_begun_anew_when_the_owner_dies_in_the_middle_of_it(
     client: Store, owner: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,9 +444,9 @@ async def test_a_client_survives_an_owner_that_is_killed(client: Store, owner: s
 async def test_a_paused_owner_is_named_and_once_it_goes_on_so_do_its_clients(
     client: Store, owner: subprocess.Popen[str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flight, "PATIENCE", 0.5)
     turn = a_turn(a_chat())
     await client.begin(turn)
+    monkeypatch.setattr(flight, "PATIENCE", 0.5)
     owner.send_signal(signal.SIGSTOP)
     try:
         said = []
@@ -487,9 +522,9 @@ async def test_the_turn_of_a_killed_owner_is_lost_and_that_of_its_client_goes_on
     assert states == {dead: "lost", turn.id: "open"}
     assert (reply.content, reply.status) == ("Once upon a time", "lost")
     assert dict(await store.backend.rows("SELECT id, status FROM usage")) == {dead: "lost", turn.id: "complete"}
-    assert [r.message for r in caplog.records] == ["Turn of a dead process recorded as lost"]
     assert await unsound(store) == {}
-    store.close()
+    store.close()  # waits for the heart, which says so only after it is there to be seen
+    assert [r.message for r in caplog.records] == ["Turn of a dead process recorded as lost"]
 
 
 async def until_lost(store: Store) -> None:
@@ -761,6 +796,41 @@ async def test_reading_the_file_in_its_owners_process_lets_no_second_owner_in(pa
 def test_nobody_answers_where_no_owner_is(path: str) -> None:
     with pytest.raises(OwnerGone):
         FlightClient(Place.of(path), Sender())
+
+
+async def test_a_program_whose_folder_has_no_name_in_unicode_opens_a_store(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [os.fsdecode(b"/tmp/caf\xe9/run.py")])
+    store = await Store.open(path)
+    second = await Store.open(path)
+
+    assert backend_of(second).owner == ("/tmp/caf\ufffd/run.py", os.getpid())
+    second.close()
+    store.close()
+
+
+async def test_an_election_that_finds_no_room_for_its_lock_fails_as_a_store_does(
+    client: Store, owner: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = a_turn(a_chat())
+    await client.begin(turn)
+    await asyncio.to_thread(owner.communicate, "\n")
+    write = os.write
+
+    def full(descriptor: int, text: bytes) -> int:
+        if text.startswith(b"%d " % os.getpid()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place.os, "write", full)
+        with pytest.raises(StoreFull, match=r"\.lock cannot be written, its disk is full"):
+            await client.record(turn)
+    await client.record(turn)
+
+    assert owned_by(client) == os.getpid()
+    assert await client.backend.rows("SELECT status FROM usage") == [("complete",)]
 
 
 def test_a_lock_is_held_by_one_and_says_by_whom(path: str) -> None:

@@ -13,8 +13,9 @@ from tests.faults.upstream import reply
 from tests.test_store import ADA, BOB, EVE, NOON, a_chat, a_turn, keep, two_turns
 from workbench.errors import NotFound, StoreBusy
 from workbench.ids import new_id
+from workbench.limits import of_org, of_user
 from workbench.prompts import labelling, versions
-from workbench.store import Store, erase
+from workbench.store import Store, erase, tenants
 from workbench.store.backend import Statement
 from workbench.store.check import check
 from workbench.turns import DEFAULT_ID, Caller
@@ -205,6 +206,17 @@ async def test_an_erased_users_keys_and_prompts_name_them_no_more(store: Store) 
     assert await count(store, "experiments", "started_by LIKE 'erased-%' AND stopped_by LIKE 'erased-%'") == 1
 
 
+async def test_a_key_that_is_its_own_user_is_erased_as_one(store: Store) -> None:
+    made = await tenants.create_key(store.backend, DEFAULT_ID, NOON, name="Bob's laptop")
+    await keep(store, a_turn(a_chat(), caller=Caller(DEFAULT_ID, made.id, "server", made.id)))
+
+    await erase.erase_user(store.backend, DEFAULT_ID, made.id)
+
+    for table in ("usage", "holds", "users", "api_keys"):
+        rows = await store.backend.rows(f"SELECT * FROM {table}")
+        assert [row for row in rows if made.id in map(str, row)] == []
+
+
 async def test_who_only_ever_saved_a_prompt_can_be_erased(store: Store) -> None:
     await keep(store, a_turn(a_chat()))  # so that there is the org
     await versions.save(store.backend, DEFAULT_ID, "support", "Hi", NOON, author="carol")
@@ -321,6 +333,22 @@ async def test_erasing_an_org_twice_says_that_it_is_not_there(store: Store) -> N
 
     with pytest.raises(NotFound, match="no org 'evil'"):
         await erase.erase_org(store.backend, "evil")
+
+
+async def test_no_rate_limit_names_who_was_erased(store: Store) -> None:
+    """In PostgreSQL servers share the buckets; in a file there are none, and no harm in looking."""
+    whose = [of_user("evil", "bob"), of_user("evil", "eve"), of_org("evil"), of_org("vil"), of_user("e_il", "bob")]
+    new = "INSERT INTO rate_buckets (id, tokens, taken, updated_at) VALUES ($1, 1, 1, $2)"
+    await store.backend.write([Statement(new, (key, NOON)) for key in whose])
+    await two_turns(store, EVE)
+    await two_turns(store, Caller("evil", "bob"))
+
+    await erase.erase_user(store.backend, "evil", "bob")
+    left = await store.backend.rows("SELECT id FROM rate_buckets")
+    assert {id for (id,) in left} == set(whose[1:])
+    await erase.erase_org(store.backend, "evil")
+    left = await store.backend.rows("SELECT id FROM rate_buckets")
+    assert {id for (id,) in left} == set(whose[3:])
 
 
 async def test_every_table_of_an_org_is_among_those_erased(store: Store) -> None:

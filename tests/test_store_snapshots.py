@@ -13,7 +13,7 @@ import pytest
 
 from tests.test_store import ADA, EVE, MANY, a_chat, a_turn, child, keep, outcome, own_file, rows, two_turns
 from tests.test_store_copies import everything, filled, left, unsettle
-from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError
+from workbench.errors import StoreBusy, StoreCorrupt, StoreError
 from workbench.store import Store, copies, duckdb_file
 from workbench.store.backend import Statement
 from workbench.store.check import check
@@ -88,13 +88,12 @@ async def a_query_in_the_way(store: Store, seconds: float) -> asyncio.Task[Any]:
 
 
 async def test_a_snapshot_waits_for_a_query_and_no_turn_waits_for_the_snapshot(store: Store, tmp_path: Path) -> None:
-    reading = await a_query_in_the_way(store, seconds=3)
+    reading = await a_query_in_the_way(store, seconds=100)
     copying = asyncio.create_task(copies.snapshot(store.backend, tmp_path / "copy"))
     await asyncio.sleep(0.1)
     await keep(store, a_turn(a_chat()))
     waited = not copying.done() and not reading.done()
-    with pytest.raises(InvalidRequest, match="took longer"):
-        await reading
+    reading.cancel()
     await copying
 
     assert waited

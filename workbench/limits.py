@@ -15,6 +15,20 @@ SWEEP_AT = 10_000
 """Buckets, from which on those that are full are forgotten."""
 
 
+def of_org(org_id: str) -> str:
+    """Return what the bucket of an org is called."""
+    return f"org {org_id!r}"
+
+
+def of_user(org_id: str, user_id: str) -> str:
+    """Return what the bucket of a user is called.
+
+    >>> of_user("acme", "ada")
+    "user 'ada' of org 'acme'"
+    """
+    return f"user {user_id!r} of {of_org(org_id)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """What a bucket is: whose, how much it gets a minute, how much it holds."""

@@ -180,6 +180,7 @@ async def _answer(
     known = await _chat(body, caller, service)
     message_id = None
     if key := idempotency.key_of(request):
+        await engine.save_unsaved()  # the turn of this key may be among them: here it is told how that has ended
         claimed = await idempotency.claim(engine.store, caller, key, path, body.model_dump_json())
         if isinstance(claimed, Reply):
             return replayed(claimed, request_id, headers, streamed=path.endswith("/stream"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx2
 import pytest
+from starlette.exceptions import HTTPException
 
+from server.edge import _Exchange
 from server.protocol import Limits
 from tests.faults.upstream import reply
 from tests.server.live import PATIENCE, LiveServer, events
@@ -21,6 +24,8 @@ from tests.server.process import ServerProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from starlette.types import Message
 
     from tests.faults.upstream import ScriptedUpstream
 
@@ -477,6 +482,60 @@ def test_who_waits_longest_for_nothing_makes_room(
             assert next_answer(half).status == 200
             idle.sendall(PROBE)
             assert next_answer(idle).status == 200
+
+
+def test_who_has_asked_for_more_already_does_not_wait_for_nothing(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("crowded")
+    upstream.script(reply("Slowly but whole", pause_after=1))
+    with LiveServer(folder, upstream=upstream.url, limits=Limits(most_waiting=1)) as server:
+        server.client.close()
+        with connected(server) as busy:
+            busy.sendall(PROBE + post(b"content-length: %d" % len(QUESTION)))
+            assert next_answer(busy).status == 200
+            upstream.wait_for(lambda u: u.paused, PATIENCE)
+            with connected(server) as idle:
+                idle.sendall(PROBE)
+                assert next_answer(idle).status == 200  # and waits for its next request
+                upstream.release()
+                assert json.loads(next_answer(busy).body)["reply"] == "Slowly but whole"
+
+
+async def test_a_body_that_is_late_at_the_moment_it_is_given_up_disturbs_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.edge.BODY_SECONDS", 0.01)
+    waiting: dict[_Exchange, None] = {}
+    given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def nobody(_: Message) -> None:
+        raise AssertionError
+
+    late = _Exchange("request-1", never, nobody, waiting)
+    waiting[late] = None
+
+    def give_up() -> None:
+        try:
+            late.give_up()
+        except BaseException as error:  # of the request that needs the room
+            given_up.set_exception(error)
+        else:
+            given_up.set_result(None)
+
+    receiving = asyncio.create_task(late.receive())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.02, give_up)
+    time.sleep(0.1)  # noqa: ASYNC251  # so that both are due at once
+    with pytest.raises(HTTPException) as refused:
+        await receiving
+
+    await given_up
+    assert refused.value.status_code == 503
 
 
 def test_of_too_many_half_bodies_the_oldest_is_given_up(

@@ -13,6 +13,7 @@ import pytest
 from tests.faults.upstream import ScriptedUpstream, fault, reply
 from tests.server.live import LiveServer, events
 from tests.server.process import ServerProcess
+from workbench.errors import StoreBusy
 from workbench.ids import new_id
 
 if TYPE_CHECKING:
@@ -135,6 +136,25 @@ def test_a_key_that_could_not_be_given_back_is_free_once_the_store_works_again(
 
     assert again.status_code == 200, again.text
     assert list(events(again))[-1]["fullText"] == "Again"
+
+
+def test_a_reply_that_could_not_be_saved_at_once_is_not_asked_again(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.script(reply("One"))
+    with LiveServer(tmp_path, upstream=upstream.url) as server:
+
+        async def busy(_: object) -> None:
+            raise StoreBusy("it is paused")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server.app.state.service.engine.store, "record", busy)
+            failed = ask(server.client)
+        again = ask(server.client)
+
+    assert (failed.status_code, failed.json()["retryable"]) == (503, True)
+    assert (again.status_code, again.json()["reply"]) == (200, "One")
+    assert len(upstream.requests) == 1
 
 
 def test_a_key_whose_chat_was_deleted_is_free_again(server: LiveServer, upstream: ScriptedUpstream) -> None:

@@ -18,9 +18,11 @@ import httpx2
 import pytest
 
 from server.main import listening_on
+from server.service import Service
 from tests.faults.upstream import reply
 from tests.server.live import LiveServer, events, text_of
 from tests.server.process import ROOT, ServerProcess
+from workbench.errors import StoreError
 from workbench.store import Store
 
 if TYPE_CHECKING:
@@ -115,6 +117,20 @@ def test_a_server_that_was_told_to_stop_is_no_longer_ready(upstream: ScriptedUps
     assert server.app.state.service.not_ready == "the server is stopping"
     server.join()
     server.client.close()
+
+
+def test_a_task_that_has_failed_keeps_nothing_from_being_closed(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Service) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Service, "keep_saving", broken)
+    with LiveServer(tmp_path, upstream=upstream.url) as server:
+        store = server.app.state.service.engine.store
+
+    with pytest.raises(StoreError, match="is closed"):
+        asyncio.run(store.backend.rows("SELECT 1"))
 
 
 def _refusal(server: ServerProcess) -> tuple[int, str]:

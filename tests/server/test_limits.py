@@ -16,6 +16,7 @@ from tests.faults.frames import Usage
 from tests.faults.upstream import ScriptedUpstream, reply
 from tests.server.live import LiveServer, events
 from tests.server.process import ServerProcess
+from workbench.budgets import begun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,8 +163,11 @@ def test_a_budget_that_is_nearly_spent_shortens_the_reply_and_says_both(
 
 
 def test_without_room_for_a_short_reply_it_is_402_until_the_period_ends(
-    tmp_path: Path, upstream: ScriptedUpstream
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    at = datetime.now(UTC)
+    # at midnight what was spent before would be of another day
+    monkeypatch.setattr("workbench.store.store.begun", lambda period, now: begun(period, at))
     with serving(tmp_path, upstream) as server:
         ask(server.client)
         run(server, "UPDATE orgs SET budget_usd = 0.003, budget_period = 'day' WHERE id = 'acme'")

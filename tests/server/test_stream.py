@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from server.stream import _Writer
 from tests.faults.upstream import Usage, fault, reply, thinking, tool_use
 from tests.server.live import LiveServer, events, text_of
 from workbench.errors import StoreError
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
+    from workbench.turns import LiveTurn
 
 
 def test_the_events_are_those_clients_of_the_predecessor_read(server: LiveServer, upstream: ScriptedUpstream) -> None:
@@ -174,3 +177,47 @@ def test_a_bug_in_mid_stream_is_a_last_event_without_its_words(
     assert (told[-1]["error"], told[-1]["type"]) == ("Stream failed", "internal_error")
     assert "division" not in json.dumps(told)
     assert server.usage_of(answer.headers["x-request-id"]) == ("interrupted",)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+def test_a_turn_that_has_just_ended_when_the_server_stops_is_answered_once(
+    server: LiveServer,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+) -> None:
+    service = server.app.state.service
+    record = service.engine.store.record
+
+    async def last_moment(turn: LiveTurn) -> None:
+        await record(turn)
+        service.end_turns()
+
+    monkeypatch.setattr(service.engine.store, "record", last_moment)
+    upstream.script(reply("Code flows"))
+    answer = server.post(path, "hi")
+
+    assert (answer.status_code, "Code flows" in answer.text, "server_draining" in answer.text) == (200, True, False)
+    assert server.client.get("/healthz").status_code == 200
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_client_slow_to_read_the_last_event_has_it_also_when_the_server_stops(
+    server: LiveServer, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = _Writer.write
+
+    async def never(self: _Writer, events: bytes, *, more: bool = True) -> None:
+        if not more:
+            server.app.state.service.end_turns()
+            await asyncio.Event().wait()
+        await write(self, events)
+
+    monkeypatch.setattr(_Writer, "write", never)
+    upstream.script(reply("Code flows"))
+    with server.stream("hi") as answer:
+        told = list(events(answer))
+
+    assert told[-1]["fullText"] == "Code flows"
+    assert server.usage_of(answer.headers["x-request-id"]) == ("complete",)

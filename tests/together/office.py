@@ -216,9 +216,8 @@ class Commands(Worker):
 
     def __init__(self, office: Office, name: str) -> None:
         super().__init__(office, name)
-        self._commands = cycle(["info", "snapshot", "check"])
+        self._commands = cycle(["info", "snapshot", "check"])  # of the first at least is known what is usual
         self._snapshots = count(1)
-        self.at_work.set()
 
     def step(self) -> None:
         command = next(self._commands)

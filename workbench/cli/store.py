@@ -297,7 +297,7 @@ def erase(
 def retain(
     org: Annotated[str | None, typer.Option(metavar="ID", help="Whose chats.")] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Keep them so long after their last use.")
+        int | None, typer.Option(min=1, max=36_500, metavar="N", help="Keep them so long after their last use.")
     ] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Keep them for ever.")] = False,
     as_json: Json = False,

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from workbench.errors import NotFound, TurnRunning
+from workbench.limits import of_org, of_user
 from workbench.store.backend import Statement
 from workbench.store.queries import query
 
@@ -50,7 +51,9 @@ ORG_TABLES = (
 
 NAMED_IN = (
     ("usage", "user_id"),
+    ("usage", "key_id"),  # a key without a user is a user itself, by its id
     ("holds", "user_id"),
+    ("holds", "key_id"),
     ("prompt_versions", "author"),
     ("prompt_labels", "moved_by"),
     ("protected_labels", "protected_by"),
@@ -121,8 +124,9 @@ async def erase_user(
             Statement("DELETE FROM batches WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM feedback WHERE org_id = $1 AND user_id = $2", who),
             Statement("DELETE FROM idempotency_keys WHERE org_id = $1 AND user_id = $2", who),
-            Statement("DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", who),
+            Statement("DELETE FROM api_keys WHERE org_id = $1 AND COALESCE(user_id, id) = $2", who),
             Statement("DELETE FROM users WHERE org_id = $1 AND id = $2", who),
+            Statement("DELETE FROM rate_buckets WHERE id = $1", (of_user(*who),)),
         ]
     )
     return removed
@@ -144,6 +148,10 @@ async def erase_org(backend: Backend, org_id: str, progress: Callable[[Removed],
         [
             Statement(f"DELETE FROM orgs WHERE id = $1 AND {idle}", (org_id,)),
             *(Statement(f"DELETE FROM {table} WHERE org_id = $1 AND {gone}", (org_id,)) for table in ORG_TABLES),
+            Statement(
+                f"DELETE FROM rate_buckets WHERE (id = $2 OR RIGHT(id, LENGTH($3)) = $3) AND {gone}",
+                (org_id, of_org(org_id), f" of {of_org(org_id)}"),  # its own, and those of its users
+            ),
         ]
     )
     await _refuse_running(backend, org_id, None, f"org {org_id!r}")

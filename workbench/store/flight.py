@@ -28,7 +28,7 @@ from workbench.store.faults import not_answering
 from workbench.store.packing import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from workbench.store.backend import Row, Statement
@@ -77,6 +77,8 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
         self._last: dict[str, int] = {}
         self._arriving = threading.Lock()
         self._queries: dict[str, Query] = {}
+        self._reading: set[Generator[Any]] = set()
+        """Tables that clients are reading."""
         self._to_stop: deque[str] = deque(maxlen=100)
         """What clients asked to stop lately; that may arrive before the query does."""
         if places.UNIX:
@@ -98,7 +100,7 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
             kind, *rest = unpack(ticket.ticket)
             if kind == "arrow":
                 pieces = self._pieces(*rest)
-                return flight.GeneratorStream(next(pieces), pieces)
+                return flight.GeneratorStream(next(pieces), self._sent(pieces))
             return flight.RecordBatchStream(self._read_only(*rest))
 
     def close(self) -> None:
@@ -109,6 +111,9 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
         ending = threading.Thread(target=self.shutdown, name="workbench-store-farewell", daemon=True)
         ending.start()
         ending.join(LAST_STREAMS)
+        for pieces in list(self._reading):
+            with contextlib.suppress(ValueError):  # it is just being read on, and ends by itself
+                pieces.close()
         for path in (self.place.socket, self.place.address):
             path.unlink(missing_ok=True)
 
@@ -148,14 +153,22 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
             written = self.file.begin_write(statements)
         written.result()
 
-    def _pieces(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
+    def _sent(self, pieces: Generator[Any]) -> Iterator[Any]:
+        """Batches as a client takes them. It may never take the next, and then they are let go of in the middle."""
+        self._reading.add(pieces)
+        try:
+            for batch in pieces:
+                yield batch
+                if self._closing:
+                    raise _gone()
+        finally:
+            self._reading.discard(pieces)
+
+    def _pieces(self, sql: str, parameters: Sequence[Any]) -> Generator[Any]:
         """The schema, then the batches."""
         with self._errors_cross(), self.file.reader(sql, parameters) as reader:
             yield reader.schema
-            for batch in reader:
-                if self._closing:
-                    raise _gone()
-                yield batch
+            yield from reader
 
     def _read_only(self, id: str, sql: str, seconds: float) -> pa.Table:
         query = self._queries[id] = Query(sql, seconds)

@@ -26,7 +26,8 @@ FOLDER = Path("/tmp")
 def program() -> str:
     """What this process is called in the errors of others."""
     name = sys.argv[0] if sys.argv else ""
-    return sys.executable if name in ("", "-c", "-m") else name
+    name = sys.executable if name in ("", "-c", "-m") else name
+    return os.fsencode(name).decode(errors="replace")  # names of files are bytes, and need be no text
 
 
 class Place(NamedTuple):
@@ -84,7 +85,11 @@ class Lock:
         self._descriptor = -1
 
     def take(self) -> bool:
-        """Whether nobody else holds it; then it is held until released, or until this process ends."""
+        """Whether nobody else holds it; then it is held until released, or until this process ends.
+
+        Raises:
+            OSError: its file cannot be made or written.
+        """
         if fcntl is None:
             return True
         descriptor = os.open(self._place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -92,11 +97,13 @@ class Lock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino != self._place.lock.stat().st_ino:
                 raise FileNotFoundError  # whoever held it removed it just now: the next one takes another file
-        except (BlockingIOError, FileNotFoundError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} {program()}".encode())
+        except OSError as error:
             os.close(descriptor)
-            return False
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()} {program()}".encode())
+            if isinstance(error, (BlockingIOError, FileNotFoundError)):
+                return False
+            raise
         self._descriptor = descriptor
         return True
 

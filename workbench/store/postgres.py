@@ -184,7 +184,8 @@ class PostgresBackend:
                 return job()
             except (psycopg.Error, adbc.Error, OSError) as error:
                 if isinstance(error, OSError) and "[libpq]" not in str(error):
-                    raise  # not a connection that was lost while Arrow read from it
+                    # not a connection that was lost while Arrow read from it
+                    raise classified(error, self.path) from None
                 self._own.hang_up()  # in doubt new ones are made
                 # while closing, once more and no longer
                 if not passes(error) or self._ending.is_set() or time.monotonic() > until:
@@ -293,4 +294,6 @@ def _conninfo(url: str, shown: str) -> str:
 
 def _storable(value: Any) -> Any:
     """PostgreSQL keeps no NUL in a text: better the sign for "unreadable" in its place than no reply at all."""
+    if isinstance(value, list):  # a column of many rows
+        return [*map(_storable, value)]
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workbench.errors import StoreError
 from workbench.store.place import program
 
 if TYPE_CHECKING:
@@ -119,5 +118,6 @@ class Heart:
                 return
             try:
                 asyncio.run(self._beat())
-            except StoreError as error:
-                log.warning("The store could not be looked after; it is tried again", extra={"error": error.type})
+            except Exception as error:  # noqa: BLE001  # whatever it is: who beats no more is soon taken for dead
+                kind = getattr(error, "type", type(error).__name__)
+                log.warning("The store could not be looked after; it is tried again", extra={"error": kind})

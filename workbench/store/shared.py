@@ -308,7 +308,11 @@ class SharedFile:
 
     def _own(self) -> Owner:
         lock = Lock(self._place)
-        if not lock.take():
+        try:
+            taken = lock.take()
+        except OSError as error:
+            raise classified(error, str(self._place.lock)) from None
+        if not taken:
             raise _Held(not_answering(self.path, *self._place.holder()), foreign=False)
         try:
             return Owner(self._place, lock)

@@ -108,5 +108,5 @@ class Standings:
 
 
 def _settle(standing: Standing, hold_id: str, cost: Decimal) -> None:
-    standing.holds.pop(hold_id, None)
-    standing.spent_usd += cost
+    if standing.holds.pop(hold_id, None) is not None:  # else it is written already, and counted
+        standing.spent_usd += cost
