@@ -251,12 +251,14 @@ IN_NOTEBOOK = {"widget_manager": {"context": {"model": {"cells": [], "sharedMode
 
 
 def test_python_code_can_be_inserted_and_no_other(page: Page) -> None:
-    languages = ["python", "Python3", "py", "ipython", "", "sql", "bash", "pycon", "pythonic"]
+    python = ["python", "Python3", "py", "ipython", "", "python,ignore", 'python title="a"', "python:a.py", "{python}"]
+    others = ["sql", "bash", "pycon", "pythonic", "rust,no_run", "{r}", "r:a.R", "língua", "x" * 25, "=html"]
+    languages = [*python, *others]
     text = "\n\n".join(f"```{language}\ncode of {language}\n```" for language in languages)
     snap = {"messages": [{"message_id": "m", "role": "assistant", "status": "complete", "text": text}]}
     show(page, snap=snap, **IN_NOTEBOOK)
     heads = page.locator(".wb-code-head:has(.wb-insert) .wb-code-lang").all_text_contents()
-    assert heads == ["python", "Python3", "py", "ipython", "text"]
+    assert heads == ["python", "Python3", "py", "ipython", "text", *["python"] * 4]
     assert page.get_by_role("button", name="Copy").count() == len(languages) + 1  # and the whole reply
 
     one_message(page, text)  # where no notebook can be reached
