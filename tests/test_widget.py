@@ -595,6 +595,26 @@ def test_a_turn_that_fails_before_its_first_token_is_shown_with_its_error(upstre
     assert "start" not in page.kinds()
 
 
+def test_a_question_that_never_began_is_given_back_although_others_asked_meanwhile(
+    slow_model: threading.Event, upstream: ScriptedUpstream
+) -> None:
+    chat = Chat(model="local")
+    page = page_of(chat)
+    c = page.ask("send", text="hi")
+    page.next("status")
+    upstream.script(reply("Hello"))
+    chat.ask("from a cell", model="claude-sonnet-5-5", show=False)
+    page.ask("hello", have={})
+    snap = page.next("snap", asked={"c": c, "text": "hi", "retry_of": None})
+    slow_model.set()
+    page.next("err", c=c)
+    mark = len(page.said)
+    page.ask("hello", have={})
+
+    assert [m["text"] for m in snap["messages"]] == ["from a cell", "Hello"]
+    assert [m["error"] for m in page.next("snap", mark)["messages"]] == [None, None]
+
+
 def test_retry_asks_the_same_question_and_shows_only_the_new_reply(upstream: ScriptedUpstream) -> None:
     upstream.script(fault("overloaded", after=1), fault("overloaded", after=1), reply("Fine now"))
     page = page_of()

@@ -85,7 +85,8 @@ class Asked:
     text: str | None
     """None: the question of the reply ``retry_of``."""
     retry_of: str | None = None
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    message_id: str = field(default_factory=new_id)
+    """That of its reply: whether anything of the turn is in the store, others asking in the chat or not."""
     attached: list[Block] = field(default_factory=list)
     task: asyncio.Task[Any] | None = None
     question_id: str | None = None
@@ -311,7 +312,9 @@ class LiveChat:
         question = await self._question(asked)
         await self._prepare(asked)
         loop = asyncio.get_running_loop()
-        async with self._engine.turn(self._caller, self._info, question, attached=asked.attached) as turn:
+        async with self._engine.turn(
+            self._caller, self._info, question, message_id=asked.message_id, attached=asked.attached
+        ) as turn:
             asked.turn = turn
             asked.batches = batches = Batches(turn.id, self.say, loop)
             self._changes += 1
@@ -370,12 +373,12 @@ class LiveChat:
         messages = await self._messages()
         details = STOPPED if error is None else failure(error)
         self._clear()
-        if not messages or messages[-1].created_at < asked.at:
+        if all(message.id != asked.message_id for message in messages):
             asked.refusal = details
             self.say(err_message(details, c=asked.c))
             return
         if error is not None:
-            self._failures[messages[-1].id] = details
+            self._failures[asked.message_id] = details
         self.say(await self.snap())
 
     def _clear(self) -> None:
@@ -554,8 +557,9 @@ class LiveChat:
                 "seq": asked.batches.seq,
                 "text": asked.batches.text,
             }
-        elif asked is not None:  # its question may be in the store already, but on screen it begins with `start`
-            messages = [message for message in messages if message.created_at < asked.at]
+        elif asked is not None:  # it may be in the store already, but on screen it begins with `start`
+            at = next((n for n, message in enumerate(messages) if message.id == asked.message_id), None)
+            messages = messages if at is None else [*messages[: at - 1], *messages[at + 1 :]]
         messages = shown(messages)
         kept = last(messages, SNAP_CHARACTERS, SNAP_MESSAGES)
         return {
