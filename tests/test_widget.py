@@ -985,6 +985,32 @@ def test_a_view_that_can_write_is_told_what_to_and_nothing_is_displayed_anew(she
     assert updates(shell) == []
 
 
+def test_an_older_text_of_a_chat_is_never_told_after_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of()
+    begun, made = threading.Event(), threading.Event()
+
+    def slow_at_first(messages: Any, used: Any) -> dict[str, str]:
+        if not messages:
+            begun.set()
+            made.wait(SECONDS)
+        return transcript.bundle(messages, used)
+
+    monkeypatch.setattr(live, "bundle", slow_at_first)
+    first = page.ask("transcript")
+    assert begun.wait(SECONDS)
+    page.turn()
+    second = page.ask("transcript")
+    for _ in range(5):  # time in which the second one could be answered
+        mark = len(page.said)
+        page.ask("hello", have={})
+        page.next("snap", mark)
+    made.set()
+    page.next("transcript", c=first)
+    page.next("transcript", c=second)
+
+    assert [m["c"] for m in page.said if m["t"] == "transcript"] == [first, second]
+
+
 def test_a_view_that_cannot_write_has_python_display_each_state_once(shell: InteractiveShell) -> None:
     widget = ChatWidget()
     shell.user_ns["widget"] = widget

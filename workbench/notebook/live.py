@@ -137,6 +137,7 @@ class LiveChat:
         self._changes = 0
         self._model_ready = False
         self._context = Context(engine, caller, info, self._past)
+        self._writing_down = asyncio.Lock()
 
     @classmethod
     def of(cls, chat: Chat, engine: Engine) -> LiveChat:
@@ -247,7 +248,8 @@ class LiveChat:
                 case Attach(c=c, name=name):
                     listener.say(await self._context.attach(c, name))
                 case Transcript(c=c, display=display):
-                    listener.write_down(c, await self.transcript(), display)
+                    async with self._writing_down:  # else an older text, slower to make, could be the last one
+                        listener.write_down(c, await self.transcript(), display)
                 case command:
                     await desk.do(self, listener, command)
         except WorkbenchError as error:
