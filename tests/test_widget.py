@@ -836,6 +836,21 @@ def test_closing_the_last_widget_stops_its_turn_and_records_it(upstream: Scripte
     assert [m.status for m in Chat.open(chat.id).messages] == ["complete", "interrupted"]
 
 
+def test_what_a_box_sends_as_it_is_closed_is_not_asked(upstream: ScriptedUpstream) -> None:
+    chat = Chat()
+    widget = ChatWidget(chat)
+    held = threading.Event()
+    runtime.runtime()._loop.call_soon_threadsafe(held.wait, SECONDS)
+    widget.comm.ask("send", text="hi")
+    widget.close()
+    other = page_of(chat)
+    other.ask("hello", have={})
+    held.set()
+    snap = other.next("snap")
+
+    assert (snap["asked"], snap["messages"], upstream.requests) == (None, [], [])
+
+
 def test_a_turn_that_runs_when_the_kernel_ends_is_recorded(upstream: ScriptedUpstream) -> None:
     upstream.script(reply("one two", pause_after=1))
     chat = Chat()

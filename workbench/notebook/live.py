@@ -184,11 +184,13 @@ class LiveChat:
 
     def join(self, listener: Listener) -> None:
         """Let a widget hear everything from now on."""
-        self._listeners = [*self._listeners, listener]
+        with _lock:  # from any thread, at the same time as others
+            self._listeners = [*self._listeners, listener]
 
     def lose(self, listener: Listener) -> None:
         """Say nothing more to a widget, which shows another chat now and may come back: what is asked here goes on."""
-        self._listeners = [other for other in self._listeners if other is not listener]
+        with _lock:
+            self._listeners = [other for other in self._listeners if other is not listener]
 
     def leave(self, listener: Listener) -> None:
         """Forget a widget. When the last one goes, nobody could stop what is being paid for any more: it is stopped."""
@@ -227,8 +229,10 @@ class LiveChat:
                 case Hello():
                     listener.say(await self.snap())
                 case Send(c=c, text=text, attachments=attachments):
+                    self._refuse_gone(listener)
                     self._ask(Asked(c, text, attached=self._context.blocks(attachments)))
                 case Retry(c=c, message_id=message_id):
+                    self._refuse_gone(listener)
                     self._ask(Asked(c, None, retry_of=message_id))
                 case Again(c=c, message_id=message_id):
                     self._part(listener, Asked(c, None, retry_of=message_id))
@@ -267,6 +271,11 @@ class LiveChat:
         """Raise InvalidRequest while a reply is awaited: a chat has one turn at a time, under the settings it began with."""
         if self._asked is not None:
             raise InvalidRequest("a reply is still being written in this chat; wait for its end, or stop it")
+
+    def _refuse_gone(self, listener: Listener) -> None:
+        """Raise InvalidRequest for a box that was closed or shows another chat by now: there nobody could stop the reply."""
+        if listener not in self._listeners:
+            raise InvalidRequest("this chat is no longer shown here; open it again, then ask")
 
     def _ask(self, asked: Asked) -> None:
         self.refuse_busy()
@@ -392,6 +401,7 @@ class LiveChat:
 
     def _part(self, listener: Listener, asked: Asked) -> None:
         """Ask in a branch, which is shown once its turn has begun; if it never does, there is no branch."""
+        self._refuse_gone(listener)
         self.refuse_busy()
         self._asked = asked
         asked.task = task = asyncio.create_task(self._branch(asked))
