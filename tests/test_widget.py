@@ -761,6 +761,20 @@ def test_an_error_nobody_foresaw_is_answered_and_logged(
     assert "A turn of the chat widget failed" in caplog.text
 
 
+def test_a_turn_whose_end_cannot_be_told_ends_on_screen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    page = page_of()
+    monkeypatch.setattr(live.LiveChat, "_cost", broken)
+    page.ask("send", text="hi")
+
+    assert page.next("err")["turn"] == page.next("start")["turn"]
+    assert "The end of a turn was not reported" in caplog.text
+
+
 def test_hello_is_answered_when_the_store_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> None:
         raise ZeroDivisionError

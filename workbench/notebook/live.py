@@ -315,7 +315,8 @@ class LiveChat:
             log.exception("The end of a turn was not reported")
             self._clear()
             asked.refusal = failure(error or problem)
-            self.say(err_message(asked.refusal, c=asked.c))
+            turn_id = None if asked.turn is None else asked.turn.id  # else a box would wait for its end
+            self.say(err_message(asked.refusal, turn=turn_id, c=asked.c))
         finally:
             asked.begun.set()
 
