@@ -9,6 +9,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
@@ -17,7 +18,7 @@ from traitlets.config import Config
 
 from tests.faults.upstream import ScriptedUpstream, fault, reply, thinking, words
 from workbench import Chat, ChatWidget, runtime
-from workbench.notebook import live, transcript
+from workbench.notebook import live, transcript, widget
 from workbench.notebook.assets import STATIC
 from workbench.notebook.batches import Batches
 from workbench.store import Store
@@ -1052,6 +1053,23 @@ def test_a_view_that_cannot_write_has_python_display_each_state_once(shell: Inte
 
     shown = [update["data"]["text/plain"] for update in updates(shell)]
     assert [text.count("You: ") for text in shown] == [1, 1, 2, 2]
+
+
+def test_a_page_may_say_its_first_word_while_a_cell_ends(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(WeakSet[ChatWidget]):
+        def __iter__(self) -> Iterator[ChatWidget]:
+            for shown in super().__iter__():
+                shown.comm.ask("hello", have={})  # in another thread, where there are subshells
+                yield shown
+
+    monkeypatch.setattr(widget, "_on_display", Interrupted())
+    shell.user_ns["boxes"] = [ChatWidget(), ChatWidget()]
+    shell.run_cell("display(*boxes)")
+
+    assert "Traceback" not in capsys.readouterr().out
+    assert updates(shell) == []
 
 
 def test_without_a_page_what_is_asked_in_cells_is_displayed_after_each(shell: InteractiveShell) -> None:
