@@ -728,6 +728,22 @@ def test_no_ack_means_a_busy_kernel_then_a_lost_one(open_page: Callable[..., Pag
     assert page.evaluate("document.activeElement.className") == "wb-input"
 
 
+def test_an_edit_that_was_delivered_after_all_gives_the_draft_back(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    stop_the_clock(page)
+    question = {"message_id": "u1", "role": "user", "status": "complete", "text": "one?"}
+    page.evaluate("(messages) => { wb.show({ snap: { messages }, autoAck: false }) }", [question])
+    page.clock.run_for(50)
+    page.fill(".wb-input", "a draft")
+    page.click(".wb-edit")
+    page.press(".wb-input", "Enter")
+    page.clock.run_for(2100)
+    assert (visible(page, ".wb-editing"), page.input_value(".wb-input")) == (True, "one?")
+    page.evaluate("() => model.receive({ t: 'ack', c: model.of('edit')[0].c })")
+    page.clock.run_for(50)
+    assert (visible(page, ".wb-editing"), page.input_value(".wb-input")) == (False, "a draft")
+
+
 def test_a_draft_is_kept_while_not_connected(open_page: Callable[..., Page]) -> None:
     page = open_page()
     stop_the_clock(page)
