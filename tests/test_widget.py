@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from tests.faults.upstream import ScriptedUpstream, fault, reply, thinking, words
 from workbench import Chat, ChatWidget, runtime
+from workbench.errors import StoreError
 from workbench.notebook import live, transcript, widget
 from workbench.notebook.assets import STATIC
 from workbench.notebook.batches import Batches
@@ -774,6 +775,25 @@ def test_a_turn_whose_end_cannot_be_told_ends_on_screen(
 
     assert page.next("err")["turn"] == page.next("start")["turn"]
     assert "The end of a turn was not reported" in caplog.text
+
+
+def test_a_reply_that_is_saved_with_the_next_turn_is_shown_as_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, failures = Store.record, [StoreError("the disk is full")]
+
+    async def recording(self: Store, turn: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await record(self, turn)
+
+    monkeypatch.setattr(Store, "record", recording)
+    page = page_of()
+    page.ask("send", text="hi")
+    assert page.next("err")["turn"] == page.next("start")["turn"]
+    mark = len(page.said)
+    page.ask("send", text="again")
+    reply = page.next("snap", mark)["messages"][1]
+
+    assert (reply["status"], reply["error"]) == ("complete", None)
 
 
 def test_hello_is_answered_when_the_store_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -631,10 +631,12 @@ class LiveChat:
     # What others add ------------------------------------------------------------------------------------------------
 
     def recorded(self, turn: LiveTurn) -> None:
-        """Show a turn that did not come from here, such as one of ``chat.ask()`` in a cell."""
-        if turn.chat.id == self._info.id:
-            self._context.forget()
-        if turn.chat.id == self._info.id and turn.caller is not self._caller:
+        """Show a turn that did not come from here, as one of ``chat.ask()`` in a cell, or that is saved after its end."""
+        if turn.chat.id != self._info.id:
+            return
+        self._context.forget()
+        late = self._failures.pop(turn.message_id, None) is not None
+        if late or turn.caller is not self._caller:
             self._begin(self._refresh())
 
     async def refresh(self) -> None:
