@@ -509,7 +509,8 @@ class LiveChat:
             return []
         return await self._engine.store.messages(self._caller, self._info.id)
 
-    async def _replies(self) -> dict[str, Reply]:
+    async def used(self) -> dict[str, Reply]:
+        """Return what each reply used and cost, by its id; of a branch those too that it shares."""
         store, here = self._engine.store, self._info
         rows = (await store.chat_usage(self._caller, here.id)).to_pylist()
         if here.forked_from is not None:
@@ -520,7 +521,7 @@ class LiveChat:
         return await given(self._engine.store.backend, self._caller, self._info.id) if self._info.stored else {}
 
     async def _past(self) -> Past:
-        messages, used = await self._messages(), await self._replies()
+        messages, used = await self._messages(), await self.used()
         return Past(asyncio.get_running_loop().time(), messages, list(used.values()))
 
     async def _standing(self, reply: Reply | None) -> Json:
@@ -545,7 +546,7 @@ class LiveChat:
         """Return everything a view needs."""
         while True:
             changes = self._changes
-            messages, used, cost = await self._messages(), await self._replies(), await self._cost()
+            messages, used, cost = await self._messages(), await self.used(), await self._cost()
             latest = next((used[m.id] for m in reversed(messages) if m.id in used), None)
             standing, model = await self._standing(latest), await self._model()
             branches, rated = await self.choices(shown(messages)), await self._feedback()
@@ -591,7 +592,7 @@ class LiveChat:
 
     async def transcript(self) -> dict[str, str]:
         """Return what was said as text, by its MIME type; nothing of a chat that has not begun."""
-        messages, used = shown(await self._messages()), await self._replies()
+        messages, used = shown(await self._messages()), await self.used()
         return await asyncio.to_thread(bundle, messages, used)  # long ones take 0.1 s, and replies go on meanwhile
 
     async def _older(self, before: str) -> Json:
@@ -599,7 +600,7 @@ class LiveChat:
         at = next((n for n, message in enumerate(messages) if message.id == before), None)
         if at is None:  # what the view shows is no longer there
             return await self.snap()
-        used, branches, rated = await self._replies(), await self.choices(messages), await self._feedback()
+        used, branches, rated = await self.used(), await self.choices(messages), await self._feedback()
         kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
         entries = [self._entry(message, used, branches, rated) for message in kept]
         return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
