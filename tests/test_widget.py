@@ -9,6 +9,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
@@ -17,7 +18,8 @@ from traitlets.config import Config
 
 from tests.faults.upstream import ScriptedUpstream, fault, reply, thinking, words
 from workbench import Chat, ChatWidget, runtime
-from workbench.notebook import live, transcript
+from workbench.errors import StoreError
+from workbench.notebook import live, transcript, widget
 from workbench.notebook.assets import STATIC
 from workbench.notebook.batches import Batches
 from workbench.store import Store
@@ -595,6 +597,26 @@ def test_a_turn_that_fails_before_its_first_token_is_shown_with_its_error(upstre
     assert "start" not in page.kinds()
 
 
+def test_a_question_that_never_began_is_given_back_although_others_asked_meanwhile(
+    slow_model: threading.Event, upstream: ScriptedUpstream
+) -> None:
+    chat = Chat(model="local")
+    page = page_of(chat)
+    c = page.ask("send", text="hi")
+    page.next("status")
+    upstream.script(reply("Hello"))
+    chat.ask("from a cell", model="claude-sonnet-5-5", show=False)
+    page.ask("hello", have={})
+    snap = page.next("snap", asked={"c": c, "text": "hi", "retry_of": None})
+    slow_model.set()
+    page.next("err", c=c)
+    mark = len(page.said)
+    page.ask("hello", have={})
+
+    assert [m["text"] for m in snap["messages"]] == ["from a cell", "Hello"]
+    assert [m["error"] for m in page.next("snap", mark)["messages"]] == [None, None]
+
+
 def test_retry_asks_the_same_question_and_shows_only_the_new_reply(upstream: ScriptedUpstream) -> None:
     upstream.script(fault("overloaded", after=1), fault("overloaded", after=1), reply("Fine now"))
     page = page_of()
@@ -741,6 +763,39 @@ def test_an_error_nobody_foresaw_is_answered_and_logged(
     assert "A turn of the chat widget failed" in caplog.text
 
 
+def test_a_turn_whose_end_cannot_be_told_ends_on_screen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    page = page_of()
+    monkeypatch.setattr(live.LiveChat, "_cost", broken)
+    page.ask("send", text="hi")
+
+    assert page.next("err")["turn"] == page.next("start")["turn"]
+    assert "The end of a turn was not reported" in caplog.text
+
+
+def test_a_reply_that_is_saved_with_the_next_turn_is_shown_as_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, failures = Store.record, [StoreError("the disk is full")]
+
+    async def recording(self: Store, turn: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await record(self, turn)
+
+    monkeypatch.setattr(Store, "record", recording)
+    page = page_of()
+    page.ask("send", text="hi")
+    assert page.next("err")["turn"] == page.next("start")["turn"]
+    mark = len(page.said)
+    page.ask("send", text="again")
+    reply = page.next("snap", mark)["messages"][1]
+
+    assert (reply["status"], reply["error"]) == ("complete", None)
+
+
 def test_hello_is_answered_when_the_store_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> None:
         raise ZeroDivisionError
@@ -814,6 +869,21 @@ def test_closing_the_last_widget_stops_its_turn_and_records_it(upstream: Scripte
     runtime.close()
 
     assert [m.status for m in Chat.open(chat.id).messages] == ["complete", "interrupted"]
+
+
+def test_what_a_box_sends_as_it_is_closed_is_not_asked(upstream: ScriptedUpstream) -> None:
+    chat = Chat()
+    widget = ChatWidget(chat)
+    held = threading.Event()
+    runtime.runtime()._loop.call_soon_threadsafe(held.wait, SECONDS)
+    widget.comm.ask("send", text="hi")
+    widget.close()
+    other = page_of(chat)
+    other.ask("hello", have={})
+    held.set()
+    snap = other.next("snap")
+
+    assert (snap["asked"], snap["messages"], upstream.requests) == (None, [], [])
 
 
 def test_a_turn_that_runs_when_the_kernel_ends_is_recorded(upstream: ScriptedUpstream) -> None:
@@ -965,6 +1035,32 @@ def test_a_view_that_can_write_is_told_what_to_and_nothing_is_displayed_anew(she
     assert updates(shell) == []
 
 
+def test_an_older_text_of_a_chat_is_never_told_after_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of()
+    begun, made = threading.Event(), threading.Event()
+
+    def slow_at_first(messages: Any, used: Any) -> dict[str, str]:
+        if not messages:
+            begun.set()
+            made.wait(SECONDS)
+        return transcript.bundle(messages, used)
+
+    monkeypatch.setattr(live, "bundle", slow_at_first)
+    first = page.ask("transcript")
+    assert begun.wait(SECONDS)
+    page.turn()
+    second = page.ask("transcript")
+    for _ in range(5):  # time in which the second one could be answered
+        mark = len(page.said)
+        page.ask("hello", have={})
+        page.next("snap", mark)
+    made.set()
+    page.next("transcript", c=first)
+    page.next("transcript", c=second)
+
+    assert [m["c"] for m in page.said if m["t"] == "transcript"] == [first, second]
+
+
 def test_a_view_that_cannot_write_has_python_display_each_state_once(shell: InteractiveShell) -> None:
     widget = ChatWidget()
     shell.user_ns["widget"] = widget
@@ -977,6 +1073,23 @@ def test_a_view_that_cannot_write_has_python_display_each_state_once(shell: Inte
 
     shown = [update["data"]["text/plain"] for update in updates(shell)]
     assert [text.count("You: ") for text in shown] == [1, 1, 2, 2]
+
+
+def test_a_page_may_say_its_first_word_while_a_cell_ends(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(WeakSet[ChatWidget]):
+        def __iter__(self) -> Iterator[ChatWidget]:
+            for shown in super().__iter__():
+                shown.comm.ask("hello", have={})  # in another thread, where there are subshells
+                yield shown
+
+    monkeypatch.setattr(widget, "_on_display", Interrupted())
+    shell.user_ns["boxes"] = [ChatWidget(), ChatWidget()]
+    shell.run_cell("display(*boxes)")
+
+    assert "Traceback" not in capsys.readouterr().out
+    assert updates(shell) == []
 
 
 def test_without_a_page_what_is_asked_in_cells_is_displayed_after_each(shell: InteractiveShell) -> None:

@@ -152,7 +152,9 @@ def test_replies_that_branches_share_have_their_footers_and_counts_in_each(upstr
     branch = do(page, "edit", message_id=first["messages"][4]["message_id"], text="III?")
     again = do(page, "again", message_id=branch["messages"][3]["message_id"])
     footers = [entry["footer"] for entry in first["messages"]]
+    exported = page.next("file", c=page.ask("export", kind="markdown"))["text"]
 
+    assert exported.count(" out tokens · ") == 2
     assert all(footers[1::2])
     assert [entry["footer"] for entry in branch["messages"]][:4] == footers[:4]
     assert [entry["footer"] for entry in again["messages"]][:2] == footers[:2]

@@ -241,6 +241,18 @@ def test_a_picture_is_shown_before_it_is_sent_and_goes_after_its_name(
     assert page.next("snap")["messages"][0]["attachments"] == ["shot: picture of 30 × 20 pixels"]
 
 
+def test_where_nobody_can_answer_a_variable_is_attached_at_an_unknown_price(
+    variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CLAUDE_MODEL", "claude-sonnet-5-5")
+    variables["conf"] = {"a": 1}
+    seen = attached(page_of(), "conf")
+
+    assert (seen["kind"], seen["cost_usd"]) == ("dict", None)
+
+
 def test_asking_again_sends_what_was_attached_again(
     upstream: ScriptedUpstream,  # noqa: F811
     variables: dict[str, Any],

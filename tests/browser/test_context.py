@@ -255,6 +255,24 @@ def test_a_variable_is_chosen_with_the_keyboard_shown_with_its_price_and_sent(pa
     assert not page.locator(".wb-chips").is_visible()
 
 
+def test_what_goes_wrong_with_variables_is_said_and_keeps_nobody_from_sending(page: Page) -> None:  # noqa: F811
+    show(page)
+    page.locator(".wb-input").press_sequentially("why? @d")
+    wrong = {"turn": None, "error": "Chat failed", "message": "no such luck", "type": "x", "retryable": True}
+    asked = last(page, "variables")["c"]
+    receive(page, t="err", c=asked, **wrong)
+    assert page.locator(".wb-options-note").inner_text() == "no such luck"
+    receive(page, t="variables", c=asked, items=VARIABLES)
+    page.keyboard.press("Enter")
+    receive(page, t="err", c=last(page, "attach")["c"], **wrong)
+    assert page.locator(".wb-chip").inner_text().startswith("not attached: no such luck")
+    page.keyboard.press("Enter")
+    settle(page)
+
+    (message,) = sent(page, "send")
+    assert (message["text"], message.get("attachments")) == ("why? df", None)
+
+
 def test_a_chip_opens_to_what_is_sent_and_can_be_removed(page: Page) -> None:  # noqa: F811
     show(page)
     attach(page)

@@ -146,6 +146,24 @@ def test_it_is_asked_for_once_and_only_when_there_is_a_formula(browser: Browser)
         page.context.close()
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_it_is_asked_for_by_a_view_that_is_there(asked: bool, browser: Browser) -> None:
+    page = new_page(browser, {})
+    try:
+        show(page)
+        page.evaluate("window.stays = model")
+        one_message(page, "$x$" if asked else "no formula")  # nobody answers
+        page.evaluate("(math) => { window.assets = { 'math.js': math } }", (STATIC / "math.js").read_text())
+        page.evaluate("() => { model.close(); model.el.remove() }")
+        message = {"message_id": "m", "role": "assistant", "status": "complete", "text": "$z$"}
+        page.evaluate("(messages) => stays.receive({ ...wb.SNAP, messages })", [message])
+
+        page.locator(".wb-math", has_text="z").wait_for()
+        assert page.failures == []
+    finally:
+        page.context.close()
+
+
 # --- Hostile TeX ------------------------------------------------------------------------------------------------
 
 HOSTILE = {

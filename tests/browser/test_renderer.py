@@ -251,12 +251,14 @@ IN_NOTEBOOK = {"widget_manager": {"context": {"model": {"cells": [], "sharedMode
 
 
 def test_python_code_can_be_inserted_and_no_other(page: Page) -> None:
-    languages = ["python", "Python3", "py", "ipython", "", "sql", "bash", "pycon", "pythonic"]
+    python = ["python", "Python3", "py", "ipython", "", "python,ignore", 'python title="a"', "python:a.py", "{python}"]
+    others = ["sql", "bash", "pycon", "pythonic", "rust,no_run", "{r}", "r:a.R", "língua", "x" * 25, "=html"]
+    languages = [*python, *others]
     text = "\n\n".join(f"```{language}\ncode of {language}\n```" for language in languages)
     snap = {"messages": [{"message_id": "m", "role": "assistant", "status": "complete", "text": text}]}
     show(page, snap=snap, **IN_NOTEBOOK)
     heads = page.locator(".wb-code-head:has(.wb-insert) .wb-code-lang").all_text_contents()
-    assert heads == ["python", "Python3", "py", "ipython", "text"]
+    assert heads == ["python", "Python3", "py", "ipython", "text", *["python"] * 4]
     assert page.get_by_role("button", name="Copy").count() == len(languages) + 1  # and the whole reply
 
     one_message(page, text)  # where no notebook can be reached
@@ -724,6 +726,22 @@ def test_no_ack_means_a_busy_kernel_then_a_lost_one(open_page: Callable[..., Pag
     assert page.input_value(".wb-input") == ""  # it was delivered after all
     assert not visible(page, ".wb-notice")
     assert page.evaluate("document.activeElement.className") == "wb-input"
+
+
+def test_an_edit_that_was_delivered_after_all_gives_the_draft_back(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    stop_the_clock(page)
+    question = {"message_id": "u1", "role": "user", "status": "complete", "text": "one?"}
+    page.evaluate("(messages) => { wb.show({ snap: { messages }, autoAck: false }) }", [question])
+    page.clock.run_for(50)
+    page.fill(".wb-input", "a draft")
+    page.click(".wb-edit")
+    page.press(".wb-input", "Enter")
+    page.clock.run_for(2100)
+    assert (visible(page, ".wb-editing"), page.input_value(".wb-input")) == (True, "one?")
+    page.evaluate("() => model.receive({ t: 'ack', c: model.of('edit')[0].c })")
+    page.clock.run_for(50)
+    assert (visible(page, ".wb-editing"), page.input_value(".wb-input")) == (False, "a draft")
 
 
 def test_a_draft_is_kept_while_not_connected(open_page: Callable[..., Page]) -> None:

@@ -135,7 +135,7 @@ def test_what_is_asked_in_another_cell_is_saved_where_its_box_is_and_each_box_ha
 def test_a_page_finds_its_boxes_again_while_the_kernel_runs_and_wherever_their_cells_go(notebook: Notebook) -> None:
     box = show_chat(notebook)
     send(box, "remember me")
-    wait_for_text(notebook, "remember me")
+    wait_for_text(notebook, " out tokens")  # of the whole turn, or it is written after the reload
     save(notebook)
     notebook.save_and_reload()
     box.get_by_text("remember me", exact=True).first.wait_for()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from workbench.attachments import attach, attachable, image_tokens
-from workbench.errors import InvalidRequest
+from workbench.errors import InvalidRequest, WorkbenchError
 from workbench.estimates import text_tokens
 from workbench.ids import new_id
 from workbench.notebook.messages import amount
@@ -144,7 +144,10 @@ class Context:
             raise InvalidRequest("an attachment is no longer there; remove it and attach it again") from None
 
     async def _price(self, tokens: int) -> Decimal | None:
-        model = await self._engine.model_of(self._caller, self._chat)
+        try:
+            model = await self._engine.model_of(self._caller, self._chat)
+        except WorkbenchError:
+            return None  # nobody can answer: the first question is told why
         return cost_and_source(model, Usage(uncached_input_tokens=tokens), datetime.now(UTC))[0]
 
     async def _looked(self, look: Callable[[], T]) -> T:

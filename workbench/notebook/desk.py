@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequest, ModelRetired, TurnRunning, WorkbenchError
-from workbench.exports import as_markdown, as_notebook, file_name, replies, shown
+from workbench.exports import as_markdown, as_notebook, file_name, shown
 from workbench.models import refuse_retired
 from workbench.notebook import picker
 from workbench.notebook.messages import (
@@ -204,9 +204,7 @@ async def _rate(live: LiveChat, command: Feedback) -> None:
 
 async def _file(live: LiveChat, kind: str) -> Json:
     info = live.info
-    store = live.engine.store
-    messages = shown(await store.messages(live.caller, info.id))
-    used = replies(info.id, (await store.chat_usage(live.caller, info.id)).to_pylist())
+    messages, used = shown(await live.engine.store.messages(live.caller, info.id)), await live.used()
     if kind == "markdown":
         return {"name": file_name(info, "md"), "type": "text/markdown", "text": as_markdown(info, messages, used)}
     text = json.dumps(as_notebook(info, messages, used), ensure_ascii=False, indent=1)

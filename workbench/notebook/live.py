@@ -85,7 +85,8 @@ class Asked:
     text: str | None
     """None: the question of the reply ``retry_of``."""
     retry_of: str | None = None
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    message_id: str = field(default_factory=new_id)
+    """That of its reply: whether anything of the turn is in the store, others asking in the chat or not."""
     attached: list[Block] = field(default_factory=list)
     task: asyncio.Task[Any] | None = None
     question_id: str | None = None
@@ -136,6 +137,7 @@ class LiveChat:
         self._changes = 0
         self._model_ready = False
         self._context = Context(engine, caller, info, self._past)
+        self._writing_down = asyncio.Lock()
 
     @classmethod
     def of(cls, chat: Chat, engine: Engine) -> LiveChat:
@@ -182,11 +184,13 @@ class LiveChat:
 
     def join(self, listener: Listener) -> None:
         """Let a widget hear everything from now on."""
-        self._listeners = [*self._listeners, listener]
+        with _lock:  # from any thread, at the same time as others
+            self._listeners = [*self._listeners, listener]
 
     def lose(self, listener: Listener) -> None:
         """Say nothing more to a widget, which shows another chat now and may come back: what is asked here goes on."""
-        self._listeners = [other for other in self._listeners if other is not listener]
+        with _lock:
+            self._listeners = [other for other in self._listeners if other is not listener]
 
     def leave(self, listener: Listener) -> None:
         """Forget a widget. When the last one goes, nobody could stop what is being paid for any more: it is stopped."""
@@ -225,8 +229,10 @@ class LiveChat:
                 case Hello():
                     listener.say(await self.snap())
                 case Send(c=c, text=text, attachments=attachments):
+                    self._refuse_gone(listener)
                     self._ask(Asked(c, text, attached=self._context.blocks(attachments)))
                 case Retry(c=c, message_id=message_id):
+                    self._refuse_gone(listener)
                     self._ask(Asked(c, None, retry_of=message_id))
                 case Again(c=c, message_id=message_id):
                     self._part(listener, Asked(c, None, retry_of=message_id))
@@ -246,7 +252,8 @@ class LiveChat:
                 case Attach(c=c, name=name):
                     listener.say(await self._context.attach(c, name))
                 case Transcript(c=c, display=display):
-                    listener.write_down(c, await self.transcript(), display)
+                    async with self._writing_down:  # else an older text, slower to make, could be the last one
+                        listener.write_down(c, await self.transcript(), display)
                 case command:
                     await desk.do(self, listener, command)
         except WorkbenchError as error:
@@ -264,6 +271,11 @@ class LiveChat:
         """Raise InvalidRequest while a reply is awaited: a chat has one turn at a time, under the settings it began with."""
         if self._asked is not None:
             raise InvalidRequest("a reply is still being written in this chat; wait for its end, or stop it")
+
+    def _refuse_gone(self, listener: Listener) -> None:
+        """Raise InvalidRequest for a box that was closed or shows another chat by now: there nobody could stop the reply."""
+        if listener not in self._listeners:
+            raise InvalidRequest("this chat is no longer shown here; open it again, then ask")
 
     def _ask(self, asked: Asked) -> None:
         self.refuse_busy()
@@ -303,7 +315,8 @@ class LiveChat:
             log.exception("The end of a turn was not reported")
             self._clear()
             asked.refusal = failure(error or problem)
-            self.say(err_message(asked.refusal, c=asked.c))
+            turn_id = None if asked.turn is None else asked.turn.id  # else a box would wait for its end
+            self.say(err_message(asked.refusal, turn=turn_id, c=asked.c))
         finally:
             asked.begun.set()
 
@@ -311,7 +324,9 @@ class LiveChat:
         question = await self._question(asked)
         await self._prepare(asked)
         loop = asyncio.get_running_loop()
-        async with self._engine.turn(self._caller, self._info, question, attached=asked.attached) as turn:
+        async with self._engine.turn(
+            self._caller, self._info, question, message_id=asked.message_id, attached=asked.attached
+        ) as turn:
             asked.turn = turn
             asked.batches = batches = Batches(turn.id, self.say, loop)
             self._changes += 1
@@ -370,12 +385,12 @@ class LiveChat:
         messages = await self._messages()
         details = STOPPED if error is None else failure(error)
         self._clear()
-        if not messages or messages[-1].created_at < asked.at:
+        if all(message.id != asked.message_id for message in messages):
             asked.refusal = details
             self.say(err_message(details, c=asked.c))
             return
         if error is not None:
-            self._failures[messages[-1].id] = details
+            self._failures[asked.message_id] = details
         self.say(await self.snap())
 
     def _clear(self) -> None:
@@ -387,6 +402,7 @@ class LiveChat:
 
     def _part(self, listener: Listener, asked: Asked) -> None:
         """Ask in a branch, which is shown once its turn has begun; if it never does, there is no branch."""
+        self._refuse_gone(listener)
         self.refuse_busy()
         self._asked = asked
         asked.task = task = asyncio.create_task(self._branch(asked))
@@ -493,7 +509,8 @@ class LiveChat:
             return []
         return await self._engine.store.messages(self._caller, self._info.id)
 
-    async def _replies(self) -> dict[str, Reply]:
+    async def used(self) -> dict[str, Reply]:
+        """Return what each reply used and cost, by its id; of a branch those too that it shares."""
         store, here = self._engine.store, self._info
         rows = (await store.chat_usage(self._caller, here.id)).to_pylist()
         if here.forked_from is not None:
@@ -504,7 +521,7 @@ class LiveChat:
         return await given(self._engine.store.backend, self._caller, self._info.id) if self._info.stored else {}
 
     async def _past(self) -> Past:
-        messages, used = await self._messages(), await self._replies()
+        messages, used = await self._messages(), await self.used()
         return Past(asyncio.get_running_loop().time(), messages, list(used.values()))
 
     async def _standing(self, reply: Reply | None) -> Json:
@@ -529,7 +546,7 @@ class LiveChat:
         """Return everything a view needs."""
         while True:
             changes = self._changes
-            messages, used, cost = await self._messages(), await self._replies(), await self._cost()
+            messages, used, cost = await self._messages(), await self.used(), await self._cost()
             latest = next((used[m.id] for m in reversed(messages) if m.id in used), None)
             standing, model = await self._standing(latest), await self._model()
             branches, rated = await self.choices(shown(messages)), await self._feedback()
@@ -554,8 +571,9 @@ class LiveChat:
                 "seq": asked.batches.seq,
                 "text": asked.batches.text,
             }
-        elif asked is not None:  # its question may be in the store already, but on screen it begins with `start`
-            messages = [message for message in messages if message.created_at < asked.at]
+        elif asked is not None:  # it may be in the store already, but on screen it begins with `start`
+            at = next((n for n, message in enumerate(messages) if message.id == asked.message_id), None)
+            messages = messages if at is None else [*messages[: at - 1], *messages[at + 1 :]]
         messages = shown(messages)
         kept = last(messages, SNAP_CHARACTERS, SNAP_MESSAGES)
         return {
@@ -574,7 +592,7 @@ class LiveChat:
 
     async def transcript(self) -> dict[str, str]:
         """Return what was said as text, by its MIME type; nothing of a chat that has not begun."""
-        messages, used = shown(await self._messages()), await self._replies()
+        messages, used = shown(await self._messages()), await self.used()
         return await asyncio.to_thread(bundle, messages, used)  # long ones take 0.1 s, and replies go on meanwhile
 
     async def _older(self, before: str) -> Json:
@@ -582,7 +600,7 @@ class LiveChat:
         at = next((n for n, message in enumerate(messages) if message.id == before), None)
         if at is None:  # what the view shows is no longer there
             return await self.snap()
-        used, branches, rated = await self._replies(), await self.choices(messages), await self._feedback()
+        used, branches, rated = await self.used(), await self.choices(messages), await self._feedback()
         kept = last(messages[:at], SNAP_CHARACTERS, OLDER_MESSAGES)
         entries = [self._entry(message, used, branches, rated) for message in kept]
         return {"t": "older", "before": before, "earlier": at - len(kept), "messages": entries}
@@ -614,10 +632,12 @@ class LiveChat:
     # What others add ------------------------------------------------------------------------------------------------
 
     def recorded(self, turn: LiveTurn) -> None:
-        """Show a turn that did not come from here, such as one of ``chat.ask()`` in a cell."""
-        if turn.chat.id == self._info.id:
-            self._context.forget()
-        if turn.chat.id == self._info.id and turn.caller is not self._caller:
+        """Show a turn that did not come from here, as one of ``chat.ask()`` in a cell, or that is saved after its end."""
+        if turn.chat.id != self._info.id:
+            return
+        self._context.forget()
+        late = self._failures.pop(turn.message_id, None) is not None
+        if late or turn.caller is not self._caller:
             self._begin(self._refresh())
 
     async def refresh(self) -> None:

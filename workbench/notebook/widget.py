@@ -62,6 +62,7 @@ class ChatWidget(anywidget.AnyWidget):
         self._displays: list[DisplayHandle] = []
         self._left: list[LiveChat] = []
         self._displayed: dict[str, Any] = {}
+        self._has_view = False
         super().__init__(chat_id=self.chat.id, height=height)
         self._live = LiveChat.of(self.chat, self._runtime.engine)
         self._live.join(self)
@@ -76,7 +77,7 @@ class ChatWidget(anywidget.AnyWidget):
         """Take the box off the page; a reply that only this box shows, or left, is stopped and recorded with what came."""
         for live in (*self._left, self._live):
             live.leave(self)
-        _without_view.discard(self)
+        _on_display.discard(self)
         super().close()
 
     def say(self, message: dict[str, Any], buffers: list[bytes] | None = None) -> None:
@@ -111,7 +112,7 @@ class ChatWidget(anywidget.AnyWidget):
     def _heard(self, _: object, message: object, buffers: object) -> None:
         # in a thread of a kernel's subshell: hand over and return, touch nothing else
         self._context = copy_context()
-        _without_view.discard(self)
+        self._has_view = True
         self._runtime.start(self._live.handle(self, message))
 
     @traitlets.observe("comm")
@@ -134,7 +135,8 @@ class ChatWidget(anywidget.AnyWidget):
     def _ipython_display_(self, **_: Any) -> None:
         self._displayed, _ = self._repr_mimebundle_()
         self._displays.append(display(self._displayed, raw=True, display_id=True))
-        _without_view.add(self)
+        self._has_view = False
+        _on_display.add(self)
         if (shell := get_ipython()) is not None:
             shell.events.register("post_run_cell", _catch_up)
 
@@ -149,13 +151,15 @@ class ChatWidget(anywidget.AnyWidget):
         return f"<ChatWidget of {self.chat!r}>"
 
 
-_without_view: WeakSet[ChatWidget] = WeakSet()
-"""Displayed, and no page has said a word: a notebook is executed without one, as nbconvert and papermill do."""
+_on_display: WeakSet[ChatWidget] = WeakSet()
+"""Those without a view, of which no page has said a word, are executed without one, as nbconvert and papermill do."""
 
 
 def _catch_up(_: object) -> None:
     """After each cell, display anew what was said in chats that no page looks after."""
-    for widget in tuple(_without_view):
+    for widget in tuple(_on_display):
+        if widget._has_view:
+            continue
         try:
             widget._display_anew(widget._runtime.run(widget._live.transcript()))
         except WorkbenchError:  # the cell itself went well

@@ -6,12 +6,12 @@ const loaded = (globalThis.__workbenchAssets ??= new Map());
 export class Assets {
   #wanted = new Map(); // name -> those who wait
 
-  /** Return a promise of the module; `ask` is called if nobody asked yet. */
+  /** Return a promise of the module. `ask` is called each time until it is there: what was asked before may not have been heard. */
   want(name, ask) {
     if (loaded.has(name)) return loaded.get(name);
     const waiting = this.#wanted.get(name) ?? [];
     this.#wanted.set(name, waiting);
-    if (waiting.length === 0) ask();
+    ask();
     return new Promise((resolve) => waiting.push(resolve));
   }
 

@@ -141,7 +141,7 @@ export class LiveChat {
   #load() {
     this.#loading ??= this.#read()
       .then(() => this.#snap())
-      .catch((error) => this.#tell(error))
+      .catch((error) => this.busy || this.#tell(error)) // what is asked meanwhile has an end of its own
       .finally(() => (this.#loading = null));
     return this.#loading;
   }
@@ -221,10 +221,9 @@ export class LiveChat {
       return this.#say({ t: "err", turn: null, c, error: "Not yet", message, type: "busy", retryable: true });
     }
     clearTimeout(this.#watching);
-    const before = new Set(this.#chat?.messages.map(({ message_id }) => message_id));
     const question = text ?? shown(this.#chat.messages).at(-2).content;
     const known = this.#listener.known();
-    this.#asked = { c, text, retryOf, question, before, known, began: null, stopped: false, controller: new AbortController() };
+    this.#asked = { c, text, retryOf, question, before: new Set(), known, began: null, stopped: false, controller: new AbortController() };
     this.#turn(this.#asked);
   }
 
@@ -240,6 +239,7 @@ export class LiveChat {
     let failure = null;
     try {
       if (this.id !== null) this.#chat ??= await this.#api.chat(this.id);
+      for (const { message_id } of this.#chat?.messages ?? []) asked.before.add(message_id);
       const { budgetLeft, events } = await this.#api.ask(asked.question, this.id, this.#wanted, asked.controller.signal);
       this.#budgetLeft = budgetLeft ?? this.#budgetLeft;
       for await (const batch of events) ended = this.#heard(asked, batch) ?? ended;

@@ -34,14 +34,16 @@ class ChatRenderer extends Renderer {
   }
 
   code({ text, lang }) {
-    const language = /^[\w+#.-]{1,24}(?=\s|$)/.exec(lang ?? "")?.[0] ?? "";
-    return `<pre><code data-lang="${escape(language)}">${escape(text.replace(/\n$/, ""))}\n</code></pre>\n`;
+    return `<pre><code data-lang="${escape(languageOf(lang))}">${escape(text.replace(/\n$/, ""))}\n</code></pre>\n`;
   }
 
   checkbox({ checked }) {
     return checked ? "☑ " : "☐ ";
   }
 }
+
+/** The language that a fence names, as "rust" in "rust,no_run" and "{.rust}"; "" if it names none, "text" if none can be told. */
+const languageOf = (info) => (info ? (/^(?:\{\.?)?([\w+#.-]{1,24})(?=[\s,:}]|$)/.exec(info)?.[1] ?? "text") : "");
 
 /** Return the tokens of a source; `links` are the link references defined before it. */
 function lex(source, links = {}) {

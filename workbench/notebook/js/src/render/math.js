@@ -7,19 +7,27 @@ const LONGEST = 2_000; // characters of one formula
 const MOST = 500; // formulas of one reply, and those remembered
 
 let toMathML = null;
-let load = null;
+const loaders = new Set();
+let asked = null; // the loader that was asked last
 const waiting = new Set(); // elements that show TeX for want of it
 const made = new Map(); // formulas are painted again and again while the paragraph around them grows
 
-/** Tell how to load it: `loader` returns a promise of the module. The last one told is asked. */
+/**
+ * Tell how to load it: `loader` returns a promise of the module. The last one told is asked, once. Return what withdraws
+ * it: of a view that is closed nothing comes any more.
+ */
 export function provideMath(loader) {
-  load = loader;
-  if (waiting.size > 0) begin();
+  loaders.add(loader);
+  if (waiting.size > 0) begin(loader);
+  return () => {
+    loaders.delete(loader);
+    if (waiting.size > 0 && asked === loader) begin([...loaders].at(-1));
+  };
 }
 
-async function begin() {
-  const loader = load;
-  load = null; // once
+async function begin(loader) {
+  if (!loader || loader === asked) return;
+  asked = loader;
   try {
     ({ toMathML } = await loader());
   } catch (error) {
@@ -52,7 +60,7 @@ export const tooManyFormulas = (element) => element.querySelectorAll(".wb-math, 
 function wait(code) {
   if (waiting.size > MOST) for (const old of waiting) if (!old.isConnected) waiting.delete(old);
   waiting.add(code);
-  if (load) begin();
+  begin([...loaders].at(-1));
 }
 
 function typeset(code) {

@@ -84,8 +84,11 @@ export class Attachments {
     if (message.t === "variables" && message.c === this.#asked) {
       this.#items = message.items;
       this.#look();
-    } else if (message.t === "attached" && this.#all.some(({ c }) => c === message.c)) {
-      this.set(this.#all.map((each) => (each.c === message.c ? { ...message, t: undefined } : each)));
+    } else if (message.t === "err" && message.c === this.#asked) {
+      setText(this.note, message.message);
+    } else if (this.#all.some(({ c }) => c === message.c)) {
+      const heard = (each) => (message.t === "err" ? { ...each, error: message.message } : { ...message, t: undefined });
+      this.set(this.#all.map((each) => (each.c === message.c ? heard(each) : each)));
     }
   }
 

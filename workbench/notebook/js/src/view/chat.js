@@ -34,6 +34,7 @@ export class ChatView {
   #full = new ContextView();
   #context = null; // null on a page behind which there is no Python
   #insert;
+  #withdraw; // from those who can load what draws formulas
   #keeper = null; // null on a page that is no notebook
   #noteHidden = false;
   #desk = null;
@@ -64,7 +65,7 @@ export class ChatView {
       answered: (message) => (this.#context?.answered(message), this.#keeper?.answered(message)),
       said: () => this.#keeper?.said(),
     });
-    provideMath(() => (assets ? assets("math.js") : this.#session.asset("math.js")));
+    this.#withdraw = provideMath(() => (assets ? assets("math.js") : this.#session.asset("math.js")));
     this.log = new MessageLog({
       onScroll: () => this.#updateJump(),
       onResize: () => this.#resized(),
@@ -139,6 +140,7 @@ export class ChatView {
     this.log.close();
     this.#context?.close();
     this.#keeper?.close();
+    this.#withdraw();
     this.#session.close();
   }
 

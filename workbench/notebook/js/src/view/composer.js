@@ -117,7 +117,9 @@ export class Composer {
 
   /** A text that was put back has been delivered after all. */
   discard(text) {
-    if (this.input.value === text) this.#write("");
+    if (this.input.value !== text) return;
+    if (this.editing) this.cancelEdit();
+    else this.#write("");
   }
 
   /** `question`: the one that is being edited, if it is here. */
