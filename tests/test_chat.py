@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -250,6 +251,19 @@ def test_a_fork_shares_the_first_messages_and_goes_its_own_way(scripted: Scripte
     for at in (0, 1, 5):
         with pytest.raises(wb.InvalidRequest, match=f"one of 2, 4, not {at}"):
             chat.fork(at=at)
+
+
+def test_a_fork_knows_what_the_replies_used_that_it_shares(scripted: ScriptedUpstream) -> None:
+    scripted.script(reply("A", usage=Usage(uncached_input_tokens=5000, output_tokens=42)), reply("B"))
+    chat = wb.Chat()
+    chat.ask("one")
+    fork = chat.fork(at=2)
+    fork.ask("two")
+
+    for exported in (fork.to_markdown(), json.dumps(fork.to_notebook(), ensure_ascii=False)):
+        assert exported.count(" out tokens · ") == 2
+        assert "5,000 in + 42 out tokens" in exported
+    assert chat.fork(at=2).estimate("two").input_tokens == chat.estimate("two").input_tokens > 5000
 
 
 def test_what_cannot_be_asked_leaves_no_trace(scripted: ScriptedUpstream) -> None:

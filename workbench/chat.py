@@ -198,10 +198,8 @@ class Chat:
     async def _estimate(self, message: str, attached: Sequence[Block]) -> Estimate:
         engine = self._runtime.engine
         messages = await engine.store.messages(self._caller, self.id)
-        used = (await engine.store.chat_usage(self._caller, self.id)).to_pylist()
-        return await engine.estimate(
-            self._caller, self._info, messages, list(replies(self.id, used).values()), message, attached
-        )
+        used = replies(self.id, await engine.store.used(self._caller, self._info))
+        return await engine.estimate(self._caller, self._info, messages, list(used.values()), message, attached)
 
     # What was said --------------------------------------------------------------------------------------------------
 
@@ -277,8 +275,7 @@ class Chat:
         return as_notebook(self._info, shown(self.messages), self._replies())
 
     def _replies(self) -> dict[str, Reply]:
-        used = self._runtime.run(self._runtime.engine.store.chat_usage(self._caller, self.id))
-        return replies(self.id, used.to_pylist())
+        return replies(self.id, self._runtime.run(self._runtime.engine.store.used(self._caller, self._info)))
 
     def delete(self) -> None:
         """Delete the chat with its messages; what it cost stays in the ledger, and its forks stay too.

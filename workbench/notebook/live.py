@@ -511,11 +511,7 @@ class LiveChat:
 
     async def used(self) -> dict[str, Reply]:
         """Return what each reply used and cost, by its id; of a branch those too that it shares."""
-        store, here = self._engine.store, self._info
-        rows = (await store.chat_usage(self._caller, here.id)).to_pylist()
-        if here.forked_from is not None:
-            rows += (await store.shared_usage(self._caller, here.id)).to_pylist()
-        return replies(here.id, rows)
+        return replies(self._info.id, await self._engine.store.used(self._caller, self._info))
 
     async def _feedback(self) -> dict[str, Feedback]:
         return await given(self._engine.store.backend, self._caller, self._info.id) if self._info.stored else {}

@@ -312,6 +312,13 @@ class Store:
         """
         return await self.arrow(query("shared_usage"), chat_id, caller.org_id)
 
+    async def used(self, caller: Caller, chat: ChatInfo) -> list[dict[str, Any]]:
+        """Return what each reply that is in a chat used and cost, as rows of ``chat_usage``; of a fork the shared ones too."""
+        rows: list[dict[str, Any]] = (await self.chat_usage(caller, chat.id)).to_pylist()
+        if chat.forked_from is not None:
+            rows += (await self.shared_usage(caller, chat.id)).to_pylist()
+        return rows
+
     async def chat_cost(self, caller: Caller, chat_id: str) -> Decimal | None:
         """Return what a chat has cost in US dollars, None when the price of a call was not known."""
         ((cost, unpriced),) = await self.backend.rows(query("chat_cost"), chat_id, caller.org_id)
