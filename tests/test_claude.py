@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.faults.before import error_answer
-from tests.faults.frames import PING
+from tests.faults.frames import PING, error_frame, plain
 from tests.faults.odd import CITATION, SEARCH_RESULT
-from tests.faults.replies import SIGNATURE
+from tests.faults.replies import SIGNATURE, Break
+from tests.faults.replies import Answer as HttpAnswer
 from tests.faults.upstream import Block, Reply, ScriptedUpstream, Wire, fault, names, reply
 from workbench.claude import Claude, EventSplitter, Fold, StreamFault
 from workbench.errors import (
@@ -396,6 +397,21 @@ async def test_a_reply_that_breaks_keeps_what_came_and_is_not_asked_for_again(
     # 11 characters at 3.2 a token; counted by the upstream, each of the four words is one
     assert estimated(answer).output_tokens == 4
     assert estimated(answer).estimated is not MID[name].counted
+
+
+@pytest.mark.parametrize("words", [0, 2])
+@pytest.mark.parametrize("kind", ["invalid_request_error", "authentication_error", "not_found_error"])
+async def test_what_is_refused_within_a_stream_is_not_worth_asking_again(
+    kind: str, words: int, upstream: ScriptedUpstream, claude: Claude
+) -> None:
+    event = plain(error_frame(kind, "no"))
+    at_once = Reply(answer=HttpAnswer(200, event, {"content-type": "text/event-stream"}))
+    upstream.script(*[reply("a b c", breaks=Break(words, event, "finish")) if words else at_once] * 3)
+
+    error = await failure(read(claude, Answer()))
+
+    assert (type(error), error.retryable, upstream.requests_total) == (UpstreamRefused, False, 1)
+    assert kind != "not_found_error" or "'claude-sonnet-5-5'" in str(error)
 
 
 async def test_an_event_without_end_is_not_kept_for_ever(

@@ -34,15 +34,6 @@ NO_BATCHES = (404, 405, 501)
 """How servers answer that have none."""
 T = TypeVar("T")
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-STATUSES = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-}
-"""Of errors that a question alone would be answered with; in a batch they come without."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -245,7 +236,7 @@ def _result(upstream: Claude, line: bytes, model: str) -> Result | None:
             return Result(custom_id, "succeeded", result.message)
         case "errored":
             error = (result.error or _ErrorResponse()).error
-            made = upstream.reported(error.type, error.message, STATUSES.get(error.type), model)
+            made = upstream.reported(error.type, error.message, model)
             return Result(custom_id, "errored", error=made)
         case "canceled" | "expired":
             return Result(custom_id, result.type)

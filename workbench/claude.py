@@ -48,6 +48,15 @@ DRAIN_SECONDS = 0.05
 """How long the end of a body may take after the last event of a reply."""
 LARGEST_EVENT = 32 * 1024 * 1024
 """Bytes; the API's own limit of a body."""
+STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+}
+"""Of errors that are no use asking again; in mid-stream and in a batch they come without."""
 
 
 class Claude:
@@ -199,7 +208,7 @@ class Claude:
         kind = response.headers.get("content-type", "text/event-stream").lower()
         if not kind.startswith("text/event-stream"):
             raise self._no_stream(kind.split(";")[0], response.status_code)
-        batches = self._batches(response, answer)
+        batches = self._batches(response, request.model, answer)
         stack.push_async_callback(batches.aclose)
         first: list[Delta] = []
         while not answer.started:
@@ -262,7 +271,9 @@ class Claude:
                 )
             return self._client
 
-    async def _batches(self, response: anthropic.AsyncAPIResponse[Any], answer: Answer) -> AsyncGenerator[list[Delta]]:
+    async def _batches(
+        self, response: anthropic.AsyncAPIResponse[Any], model: str, answer: Answer
+    ) -> AsyncGenerator[list[Delta]]:
         split, fold = EventSplitter(), Fold(answer)
         async with aclosing(response.http_response.aiter_bytes()) as body:
             while not answer.finished:
@@ -272,7 +283,7 @@ class Claude:
                 except StreamFault as fault:
                     if answer.started:
                         yield deltas  # what came before the fault counts, and from here on nothing is tried again
-                    raise self._fault(fault, answer) from None
+                    raise self._fault(fault, model, answer) from None
                 yield deltas
                 await asyncio.sleep(0)  # a stream with data waiting would never let others run
             await _drain(body)
@@ -320,16 +331,16 @@ class Claude:
             billed=kind == "application/json",  # a reply after all, from a server that cannot stream
         )
 
-    def _fault(self, fault: StreamFault, answer: Answer) -> UpstreamError:
+    def _fault(self, fault: StreamFault, model: str, answer: Answer) -> UpstreamError:
         if fault.kind is None:
             return UpstreamError(f"{self.name} sent something that is no event stream: {fault.message}")
-        made = self.reported(fault.kind, fault.message)
+        made = self.reported(fault.kind, fault.message, model)
         made.billed = answer.started
         return made
 
-    def reported(self, kind: str, message: str, status: int | None = None, model: str = "") -> UpstreamError:
+    def reported(self, kind: str, message: str, model: str) -> UpstreamError:
         """Return an error that came without a status of its own, by the API's name of its kind."""
-        return self._classified(kind, status, self._quoted(message), model=model)
+        return self._classified(kind, STATUSES.get(kind), self._quoted(message), model=model)
 
     def _classified(
         self, kind: str | None, status: int | None, detail: str, *, model: str, spend_limit: bool = False
