@@ -223,6 +223,25 @@ def test_what_is_stopped_before_it_was_sent_is_given_back(
     page.unroute_all(behavior="ignoreErrors")
 
 
+def test_what_is_stopped_before_it_was_sent_is_no_older_chat_that_a_search_has_hidden(
+    open_page: Callable[..., Page], server: LiveServer
+) -> None:
+    page = open_page()
+    ask(server, page, "What is 2+2?")
+    page.reload()
+    listed(page).get_by_text("What is 2+2?").wait_for()
+    page.locator(".pg-search").fill("bananas")
+    page.get_by_text("No chat has that").wait_for()
+    page.route("**/chat/stream", lambda route: None)  # under way for ever
+    send(page, "What is 2+2?")
+    page.locator(".wb-stop").click()
+    page.locator(".wb-send").wait_for()
+
+    assert page.locator(".wb-input").input_value() == "What is 2+2?"
+    assert page.locator(".wb-message").count() == 0
+    page.unroute_all(behavior="ignoreErrors")
+
+
 def test_a_page_reloaded_in_mid_reply_shows_what_came_and_can_ask_again(
     open_page: Callable[..., Page], server: LiveServer, upstream: ScriptedUpstream
 ) -> None:

@@ -52,6 +52,13 @@ test("a look that fails while something is asked says nothing: what is asked tel
   assert.deepEqual(said.filter(({ t }) => t === "err"), []);
 });
 
+test("a question that was never sent is not taken for an older one of the same words", async () => {
+  const answers = [Promise.reject(GONE_WRONG)];
+  const { chat, until } = shownChat({ chat: async () => answers.shift() ?? structuredClone(CHAT) });
+  chat.send({ t: "send", c: "1", text: "2+2?" });
+  assert.equal((await until("err"))?.c, "1");
+});
+
 test("a question that failed is not taken for an older one of the same words", async () => {
   const { chat, until } = shownChat({ chat: async () => structuredClone(CHAT), ask: () => Promise.reject(GONE_WRONG) });
   chat.send({ t: "send", c: "1", text: "2+2?" }); // before the chat was read

@@ -9,6 +9,7 @@ const TYPED_MS = 250;
 export class ChatList {
   #api;
   #chats = []; // as the server lists them
+  #seen = new Set(); // ids of what was listed at any time, whatever was searched for
   #next = null;
   #current = null;
   #asked = 0;
@@ -43,9 +44,9 @@ export class ChatList {
     );
   }
 
-  /** The ids of the chats listed so far. */
+  /** The ids of the chats listed so far, searched for or not. */
   get ids() {
-    return new Set(this.#chats.map(({ chat_id }) => chat_id));
+    return new Set(this.#seen);
   }
 
   /** Mark the chat that is shown. */
@@ -100,7 +101,7 @@ export class ChatList {
     try {
       const { chats, next } = await this.#api.chats({ search: this.search.value.trim(), before: this.#next });
       if (asked !== this.#asked) return;
-      const known = this.ids;
+      const known = new Set(this.#chats.map(({ chat_id }) => chat_id));
       const fresh = chats.filter(({ chat_id }) => !known.has(chat_id));
       this.#chats.push(...fresh);
       this.#next = next;
@@ -115,6 +116,7 @@ export class ChatList {
   }
 
   #show() {
+    for (const { chat_id } of this.#chats) this.#seen.add(chat_id);
     const had = document.activeElement?.closest?.(".pg-listed a, .pg-listed button");
     const kept = had && [had.tagName, had.closest("li").dataset.id];
     const now = Date.now();

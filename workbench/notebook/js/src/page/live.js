@@ -223,7 +223,7 @@ export class LiveChat {
     clearTimeout(this.#watching);
     const question = text ?? shown(this.#chat.messages).at(-2).content;
     const known = this.#listener.known();
-    this.#asked = { c, text, retryOf, question, before: new Set(), known, began: null, stopped: false, controller: new AbortController() };
+    this.#asked = { c, text, retryOf, question, before: null, known, began: null, stopped: false, controller: new AbortController() };
     this.#turn(this.#asked);
   }
 
@@ -239,7 +239,7 @@ export class LiveChat {
     let failure = null;
     try {
       if (this.id !== null) this.#chat ??= await this.#api.chat(this.id);
-      for (const { message_id } of this.#chat?.messages ?? []) asked.before.add(message_id);
+      asked.before = new Set(this.#chat?.messages.map(({ message_id }) => message_id));
       const { budgetLeft, events } = await this.#api.ask(asked.question, this.id, this.#wanted, asked.controller.signal);
       this.#budgetLeft = budgetLeft ?? this.#budgetLeft;
       for await (const batch of events) ended = this.#heard(asked, batch) ?? ended;
@@ -358,7 +358,8 @@ export class LiveChat {
     const problem = asked.stopped ? new Problem(STOPPED) : error;
     if (problem.status === 401) this.#listener.refused(problem);
     // a refusal says so; what was cut off, by us, the network or a server that ends, may have begun
-    const mayBeThere = problem.status < 400 || problem.chatId !== null || problem.type === "server_draining";
+    const cutOff = problem.status < 400 || problem.chatId !== null || problem.type === "server_draining";
+    const mayBeThere = asked.before !== null && cutOff; // else the chat could not be read, and nothing was sent
     if (problem.chatId !== null) this.#adopt(problem.chatId, titleOf(asked.question), new Date().toISOString());
     const found = mayBeThere && (await this.#look(asked));
     if (this.#closed) return;
