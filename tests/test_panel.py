@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +14,6 @@ from workbench.store.backend import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date
     from pathlib import Path
 
     from tests.faults.upstream import ScriptedUpstream
@@ -106,6 +105,13 @@ def test_what_is_chosen_stays_when_these_days_have_none_of_it(today: date) -> No
     panel.since.value = today
 
     assert panel.filters["model"].value == "claude-haiku-5-5"
+    assert "Nothing was asked" in panel.totals.value
+
+
+def test_any_days_can_be_chosen(today: date) -> None:
+    panel = wb.UsagePanel(date.min, date.max)
+    assert " 3 calls " in panel.totals.value
+    panel.since.value = date.max
     assert "Nothing was asked" in panel.totals.value
 
 

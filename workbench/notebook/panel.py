@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from html import escape, unescape
 from io import BytesIO
@@ -20,8 +20,6 @@ from workbench.turns import DEFAULT_ID
 from workbench.wording import counted, dollars
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -92,7 +90,8 @@ class UsagePanel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         return usage(*self._days(), by=["day", *FILTERS], org=self._org)
 
     def _days(self) -> tuple[date | None, date | None]:
-        return self.since.value, self.until.value and self.until.value + timedelta(days=1)
+        until = self.until.value
+        return self.since.value, None if until in (None, date.max) else until + timedelta(days=1)
 
     def _show(self) -> None:
         for name, choice in self.filters.items():
