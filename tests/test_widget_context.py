@@ -253,6 +253,22 @@ def test_where_nobody_can_answer_a_variable_is_attached_at_an_unknown_price(
     assert (seen["kind"], seen["cost_usd"]) == ("dict", None)
 
 
+def test_what_is_attached_to_a_long_chat_has_the_price_of_long_prompts(
+    upstream: ScriptedUpstream,  # noqa: F811
+    variables: dict[str, Any],
+) -> None:
+    variables["conf"] = {"a": 1}
+    upstream.script(reply("Long.", usage=Usage(uncached_input_tokens=100_000, output_tokens=1)))
+    page = page_of(Chat(model="claude-haiku-5-5"))
+    short = attached(page, "conf")
+    page.turn()
+    long = attached(page, "conf")
+
+    assert (short["cost_usd"], long["cost_usd"]) == tuple(
+        f"{long['tokens'] * rate / 1e6:.10f}".rstrip("0") for rate in (0.1, 0.5)
+    )
+
+
 def test_asking_again_sends_what_was_attached_again(
     upstream: ScriptedUpstream,  # noqa: F811
     variables: dict[str, Any],

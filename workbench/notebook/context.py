@@ -13,7 +13,7 @@ from workbench.errors import InvalidRequest, WorkbenchError
 from workbench.estimates import text_tokens
 from workbench.ids import new_id
 from workbench.notebook.messages import amount
-from workbench.pricing import cost_and_source
+from workbench.pricing import cost_of, price_of
 from workbench.turns import LOCAL_MODEL, Usage
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ class Context:
 
     async def estimate(self, c: str, text: str, ids: Sequence[str], edit_of: str | None = None) -> Json:
         """Return what sending this text would use and cost, about; ``edit_of``: in the place of that question."""
-        loop, past = asyncio.get_running_loop(), self._past
-        if past is None or loop.time() - past.at > READ_AGAIN_SECONDS:
-            changes = self._changes
-            past = await self._read()
-            self._past = past if changes == self._changes else None
+        past = await self._known()
         messages, attached = past.messages, self.blocks(ids)
         at = next((n for n, message in enumerate(messages) if message.id == edit_of), None)
         if at is not None:
@@ -143,12 +139,23 @@ class Context:
         except KeyError:
             raise InvalidRequest("an attachment is no longer there; remove it and attach it again") from None
 
+    async def _known(self) -> Past:
+        past = self._past
+        if past is None or asyncio.get_running_loop().time() - past.at > READ_AGAIN_SECONDS:
+            changes = self._changes
+            past = await self._read()
+            self._past = past if changes == self._changes else None
+        return past
+
     async def _price(self, tokens: int) -> Decimal | None:
+        """Return what so many tokens cost after what is in the chat, which may have made its prompt a long one."""
         try:
-            model = await self._engine.model_of(self._caller, self._chat)
+            past = await self._known()
+            told = await self._engine.estimate(self._caller, self._chat, past.messages, past.replies, "")
         except WorkbenchError:
             return None  # nobody can answer: the first question is told why
-        return cost_and_source(model, Usage(uncached_input_tokens=tokens), datetime.now(UTC))[0]
+        price = price_of(told.model, datetime.now(UTC), input_tokens=told.input_tokens + tokens)
+        return None if price is None else cost_of(Usage(uncached_input_tokens=tokens), price)
 
     async def _looked(self, look: Callable[[], T]) -> T:
         """Look at the notebook's variables in a thread: they may be large, and replies go on meanwhile."""
