@@ -117,6 +117,16 @@ class TestInANotebook:
         assert len(scripted.last.body["messages"]) == 1
         assert "name it with --prompt" in alone.evalue
 
+    def test_the_magic_takes_the_quotes_around_an_argument_and_no_others(self, scripted: ScriptedUpstream) -> None:
+        outputs(
+            "import workbench as wb; _ = wb.prompts.save('say', 'Say {{this}}')\n%load_ext workbench",
+            """%%chat --model 'claude-haiku-5-5' --system "Say 'yes' or 'no'"\nOne""",
+            """%%chat --prompt "say@latest" --var 'this="yes"'\nTwo""",
+        )
+
+        assert [request.body["system"] for request in scripted.requests] == ["Say 'yes' or 'no'", 'Say "yes"']
+        assert scripted.requests[0].body["model"] == "claude-haiku-5-5"
+
     def test_after_a_prompt_that_is_not_there_the_cells_go_on_with_their_chat(self, scripted: ScriptedUpstream) -> None:
         _, _, (unknown,), _ = outputs(
             "%load_ext workbench", "%%chat\nOne", "%%chat --prompt suport\nTwo", "%%chat\nThree"

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from workbench.turns import Reply
 
 
+def _unquoted(argument: str) -> str:
+    """Return an argument without the quotes around it, which IPython leaves there."""
+    return argument[1:-1] if argument[:1] in ("'", '"') and argument[1:].endswith(argument[0]) else argument
+
+
 @magics_class
 class ChatMagics(Magics):  # type: ignore[misc]  # IPython has no types
     """The magics of one notebook; its cells share a chat until one says ``--new``."""
@@ -28,11 +33,15 @@ class ChatMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
     @magic_arguments()
     @argument("--new", action="store_true", help="begin a new chat")
-    @argument("--model", help="who answers this cell: a model id, or local")
-    @argument("--system", help="system prompt of the chat; begins a new one")
-    @argument("--prompt", help="named prompt of the chat, such as support@production; begins a new one")
+    @argument("--model", type=_unquoted, help="who answers this cell: a model id, or local")
+    @argument("--system", type=_unquoted, help="system prompt of the chat; begins a new one")
+    @argument("--prompt", type=_unquoted, help="named prompt of the chat, such as support@production; begins a new one")
     @argument(
-        "--var", action="append", metavar="NAME=VALUE", help="what to put in for a variable of the prompt; repeat it"
+        "--var",
+        type=_unquoted,
+        action="append",
+        metavar="NAME=VALUE",
+        help="what to put in for a variable of the prompt; repeat it",
     )
     @cell_magic("chat")
     def ask(self, line: str, cell: str) -> Reply:
@@ -40,9 +49,8 @@ class ChatMagics(Magics):  # type: ignore[misc]  # IPython has no types
         arguments = parse_argstring(self.ask, line)
         chat = self.chat
         if chat is None or arguments.new or arguments.system is not None or arguments.prompt is not None:
-            values = None if arguments.var is None else values_of([each.strip("\"'") for each in arguments.var])
-            system = arguments.system and arguments.system.strip("\"'")
-            chat = Chat(system=system, prompt=arguments.prompt, variables=values)
+            values = None if arguments.var is None else values_of(arguments.var)
+            chat = Chat(system=arguments.system, prompt=arguments.prompt, variables=values)
         elif arguments.var is not None:
             raise InvalidRequest("--var is for the prompt of a new chat; name it with --prompt")
         stream = ReplyStream(chat, cell.strip(), arguments.model, None, display_for(True), "magic")
