@@ -51,6 +51,25 @@ def test_a_notebook_runs_the_python_of_replies_and_nothing_else() -> None:
     ]
 
 
+def test_python_is_told_as_the_chat_box_tells_it() -> None:
+    python = [
+        "python",
+        "Python3",
+        "ipython",
+        "py",
+        "python,ignore",
+        'python title="a"',
+        "python:a.py",
+        "{python}",
+        "{.py}",
+    ]
+    others = ["", "sql", "pycon", "pythonic", "rust,no_run", "{r}"]
+    text = "\n\n".join(f"```{language}\n{n}\n```" for n, language in enumerate([*python, *others]))
+    cells = as_notebook(CHAT, [answer(text)], {})["cells"]
+
+    assert [cell["source"] for cell in cells if cell["cell_type"] == "code"] == [str(n) for n in range(len(python))]
+
+
 def test_what_was_attached_and_what_a_reply_cost_are_in_both() -> None:
     blocks = [*attach("my_list", [1, 2]).blocks, {"type": "text", "text": "Why?"}]
     asked = Message(id="m1", chat_id="c1", seq=1, role="user", content="Why?", blocks=blocks, created_at=NOON)

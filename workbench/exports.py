@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from workbench.turns import ChatInfo, Message
 
 RETRYABLE = ("interrupted", "failed", "lost")
-PYTHON = ("python", "python3", "py", "ipython")
-"""What stands after the three backticks of code that a notebook's kernel runs."""
+PYTHON = re.compile(r"(?:\{\.?)?(?:i?python3?|py3?)(?=[\s,:}]|$)", re.IGNORECASE)
+"""How what stands after the three backticks begins if a notebook's kernel runs the code; as in ``js/src/render``."""
 LONGEST_NAME = 60
 
 
@@ -155,16 +155,12 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
     """Cut a reply into Markdown and the code of its Python blocks."""
     lines, done = re.split(r"\r\n?|\n", text), 0  # where the parser ends lines; str.splitlines knows more places
     for token in _parser().parse(text):
-        if token.type == "fence" and token.level == 0 and token.map and _is_python(token.info):
+        if token.type == "fence" and token.level == 0 and token.map and PYTHON.match(token.info.strip()):
             first, end = token.map
             yield "markdown", "\n".join(lines[done:first]).strip("\n")
             yield "code", token.content.rstrip("\n")
             done = end
     yield "markdown", "\n".join(lines[done:]).strip("\n")
-
-
-def _is_python(info: str) -> bool:
-    return info.split()[:1] != [] and info.split()[0].lower() in PYTHON
 
 
 @cache
