@@ -273,6 +273,17 @@ def test_what_goes_wrong_with_variables_is_said_and_keeps_nobody_from_sending(pa
     assert (message["text"], message.get("attachments")) == ("why? df", None)
 
 
+def test_after_variables_could_not_be_read_the_next_key_asks_for_them_again(page: Page) -> None:  # noqa: F811
+    show(page)
+    page.locator(".wb-input").press_sequentially("why? @d")
+    asked = last(page, "variables")["c"]
+    receive(page, t="err", c=asked, turn=None, error="Chat failed", message="no such luck", type="x", retryable=True)
+    page.keyboard.press("f")
+    receive(page, t="variables", c=last(page, "variables")["c"], items=VARIABLES)
+
+    page.locator(".wb-option").first.wait_for()
+
+
 def test_a_chip_opens_to_what_is_sent_and_can_be_removed(page: Page) -> None:  # noqa: F811
     show(page)
     attach(page)

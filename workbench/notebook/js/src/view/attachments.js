@@ -85,6 +85,7 @@ export class Attachments {
       this.#items = message.items;
       this.#look();
     } else if (message.t === "err" && message.c === this.#asked) {
+      this.#items = undefined;
       setText(this.note, message.message);
     } else if (this.#all.some(({ c }) => c === message.c)) {
       const heard = (each) => (message.t === "err" ? { ...each, error: message.message } : { ...message, t: undefined });
@@ -117,7 +118,7 @@ export class Attachments {
   #look() {
     const written = this.#mention();
     if (written === null) return this.#close();
-    if (!this.#listing) {
+    if (!this.#listing || this.#items === undefined) {
       this.#items = null;
       this.#asked = this.#inquire(variables());
     }
