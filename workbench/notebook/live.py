@@ -666,5 +666,5 @@ class LiveChat:
             log.warning("Chat not shown anew", extra={"chatId": self._info.id, "error": str(error)})
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a box may be thrown away, and leave, while another is made
 _live_chats: WeakValueDictionary[tuple[Engine, str], LiveChat] = WeakValueDictionary()
