@@ -254,6 +254,19 @@ def test_too_little_history_is_refused(no_key: Path) -> None:
         wb.forecast(now="2027-03-01")
 
 
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ("0001-01-20", "has 0 whole days"),
+        ("0001-01-01T00:00+12:00", r"is outside the calendar in UTC; give another time"),
+        ("9999-12-31T23:00-12:00", r"is outside the calendar in UTC"),
+    ],
+)
+def test_at_the_ends_of_the_calendar_there_is_no_forecast(no_key: Path, now: str, said: str) -> None:
+    with pytest.raises(wb.InvalidRequest, match=said):
+        wb.forecast(now=now)
+
+
 def test_postgresql_says_the_same(no_key: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spend(BEGIN, 41)
     here = wb.forecast(budget=100, now="2026-11-11T12:00")

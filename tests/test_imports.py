@@ -324,11 +324,15 @@ def test_an_old_database_lacks_columns(tmp_path: Path) -> None:
     assert wb.import_usage(tmp_path / "old.db").estimated_calls == 1
 
 
-@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_a_file_that_is_no_database_of_llm(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "logs.db").write_bytes(content)
-    with contextlib.suppress(wb.InvalidRequest):
-        assert wb.import_usage(tmp_path / "logs.db", "llm").problems[0].reason.startswith("cannot be read to its end")
+def test_a_file_that_is_no_database_of_llm(tmp_path: Path) -> None:
+    path = tmp_path / "logs.db"
+    path.write_bytes(b"no database")
+    with pytest.raises(wb.InvalidRequest, match="is no SQLite database; `llm logs path` says where it is"):
+        wb.import_usage(path, "llm")
+    path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 5000)
+    (problem,) = wb.import_usage(path, "llm").problems
+
+    assert problem.reason.startswith("cannot be read to its end")
     assert wb.usage().empty
 
 

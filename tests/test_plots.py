@@ -315,6 +315,12 @@ def test_a_present_without_a_zone_is_of_the_zone_asked_for(ten_days: None, monke
     assert "hatched" not in subtitle(axes)
 
 
+@pytest.mark.parametrize("now", ["0001-01-01T00:00+12:00", "9999-12-31T23:00-12:00"])
+def test_a_present_beyond_the_calendar_is_refused(ten_days: None, now: str) -> None:
+    with pytest.raises(wb.InvalidRequest, match="is outside the calendar in UTC; give another time"):
+        wb.plots.spend(now=now)
+
+
 def test_tokens_are_counted_whatever_they_cost(ten_days: None) -> None:
     axes = wb.plots.tokens(now=NOON)
     assert title(axes) == "55 million tokens: 90% read from the cache, 1% replies"

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 import workbench as wb
+from tests.test_experiment_report import closed_figures, inside  # noqa: F401  # fixture
 from workbench.prompts import experiments, simulation
 from workbench.runtime import runtime
 from workbench.store.check import check
@@ -42,6 +43,15 @@ def test_simulated_chats_are_dealt_priced_and_counted_as_real_ones(tone: None) -
     assert units.thumb.notna().mean() == pytest.approx(0.3, abs=0.1)
     assert wb.experiments.report("tone", org=ORG).verdict.startswith("v2 is cheaper")
     assert [each.ids for each in runtime().run(check(runtime().engine.store.backend)) if each.ids] == []
+
+
+def test_plots_of_simulated_chats_say_that_they_are_synthetic(tone: None) -> None:
+    wb.experiments.simulate("tone", 100, org=ORG)
+    report = wb.experiments.report("tone", org=ORG)
+
+    for axes in (report.plot()[0], report.plot_over_time()[0]):
+        assert any("synthetic data · chats: v1 " in text.get_text().replace("\n", " ") for text in axes.texts)
+        assert inside(axes)
 
 
 def test_they_are_refused_where_they_would_be_counted_with_real_ones(tone: None) -> None:

@@ -59,10 +59,11 @@ def lab(lab_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def shared_notebook(lab: JupyterLab, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Notebook]:
-    """A notebook of a module, named after it, whose kernel has the workbench."""
+    """A notebook of a module, named after it, whose kernel has the workbench and what else the module prepares."""
     name = f"{request.path.stem.removeprefix('test_')}.ipynb"
-    notebook = Notebook(lab, browser, lab.new_notebook(name, "import workbench as wb"))
-    notebook.outputs(notebook.run("import workbench as wb"))
+    prepare = getattr(request.module, "PREPARE", "import workbench as wb")
+    notebook = Notebook(lab, browser, lab.new_notebook(name, prepare))
+    notebook.outputs(notebook.run(prepare))
     yield notebook
     notebook.close()
 

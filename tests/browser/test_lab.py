@@ -226,7 +226,7 @@ def test_the_usage_panel_shows_what_was_spent_and_filters_it(
     table = notebook.page.locator("table.wb-usage")
     table.get_by_text("claude-opus-4-6").wait_for()
     picture = notebook.page.locator(".jp-OutputArea img[alt*=' of it for ']")
-    assert picture.evaluate("image => image.naturalWidth") > 500
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
 
     notebook.page.get_by_label("model", exact=True).select_option("claude-opus-4-6")
     notebook.page.locator(".jp-OutputArea", has_text="1 call · 1,000 in + 50 out tokens").first.wait_for()
@@ -244,6 +244,7 @@ def test_ask_streams_into_the_cell_and_shows_its_reply_once(notebook: Notebook, 
     output.get_by_text("It is four,").wait_for()
     lab_upstream.release()
     [shown] = notebook.outputs(cell)
+    output.filter(has_text="claude-sonnet-5-5 · ").wait_for()  # it is drawn a moment later
 
     assert shown["output_type"] == "display_data"
     assert "<strong>four</strong>, I think." in "".join(shown["data"]["text/html"])

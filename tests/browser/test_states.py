@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.lab import SECONDS, JupyterLab, Notebook
+from tests.browser.lab import SECONDS
 from tests.browser.states import (
     ANSWER,
     BILLED,
-    PREPARE,
+    PREPARE,  # noqa: F401  # for the notebook of this module
     PROMPTS,
     QUESTION,
     STATES,
@@ -31,30 +31,21 @@ from tests.faults.upstream import fault, reply
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Locator
 
+    from tests.browser.lab import Notebook
     from tests.faults.upstream import ScriptedUpstream
 
 WIDTHS = (320, 480, 900)
 
 
-@pytest.fixture(scope="module")
-def shared_notebook(lab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
-    notebook = Notebook(lab, browser, lab.new_notebook("states.ipynb", ""))
-    notebook.outputs(notebook.run(PREPARE))
-    yield notebook
-    notebook.close()
-
-
 @pytest.fixture
-def notebook(shared_notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
-    lab_upstream.reset()
-    yield shared_notebook
+def notebook(notebook: Notebook, lab_upstream: ScriptedUpstream) -> Iterator[Notebook]:
+    """As of other modules, and the next test finds no reply being written, and the light theme."""
+    yield notebook
     lab_upstream.release(1000)
-    shared_notebook.page.wait_for_function("!document.querySelector('.wb-stop')?.checkVisibility()")
-    shared_notebook.clear()
-    set_theme(shared_notebook, "light")
-    assert lab_upstream.crashes == []
+    notebook.page.wait_for_function("!document.querySelector('.wb-stop')?.checkVisibility()")
+    set_theme(notebook, "light")
 
 
 # --- What people open in these states ---------------------------------------------------------------------------

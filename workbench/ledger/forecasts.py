@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from workbench.budgets import ends
 from workbench.errors import InvalidRequest
 from workbench.ledger.demo import DEMO_ORG
-from workbench.ledger.frames import moment_of, usage
+from workbench.ledger.frames import present, usage
 from workbench.runtime import runtime
 from workbench.store.queries import query
 from workbench.turns import DEFAULT_ID, Caller
@@ -154,8 +154,7 @@ def forecast(
 
         print(wb.forecast(budget=60))
     """
-    at = moment_of(now) or datetime.now(UTC)
-    at = at.astimezone(UTC)
+    at = present(now, UTC)
     store = runtime().engine.store
     history = runtime().run(spend_history(store.backend, at, org))
     if not history.enough:
@@ -190,7 +189,7 @@ async def spend_history(backend: Backend, now: datetime, org: str | None = None)
     """Return what an org has spent by day until ``now``, which is of UTC; of all orgs but the synthetic without one."""
     today = now.date()
     midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
-    since = min(midnight - timedelta(days=MOST_DAYS), midnight.replace(day=1))
+    since = min(midnight - timedelta(days=min(MOST_DAYS, today.toordinal() - 1)), midnight.replace(day=1))
     rows = await backend.rows(query("daily_spend"), org, since, now, (now - midnight).total_seconds(), DEMO_ORG)
     found = {date(1970, 1, 1) + timedelta(days=day): amounts for day, *amounts in rows}
     nothing = [Decimal(0), Decimal(0), 0]

@@ -18,6 +18,7 @@ from workbench.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import tzinfo
 
     import pandas as pd
     import pyarrow as pa
@@ -292,7 +293,7 @@ def _condition(name: str, wanted: object, values: list[object]) -> str:
     return f"({' OR '.join(chosen + missing) or 'FALSE'})"
 
 
-def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | None:
+def moment_of(value: Moment | None, zone: tzinfo | None = None) -> datetime | None:
     """Return a time as the store knows it; one without a zone is taken for UTC, or of the zone named."""
     if isinstance(value, str):
         try:
@@ -307,6 +308,14 @@ def moment_of(value: Moment | None, zone: ZoneInfo | None = None) -> datetime | 
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value if value.tzinfo else value.replace(tzinfo=zone or UTC)
+
+
+def present(now: Moment | None, zone: tzinfo) -> datetime:
+    """Return the moment at which is asked, in a zone; the present if none is given."""
+    try:
+        return (moment_of(now, zone) or datetime.now(UTC)).astimezone(zone)
+    except OverflowError:
+        raise InvalidRequest(f"{now} is outside the calendar in {zone}; give another time") from None
 
 
 def zone_of(name: str) -> ZoneInfo:

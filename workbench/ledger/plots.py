@@ -7,7 +7,7 @@ returned, for those who want to change them; the figure's label says in words wh
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ from workbench.ledger import changes
 from workbench.ledger.classes import calls_where, cost_by_class
 from workbench.ledger.demo import DEMO_ORG
 from workbench.ledger.forecasts import forecast, percent
-from workbench.ledger.frames import moment_of, usage
+from workbench.ledger.frames import moment_of, present, usage
 from workbench.ledger.policies import BLOCKS, SLIDING, WHOLE, history_costs, list_price
 from workbench.ledger.whatif_plots import history_lab, what_if
 from workbench.pricing import CLASSES, cost_of
@@ -529,8 +529,7 @@ def _some(frame: pd.DataFrame) -> pd.DataFrame:
 def _today(now: datetime | None, tz: str) -> pd.Timestamp:
     import pandas as pd
 
-    zone = ZoneInfo(tz)
-    return pd.Timestamp((moment_of(now, zone) or datetime.now(UTC)).astimezone(zone).date())
+    return pd.Timestamp(present(now, ZoneInfo(tz)).date())
 
 
 def _classes_by_day(

@@ -106,6 +106,8 @@ class Report:
     notes: tuple[str, ...]
     """What must be known to read it."""
     units: pd.DataFrame = field(repr=False, hash=False, compare=False)
+    synthetic: bool = False
+    """Whether nobody had these chats; the plots say so."""
 
     @property
     def primary(self) -> tuple[Comparison, ...]:

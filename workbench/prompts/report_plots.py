@@ -65,7 +65,8 @@ def over_time(report: Report) -> tuple[Axes, ...]:
 
 
 def _counts(report: Report) -> str:
-    return f"{report.experiment.unit}s: {', '.join(f'{arm} {n:,}' for arm, n in report.counts.items())}"
+    whose = "synthetic data · " if report.synthetic else ""
+    return f"{whose}{report.experiment.unit}s: {', '.join(f'{arm} {n:,}' for arm, n in report.counts.items())}"
 
 
 def _panels(report: Report) -> list[tuple[str, list[Comparison]]]:

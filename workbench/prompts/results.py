@@ -12,6 +12,7 @@ from workbench.prompts import experiments, watch
 from workbench.prompts.assignment import shares
 from workbench.prompts.experiments import StoredExperiment
 from workbench.prompts.report import Report, report_of
+from workbench.prompts.simulation import SYNTHETIC
 from workbench.prompts.sizes import Size, sizes
 from workbench.prompts.statistics import LEAST
 
@@ -99,7 +100,8 @@ async def report(backend: Backend, org_id: str, name: str) -> Report:
     await watch.look(backend, org_id, name)
     experiment = await experiments.get(backend, org_id, name)
     table = await experiments.units(backend, org_id, name)
-    return await asyncio.to_thread(_report, experiment, table)
+    made = await asyncio.to_thread(_report, experiment, table)
+    return replace(made, synthetic=org_id.startswith(SYNTHETIC))
 
 
 def portable_report(made: Report) -> dict[str, Any]:
