@@ -68,6 +68,7 @@ def test_an_edited_question_makes_a_branch_and_both_are_paged_by_keyboard(
     keys.type("II?")
     keys.press("Enter")
     until_said(box, "one?", "1", "II?", "II")
+    last_reply(box, "complete")
 
     assert pager(box).inner_text().split()[0] == "2/2"
     assert notebook.value("[m.content for m in box.chat.messages]") == "['one?', '1', 'II?', 'II']"

@@ -255,10 +255,8 @@ async def set_coverage(
     _check_coverage(coverage)
     row = (new_id(), org_id, name, float(coverage), now, by)
     await backend.write([Statement(query("lock_experiment"), (org_id, name)), Statement(query("change_coverage"), row)])
-    experiment = await get(backend, org_id, name)
-    if (
-        not experiment.running
-    ):  # looked at afterwards: somebody may have stopped it just before the write, which is none then
+    experiment = await get(backend, org_id, name)  # it may have been stopped just before: then nothing was written
+    if not experiment.running:
         raise Conflict("experiment", name, "start another", "stopped")
     return experiment
 

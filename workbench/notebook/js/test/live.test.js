@@ -64,3 +64,16 @@ test("a question that failed is not taken for an older one of the same words", a
   chat.send({ t: "send", c: "1", text: "2+2?" }); // before the chat was read
   assert.equal((await until("err"))?.c, "1");
 });
+
+test("of two ratings of a reply the server hears the second one last", async () => {
+  const heard = [];
+  let go;
+  const first = new Promise((resolve) => (go = resolve));
+  const rate = async (id, score) => (score > 0 && (await first), heard.push(score));
+  const { chat, said } = shownChat({ rate });
+  for (const score of [1, -1]) chat.send({ t: "feedback", c: `${score}`, message_id: "a1", score, comment: null });
+  setTimeout(go, 20);
+  for (let n = 0; n < 500 && heard.length < 2; n++) await new Promise((turn) => setTimeout(turn, 10));
+  assert.deepEqual(heard, [1, -1]);
+  assert.deepEqual(said.filter(({ t }) => t === "err"), []);
+});

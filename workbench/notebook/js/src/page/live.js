@@ -42,6 +42,7 @@ export class LiveChat {
   #budgetLeft = null;
   #wanted = null; // {prompt, variables} from the next turn on
   #changes = 0; // turns begun and replies rated here
+  #rated = Promise.resolve(); // once the server has the ratings given so far
   #hopeless = false;
   #closed = false;
 
@@ -78,7 +79,7 @@ export class LiveChat {
       this.#say({ t: "ack", c: message.c });
       if (message.t === "hello") this.#hello();
       else if (message.t === "stop") this.#stop();
-      else if (message.t === "feedback") this.#rate(message);
+      else if (message.t === "feedback") this.#rated = this.#rated.then(() => this.#rate(message)); // the newest counts
       else this.#ask(message);
     });
   }
