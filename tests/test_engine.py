@@ -1004,3 +1004,29 @@ async def test_a_turn_that_a_slow_store_began_after_it_was_given_up_counts_for_n
     await engine.aclose()
     await asyncio.to_thread(engine.store.close)
     owner.close()
+
+
+async def test_all_who_wait_for_turns_to_be_saved_hear_at_once_that_they_cannot(
+    engine: Engine, backend: Troubled, chat: ChatInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.failing = {"record"}
+    with pytest.raises(StoreError):
+        await ask(engine, chat)
+    record, attempts = engine.store.record, list[LiveTurn]()
+
+    async def counted(turn: LiveTurn) -> None:
+        attempts.append(turn)
+        await record(turn)
+
+    monkeypatch.setattr(engine.store, "record", counted)
+    backend.stop_at("record")
+    asking = [asyncio.create_task(ask(engine, engine.new_chat())) for _ in range(5)]
+    await backend.arrived("record")
+    backend.go_on("record")
+    failed = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [str(error) for error in failed] == ["the disk is full"] * 5
+    assert len(attempts) == 1
+    backend.failing.clear()
+    assert (await ask(engine, chat)).status == "complete"
+    assert [status for status, *_ in await ledger(engine)] == ["complete"] * 2

@@ -75,6 +75,8 @@ class Engine:
         self._in_doubt: list[LiveTurn] = []
         """Turns that were never asked, since the store did not answer, but that it may have written."""
         self._saving = asyncio.Lock()
+        self._not_saved: StoreError | None = None
+        """How the last attempt to save them failed, if it did."""
         self._priced = False
         self._local_context: int | None = None
         self.observers: WeakSet[Observer] = WeakSet()
@@ -455,13 +457,21 @@ class Engine:
         Raises:
             StoreError: that is still so; they are kept.
         """
+        waited = self._saving.locked()
         async with self._saving:
-            while self._in_doubt:
-                await self.store.withdraw(self._in_doubt[0])
-                self._in_doubt.pop(0)
-            while self._unsaved:
-                await self.store.record(self._unsaved[0])
-                self._tell(self._unsaved.pop(0))
+            if waited and self._not_saved is not None:  # each may take 15 s to fail, and many may wait here
+                raise self._not_saved
+            self._not_saved = None
+            try:
+                while self._in_doubt:
+                    await self.store.withdraw(self._in_doubt[0])
+                    self._in_doubt.pop(0)
+                while self._unsaved:
+                    await self.store.record(self._unsaved[0])
+                    self._tell(self._unsaved.pop(0))
+            except StoreError as error:
+                self._not_saved = error
+                raise
 
     # Who answers ----------------------------------------------------------------------------------------------------
 
