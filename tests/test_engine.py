@@ -4,12 +4,13 @@ import asyncio
 import gc
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -18,9 +19,9 @@ from tests.faults.upstream import FAULTS, ScriptedUpstream, Usage, fault, names,
 from workbench import engine as engine_module
 from workbench.claude import Claude
 from workbench.engine import Engine
-from workbench.errors import ConfigurationError, InvalidRequest, StoreError, UpstreamError
+from workbench.errors import ConfigurationError, InvalidRequest, StoreBusy, StoreError, UpstreamError
 from workbench.settings import read_settings
-from workbench.store import Store
+from workbench.store import Store, flight
 from workbench.store.backend import Backend, Statement
 from workbench.store.queries import query
 from workbench.turns import Caller, ChatInfo, LiveTurn
@@ -975,3 +976,57 @@ async def test_neither_texts_nor_keys_are_logged(
 
     logged = repr(lines(caplog))
     assert not [word for word in ("secret", "confidential", KEY, "Input is not valid") if word in logged]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_turn_that_a_slow_store_began_after_it_was_given_up_counts_for_nothing(
+    upstream: ScriptedUpstream, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    owner = await Store.open(str(tmp_path / "store.duckdb"))
+    engine = await opened(upstream, tmp_path)
+    chat, busy = engine.new_chat(), threading.Event()
+    upstream.script(*[reply("Hello")] * 2)
+    before = [(await ask(engine, chat)).id] if stored else []
+    await engine.store._begin_known(ADA.org_id, ADA.user_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flight, "PATIENCE", 0.5)
+        cast("Any", owner.backend)._host.file._writer.submit(lambda: busy.wait(60))
+        with pytest.raises(StoreBusy, match="does not answer"):
+            await ask(engine, chat)
+    busy.set()
+    turn = await ask(engine, chat)
+
+    assert len(upstream.requests) == len(before) + 1
+    for sql in ("SELECT id FROM holds ORDER BY started_at", "SELECT id FROM usage ORDER BY started_at"):
+        assert [id for (id,) in await owner.backend.rows(sql)] == [*before, turn.id]
+    assert {message.status for message in await engine.store.messages(ADA, chat.id)} == {"complete"}
+    await engine.aclose()
+    await asyncio.to_thread(engine.store.close)
+    owner.close()
+
+
+async def test_all_who_wait_for_turns_to_be_saved_hear_at_once_that_they_cannot(
+    engine: Engine, backend: Troubled, chat: ChatInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.failing = {"record"}
+    with pytest.raises(StoreError):
+        await ask(engine, chat)
+    record, attempts = engine.store.record, list[LiveTurn]()
+
+    async def counted(turn: LiveTurn) -> None:
+        attempts.append(turn)
+        await record(turn)
+
+    monkeypatch.setattr(engine.store, "record", counted)
+    backend.stop_at("record")
+    asking = [asyncio.create_task(ask(engine, engine.new_chat())) for _ in range(5)]
+    await backend.arrived("record")
+    backend.go_on("record")
+    failed = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [str(error) for error in failed] == ["the disk is full"] * 5
+    assert len(attempts) == 1
+    backend.failing.clear()
+    assert (await ask(engine, chat)).status == "complete"
+    assert [status for status, *_ in await ledger(engine)] == ["complete"] * 2

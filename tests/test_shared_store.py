@@ -23,6 +23,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import flight as pa_flight
 
 from tests.test_store import ADA, a_chat, a_turn, child, keep, outcome, rows
 from workbench.errors import InvalidRequest, StoreBusy, StoreCorrupt, StoreError, StoreFull
@@ -309,6 +310,52 @@ async def test_an_owner_that_ends_lets_go_of_the_file_though_a_client_sleeps_ove
         out, err = await asyncio.to_thread(reader.communicate)
 
     assert (out, err) == ("told\n", "")
+
+
+HEIR = """
+import time
+store = asyncio.run(Store.open(sys.argv[1]))
+threading.Thread(target=lambda: asyncio.run(store.arrow(sys.argv[2])), daemon=True).start()
+while store.backend.owner[1] != os.getpid():
+    time.sleep(0.01)
+print("mine", flush=True)
+os._exit(0)
+"""
+
+
+async def test_an_owner_that_ends_does_not_wait_for_a_table_that_takes_long(path: str) -> None:
+    store = await Store.open(path)
+    file = backend_of(store).ledger
+    assert file is not None
+    with child(HEIR, path, ENDLESS) as reader:
+        assert reader.stdout is not None
+        try:
+            seen: set[object] = set()
+            while not seen & file._cursors:  # one that is there for so long is no beat of a heart
+                seen = set(file._cursors)
+                await asyncio.sleep(0.5)
+            await asyncio.to_thread(store.close)
+
+            assert await asyncio.to_thread(reader.stdout.readline) == "mine\n"
+        finally:
+            reader.kill()
+
+
+async def test_of_a_table_nothing_more_is_sent_once_its_owner_ends(path: str) -> None:
+    store = await Store.open(path)
+    owner = backend_of(store)._host
+    assert isinstance(owner, Owner)
+
+    def pieces() -> Iterator[str]:
+        yield "sent"
+        owner.server._closing = True
+        yield "too late: its reader may be asleep, and would keep the file"
+
+    sent = owner.server._sent(pieces())  # type: ignore[arg-type]
+    assert next(sent) == "sent"
+    with pytest.raises(pa_flight.FlightUnavailableError):
+        next(sent)
+    store.close()
 
 
 async def test_a_snapshot_is_begun_anew_when_the_owner_dies_in_the_middle_of_it(

@@ -191,6 +191,21 @@ COLUMNS = {
 )
 
 
+async def test_only_a_turn_that_runs_is_withdrawn(store: Store) -> None:
+    chat = await two_turns(store)
+    turn = a_turn(chat)
+    await store.begin(turn)
+    begun = await store.messages(ADA, chat.id)
+    await store.withdraw(turn)
+    await store.withdraw(turn)  # nothing is left of it
+    kept = await store.messages(ADA, chat.id)
+    last = await keep(store, turn)
+    await store.withdraw(last)
+
+    assert (len(begun), len(kept), len(await store.messages(ADA, chat.id))) == (6, 4, 6)
+    assert await store.backend.rows("SELECT state, COUNT(*) FROM holds GROUP BY state") == [("settled", 3)]
+
+
 async def test_every_table_and_column_of_the_contract_is_there(store: Store) -> None:
     found = await store.backend.rows("SELECT table_name, column_name FROM information_schema.columns")
 

@@ -217,6 +217,17 @@ async def test_a_key_that_is_its_own_user_is_erased_as_one(store: Store) -> None
         assert [row for row in rows if made.id in map(str, row)] == []
 
 
+async def test_the_key_of_a_user_is_none_itself(store: Store) -> None:
+    await keep(store, a_turn(a_chat()))  # so that there is the user
+    made = await tenants.create_key(store.backend, DEFAULT_ID, NOON, user_id=ADA.user_id)
+    await keep(store, a_turn(a_chat(), caller=Caller(DEFAULT_ID, ADA.user_id, "server", made.id)))
+    before = await all_of(store, ADA)
+
+    with pytest.raises(NotFound, match=f"no user '{made.id}'"):
+        await erase.erase_user(store.backend, DEFAULT_ID, made.id)
+    assert await all_of(store, ADA) == before  # what the key has spent still counts against its budget
+
+
 async def test_who_only_ever_saved_a_prompt_can_be_erased(store: Store) -> None:
     await keep(store, a_turn(a_chat()))  # so that there is the org
     await versions.save(store.backend, DEFAULT_ID, "support", "Hi", NOON, author="carol")

@@ -72,7 +72,11 @@ class Engine:
         self._upstreams: dict[str, Claude] = {}
         self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._unsaved: list[LiveTurn] = []
+        self._in_doubt: list[LiveTurn] = []
+        """Turns that were never asked, since the store did not answer, but that it may have written."""
         self._saving = asyncio.Lock()
+        self._not_saved: StoreError | None = None
+        """How the last attempt to save them failed, if it did."""
         self._priced = False
         self._local_context: int | None = None
         self.observers: WeakSet[Observer] = WeakSet()
@@ -251,7 +255,13 @@ class Engine:
                 turn.budget = min(budgets, key=lambda budget: budget.left_usd)
                 turn.shortened = turn.max_tokens < wanted
             with contextlib.suppress(Overspent):
-                await self.store.begin(turn, budgets)
+                try:
+                    await self.store.begin(turn, budgets)
+                except (
+                    StoreBusy
+                ):  # it may be written yet, and then it would be held, and in the end charged, for nothing
+                    self._in_doubt.append(turn)
+                    raise
                 self._log_budget(turn)
                 return
         raise StoreBusy("too many turns begin at once on the same budget; ask again", self.settings.store)
@@ -442,13 +452,26 @@ class Engine:
     async def save_unsaved(self) -> None:
         """Write the turns that could not be written when they ended; no new one begins before that succeeds.
 
+        Nor before those are taken back that were given up when they began, and may have been written since.
+
         Raises:
             StoreError: that is still so; they are kept.
         """
+        waited = self._saving.locked()
         async with self._saving:
-            while self._unsaved:
-                await self.store.record(self._unsaved[0])
-                self._tell(self._unsaved.pop(0))
+            if waited and self._not_saved is not None:  # each may take 15 s to fail, and many may wait here
+                raise self._not_saved
+            self._not_saved = None
+            try:
+                while self._in_doubt:
+                    await self.store.withdraw(self._in_doubt[0])
+                    self._in_doubt.pop(0)
+                while self._unsaved:
+                    await self.store.record(self._unsaved[0])
+                    self._tell(self._unsaved.pop(0))
+            except StoreError as error:
+                self._not_saved = error
+                raise
 
     # Who answers ----------------------------------------------------------------------------------------------------
 

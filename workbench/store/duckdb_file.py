@@ -55,7 +55,7 @@ MOST_PARSED = 200
 """The workbench itself writes with some thirty statements."""
 
 QUERY_PATIENCE = 60.0
-"""Seconds that a copy of the file waits for queries to end; an analyst's may take 30."""
+"""Seconds that a copy of the file waits for queries to end, and its closing; an analyst's may take 30."""
 
 JOURNAL = 1_000_000
 """Bytes of DuckDB's journal, some 125 turns, from which on it is written into the file. Whoever opens the file after a
@@ -64,6 +64,8 @@ Writing it into the file takes some 0.01 s, however much is there."""
 DRAIN = 0.05
 """Seconds that new queries are kept waiting, per MB of the journal, for those that run to end."""
 LONGEST_DRAIN = 2.0
+INTERRUPT_SECONDS = 0.05
+"""After so long a query is told again to end: between two pieces of a table it does not hear it."""
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # DuckDB 1.5 cannot read it; but in the older form a checkpoint writes the last 122,880 rows of a table anew, beside
@@ -252,6 +254,13 @@ class DuckDBFile:
         self.stop_queries()
         for workers in (self._writer, self._readers, self._analysts):
             workers.finish()
+        end = time.monotonic() + QUERY_PATIENCE
+        with self._door:
+            # what is read for other processes runs in none of these threads, and DuckDB refuses to close under it
+            while self._cursors and time.monotonic() < end:
+                for cursor in self._cursors:
+                    cursor.interrupt()
+                self._door.wait(INTERRUPT_SECONDS)
         if self._connection is not None:
             self._connection.close()  # writes the journal into the file
         if self._reading is not None:

@@ -216,7 +216,8 @@ def _deletion(ids: Sequence[str], org_id: str, unused_since: datetime | None) ->
 
 async def _known_user(backend: Backend, org_id: str, user_id: str) -> None:
     await known_org(backend, org_id)
-    places = (("users", "id"), ("chats", "user_id"), *NAMED_IN)
+    # a key may be a user's: only what was done as a user makes it one
+    places = (("users", "id"), ("chats", "user_id"), *(place for place in NAMED_IN if place[1] != "key_id"))
     named = (f"SELECT 1 FROM {table} WHERE org_id = $1 AND {column} = $2" for table, column in places)
     found = await backend.rows(f"{' UNION ALL '.join(named)} LIMIT 1", org_id, user_id)
     if not found:

@@ -157,10 +157,10 @@ class FlightOwner(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
         """Batches as a client takes them. It may never take the next, and then they are let go of in the middle."""
         self._reading.add(pieces)
         try:
-            for batch in pieces:
+            while (batch := None if self._closing else next(pieces, None)) is not None and not self._closing:
                 yield batch
-                if self._closing:
-                    raise _gone()
+            if self._closing:
+                raise _gone()
         finally:
             self._reading.discard(pieces)
 

@@ -350,6 +350,19 @@ class Store:
         if turn.chosen is not None:
             chat.system, chat.prompt, chat.exposure = turn.system, turn.prompt, turn.exposure
 
+    async def withdraw(self, turn: LiveTurn) -> None:
+        """Take a turn back that was never asked, if it was written all the same."""
+        which = (turn.id, turn.caller.org_id)
+        written = "EXISTS (SELECT 1 FROM holds WHERE id = $1 AND org_id = $2 AND state = 'open')"
+        messages = f"DELETE FROM messages WHERE id IN ($3, $4) AND org_id = $2 AND {written}"
+        await self.backend.write(
+            [
+                Statement(messages, (*which, turn.question_id, turn.message_id)),
+                Statement(f"DELETE FROM exposures WHERE id = $1 AND org_id = $2 AND {written}", which),
+                Statement("DELETE FROM holds WHERE id = $1 AND org_id = $2 AND state = 'open'", which),
+            ]
+        )
+
     async def begin_batch(
         self, batch_id: str, turns: Sequence[LiveTurn], budgets: Sequence[Budget], expires_at: datetime
     ) -> None:
