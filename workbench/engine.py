@@ -257,9 +257,8 @@ class Engine:
             with contextlib.suppress(Overspent):
                 try:
                     await self.store.begin(turn, budgets)
-                except (
-                    StoreBusy
-                ):  # it may be written yet, and then it would be held, and in the end charged, for nothing
+                except StoreBusy:
+                    # it may be written yet, and then it would be held, and in the end charged, for nothing
                     self._in_doubt.append(turn)
                     raise
                 self._log_budget(turn)
