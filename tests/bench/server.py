@@ -24,6 +24,10 @@ turn of 200 tokens, 16 at once (py-spy and the threads' own counts)
 - a twelfth is FastAPI's and Starlette's way from the request to the route, and half as much the log;
 - a tenth is the tokens themselves.
 
+When 256 streams begin in the same moment, one process begins their turns one after the other: the last first token comes
+twice as late as the middle one, whatever a turn costs, so that p99 over p50 is about 2, in some runs above and in others
+below.
+
 So the longer a reply, the less of it is the turn; but against a pass-through that neither reads nor keeps anything no
 reply is long enough: it sends 32 kB on for what one event costs to read. The memory of an idle server is, apart from
 Python's, FastAPI's and our own, a quarter each that of the SDK, of DuckDB, and of Arrow with its Flight server, by which
