@@ -489,7 +489,7 @@ def history_policies(turns: int = 40, *, model: str = "claude-sonnet-5-5", **sha
     finding = f"With a cache, a sliding window costs {ratio:.1f} times as much as dropping blocks"
     if abs(ratio - 1) < 0.05:
         finding = f"A chat of {counted(turns, 'turn')} costs the same in a sliding window as in blocks"
-    shown = f"list prices of {model} · {counted(turns, 'turn')} · at most {counted(limit, 'message')} sent"
+    shown = f"list prices of {model} · {counted(turns, 'turn')} · trimmed to at most {counted(limit, 'message')}"
     head(axes, finding, f"US dollars so far · {shown}")
     dollar_axis(axes.yaxis)
     axes.set_xlim(min(1, turns - 0.5), turns * 1.62)

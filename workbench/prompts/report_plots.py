@@ -89,7 +89,7 @@ def _what_else(report: Report, rows: Sequence[Comparison]) -> str:
     names = ", ".join(dict.fromkeys(each.outcome for each in rows))
     if not any(each.comparable for each in rows):
         return f"Too few chats to compare {names}".replace("_", " ")
-    found = f"What else changed: {', '.join(changed)}" if changed else f"No other change is seen in {names}"
+    found = f"What else changed: {', '.join(changed)}" if changed else f"No change is seen in {names}"
     return found.replace("_", " ")
 
 
