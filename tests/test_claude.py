@@ -440,8 +440,8 @@ async def test_a_reply_that_stays_silent_after_its_first_event_times_out(
 
 
 async def test_pings_count_as_life(upstream: ScriptedUpstream, connect: Connect) -> None:
-    """Four seconds of pings, one every half a second, before and after the first event."""
-    pings = [replace(PING, token=True)] * 4
+    """Eight seconds of pings, one every half a second, half of them before the first event."""
+    pings = [replace(PING, token=True)] * 8
     wire = Wire(edit=lambda frames: [*pings, *frames[:1], *pings, *frames[1:]])
     upstream.script(reply("Hello", wire=wire, delay=0.5))
     answer = Answer()
@@ -665,7 +665,7 @@ async def test_leaving_early_closes_the_connection_at_once(upstream: ScriptedUps
         async for _ in batches:
             break
 
-    await upstream.until(lambda u: u.disconnects)
+    await upstream.until(lambda u: u.disconnects, timeout=5)
     assert upstream.connections_open == 0
 
 

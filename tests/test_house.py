@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = re.compile(r"\w+://([A-Za-z0-9.-]*)")
@@ -71,3 +71,4 @@ def test_the_product_names_no_address_but_known_ones(tracked: list[Path], folder
 
 def test_no_drawn_example_fails_because_the_machine_is_busy() -> None:
     assert settings.default.deadline is None
+    assert HealthCheck.too_slow in settings.default.suppress_health_check

@@ -91,13 +91,13 @@ def test_context_growth_prices_a_free_chat_as_another_model(scripted: ScriptedUp
 
 
 def test_context_growth_prices_every_class_as_another_model(scripted: ScriptedUpstream) -> None:
-    scripted.script(reply("a", usage=Usage(cache_write_1h_tokens=1_000_000, web_searches=2, output_tokens=0)))
+    scripted.script(reply("a", usage=Usage(10_000, cache_write_1h_tokens=1_000_000, web_searches=2, output_tokens=0)))
     chat = wb.Chat()
     chat.ask("one")
 
     _, money = wb.plots.context_growth(chat, priced_as="claude-opus-5-5")
-    # 1,000,000 x $8 a million, 2 searches x $0.01
-    assert [bar.get_height() for bar in money.patches] == pytest.approx([8.02])
+    # 10,000 x $4 a million, 1,000,000 x $8 a million, 2 searches x $0.01
+    assert [bar.get_height() for bar in money.patches] == pytest.approx([8.06])
 
 
 def test_a_long_prompt_has_the_price_of_long_prompts(scripted: ScriptedUpstream) -> None:
@@ -305,12 +305,15 @@ def test_days_begin_where_people_are(ten_days: None) -> None:
 
 
 def test_a_present_without_a_zone_is_of_the_zone_asked_for(ten_days: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not of the machine's, where it is the 20th by now."""
+    """And not of the machine's, by which it would still be the 20th in UTC."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Pacific/Kiritimati")
         time.tzset()
-        axes = wb.plots.spend("2026-11-20", now=datetime(2026, 11, 21, 1))
-    time.tzset()
+        try:
+            axes = wb.plots.spend("2026-11-20", now=datetime(2026, 11, 21, 1))
+        finally:
+            patch.undo()
+            time.tzset()
 
     assert "hatched" not in subtitle(axes)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from tests.faults.server import PATIENCE
 from workbench.store.sessions import Heart
-
-PATIENCE = 60.0
 
 
 def test_a_heart_beats_on_whatever_a_beat_runs_into() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RETRYABLE = ("interrupted", "failed", "lost")
 PYTHON = re.compile(r"(?:\{\.?)?(?:i?python3?|py3?)(?=[\s,:}]|$)", re.IGNORECASE)
-"""How what stands after the three backticks begins if a notebook's kernel runs the code; as in ``js/src/render``."""
+"""How what stands after the three backticks begins if it names Python; as in ``js/src/render``."""
 LONGEST_NAME = 60
 
 

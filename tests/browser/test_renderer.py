@@ -250,7 +250,7 @@ def test_closed_code_is_highlighted_and_copied_whole(page: Page) -> None:
 IN_NOTEBOOK = {"widget_manager": {"context": {"model": {"cells": [], "sharedModel": {"cells": []}}}}}
 
 
-def test_python_code_can_be_inserted_and_no_other(page: Page) -> None:
+def test_code_that_is_python_or_unnamed_can_be_inserted_and_no_other(page: Page) -> None:
     python = ["python", "Python3", "py", "ipython", "", "python,ignore", 'python title="a"', "python:a.py", "{python}"]
     others = ["sql", "bash", "pycon", "pythonic", "rust,no_run", "{r}", "r:a.R", "língua", "x" * 25, "=html"]
     languages = [*python, *others]
@@ -1392,7 +1392,7 @@ def test_its_height_can_be_dragged_and_the_next_view_of_it_is_as_high(page: Page
 
 
 def drag_its_corner(box: Locator, down: int) -> None:
-    """Make a box higher with the mouse."""
+    """Drag the lower right corner of a box so many pixels down with the mouse."""
     place = box.bounding_box()
     x, y = place["x"] + place["width"] - 5, place["y"] + place["height"] - 5
     box.page.mouse.move(x, y)

@@ -208,13 +208,13 @@ def test_a_client_slow_to_read_the_last_event_has_it_also_when_the_server_stops(
 ) -> None:
     write = _Writer.write
 
-    async def never(self: _Writer, events: bytes, *, more: bool = True) -> None:
+    async def slow_at_last(self: _Writer, events: bytes, *, more: bool = True) -> None:
         if not more:
             server.app.state.service.end_turns()
             await asyncio.Event().wait()
         await write(self, events)
 
-    monkeypatch.setattr(_Writer, "write", never)
+    monkeypatch.setattr(_Writer, "write", slow_at_last)
     upstream.script(reply("Code flows"))
     with server.stream("hi") as answer:
         told = list(events(answer))
